@@ -1,0 +1,1 @@
+"""Concept packs: what the live node needs to know of one co-segmentation set."""

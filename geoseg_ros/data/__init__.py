@@ -1,0 +1,1 @@
+"""Where clouds and images come from: folders, recordings, the procedural world."""

@@ -1,0 +1,11 @@
+"""The two errors that users see. Both print as one line; neither shows a traceback."""
+
+from __future__ import annotations
+
+
+class GeosegError(RuntimeError):
+    """Something failed although the input was right (exit code 1)."""
+
+
+class InputError(ValueError):
+    """The input is wrong (exit code 2). The message names the file or topic, the field, and what was expected."""

@@ -1,0 +1,1 @@
+"""What turns pixels or points into vectors: image backbones, virtual views, distillation."""

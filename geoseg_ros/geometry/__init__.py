@@ -1,0 +1,1 @@
+"""Clouds as arrays: files, voxels, neighbours, normals, planes, superpoints, proposals."""

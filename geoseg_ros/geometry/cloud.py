@@ -1,0 +1,38 @@
+"""The point cloud that every room passes around."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+
+@dataclass(frozen=True)
+class Cloud:
+    """Points in the order in which they came.
+
+    Attributes:
+        xyz: float32 [N, 3], metres, in the frame of the sensor. Invalid points (REP 117: NaN or infinite) stay in place.
+        rgb: uint8 [N, 3] or None where the sensor has no colour.
+        shape: (height, width) of an organised cloud, row-major, or None. height * width == N.
+    """
+
+    xyz: NDArray[np.float32]
+    rgb: NDArray[np.uint8] | None = None
+    shape: tuple[int, int] | None = None
+
+    def __post_init__(self) -> None:
+        if self.xyz.ndim != 2 or self.xyz.shape[1] != 3:
+            raise ValueError(f"xyz: expected [N, 3], got {self.xyz.shape}")
+        if self.rgb is not None and self.rgb.shape != self.xyz.shape:
+            raise ValueError(f"rgb: expected {self.xyz.shape}, got {self.rgb.shape}")
+        if self.shape is not None and self.shape[0] * self.shape[1] != len(self.xyz):
+            raise ValueError(f"shape: {self.shape} does not hold {len(self.xyz)} points")
+
+    def __len__(self) -> int:
+        return len(self.xyz)
+
+    def valid(self) -> NDArray[np.bool_]:
+        """bool [N]: the points whose three coordinates are finite."""
+        return np.isfinite(self.xyz).all(axis=1)

@@ -1,0 +1,1 @@
+"""The streaming pipeline and what it runs on. No ROS import."""
