@@ -8,6 +8,8 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from geoseg_ros.errors import InputError
+
 
 class ImageBackbone(Protocol):
     """Frozen image network.
@@ -34,3 +36,40 @@ class ImageBackbone(Protocol):
             network has one, else the mean token). Not normalised.
         """
         ...
+
+
+def check_images(images: NDArray[np.uint8], stride: int) -> None:
+    """Raise ValueError unless ``images`` is uint8 [V >= 1, H, W, 3] with sides that are multiples of ``stride``."""
+    if images.dtype != np.uint8 or images.ndim != 4 or images.shape[3] != 3 or images.shape[0] == 0:
+        raise ValueError(f"images: expected uint8 [V, H, W, 3] with V >= 1, got {images.dtype} {list(images.shape)}")
+    height, width = images.shape[1:3]
+    if height % stride or width % stride or not height or not width:
+        raise ValueError(f"images: sides must be multiples of {stride}, got {height} x {width}")
+
+
+def open_backbone(spec: str, device: str = "cpu") -> ImageBackbone:
+    """Open the backbone that ``spec`` names.
+
+    Args:
+        spec: one of
+            ``geoseg_tiny``: the weights that ship with the package; ``geoseg_tiny:FILE``: others made by ``geoseg distill``;
+            ``onnx:FILE``: any ONNX file with 4-D feature maps, options after ``?`` (see :mod:`geoseg_ros.features.onnx`);
+            ``dino_vits8``, ``dino_vitb8``, ``dinov2_vits14``, or ``hub:MODEL_OR_FOLDER`` (see :mod:`geoseg_ros.features.hub`).
+        device: torch device. ONNX files run on the CPU whatever it is.
+
+    Raises:
+        InputError: unknown spec, absent or wrong file, missing optional package.
+    """
+    from geoseg_ros.features import hub, onnx, tiny
+
+    kind, _, rest = spec.partition(":")
+    if kind == "geoseg_tiny":
+        return tiny.TinyBackbone(rest or tiny.SHIPPED, spec, device)
+    if kind == "onnx" and rest:
+        return onnx.OnnxBackbone(rest, spec)
+    if spec in hub.ALIASES:
+        return hub.HubBackbone(hub.ALIASES[spec], spec, device)
+    if kind == "hub" and rest:
+        return hub.HubBackbone(rest, spec, device)
+    known = ", ".join(["geoseg_tiny", *hub.ALIASES, "geoseg_tiny:FILE", "onnx:FILE", "hub:MODEL_OR_FOLDER"])
+    raise InputError(f"backbone '{spec}': expected one of {known}")

@@ -1,0 +1,57 @@
+# make demo   a recording through the live node, pictures and a report in demo_out/
+# make test   every test
+# make help   the rest
+PYTHON ?= python3
+OUT ?= demo_out
+BIN := .venv/bin
+
+# Tests and demos talk over this machine only, on a domain of their own, and messages check the types of what is put into them.
+export ROS_AUTOMATIC_DISCOVERY_RANGE := LOCALHOST
+export ROS_STATIC_PEERS := 127.0.0.1
+export ROS_DOMAIN_ID ?= $(shell echo $$(( $$$$ % 90 + 10 )))
+export ROS_LOG_DIR := $(CURDIR)/build/ros_log
+
+# $(call quiet,what,command): print what is done; the command's output only if it fails
+quiet = echo "$(1)"; mkdir -p build; if ! ( $(2) ) >build/make.log 2>&1; then cat build/make.log >&2; echo "failed: $(1)" >&2; exit 1; fi
+
+.PHONY: help setup demo test lint bench clean
+
+help:
+	@echo "make setup   the environment in .venv (PYTHON=$(PYTHON); once, about 1.5 GB and a few minutes)"
+	@echo "make demo    a recording through the live node over DDS; result in $(OUT)/"
+	@echo "             on your own files: make demo CLOUDS=dir IMAGES=dir"
+	@echo "make test    every test"
+	@echo "make lint    ruff, and mypy on the core"
+	@echo "make bench   cost of message handling"
+	@echo "make clean   remove what was built; the environment too: make clean ALL=1"
+
+setup: .venv/geoseg.stamp
+
+.venv/packages.stamp: requirements/core.txt requirements/ros.txt requirements/dev.txt
+	@command -v "$(PYTHON)" >/dev/null || { echo "geoseg_ros needs Python 3.10 to 3.13, and there is no $(PYTHON): make PYTHON=... " >&2; exit 1; }
+	@"$(PYTHON)" requirements/system.py
+	@$(call quiet,setting up .venv (once; a few minutes),"$(PYTHON)" -m venv .venv && \
+	  $(BIN)/python -m pip install --disable-pip-version-check $(foreach f,$^,-r $(f)))
+	@touch $@
+
+.venv/geoseg.stamp: .venv/packages.stamp CMakeLists.txt package.xml pyproject.toml setup.py $(wildcard cmake/* msg/*.msg launch/* config/*)
+	@$(call quiet,building the ROS 2 messages,$(BIN)/python -m pip install --disable-pip-version-check --no-build-isolation --no-deps -e .)
+	@touch $@
+
+demo: setup
+	@$(BIN)/geoseg demo --out "$(OUT)" $(if $(CLOUDS),--clouds "$(CLOUDS)") $(if $(IMAGES),--images "$(IMAGES)")
+
+test: export ROS_PYTHON_CHECK_FIELDS = 1
+test: setup
+	@$(BIN)/python -m pytest $(ARGS)
+
+lint: setup
+	@$(BIN)/ruff check .
+	@$(BIN)/mypy $(addprefix geoseg_ros/,geometry features coseg concepts data evaluate runtime)
+
+bench: setup
+	@$(BIN)/geoseg bench $(ARGS)
+
+clean:
+	@rm -rf build install log demo_out .pytest_cache .mypy_cache .ruff_cache *.egg-info $(if $(ALL),.venv)
+	@find . -path ./.venv -prune -o -name __pycache__ -type d -exec rm -rf {} +

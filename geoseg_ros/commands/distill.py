@@ -1,0 +1,61 @@
+"""Train geoseg_tiny, the small image backbone, from any teacher on folders of images. No labels are needed.
+
+example:
+  geoseg distill --teacher onnx:teacher.onnx --images photos/ --minutes 60 --out student.safetensors
+  geoseg coseg --backbone geoseg_tiny:student.safetensors ...
+"""
+
+from __future__ import annotations
+
+import argparse
+
+from geoseg_ros.errors import InputError
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the options."""
+    parser.add_argument("--teacher", required=True, metavar="BACKBONE", help="an ONNX file, or any backbone name, e.g. dino_vits8")
+    parser.add_argument("--images", required=True, nargs="+", action="extend", metavar="DIR", help="folders of images, searched recursively")
+    parser.add_argument("--out", required=True, metavar="FILE", help="weights to write (.safetensors)")
+    parser.add_argument("--epochs", type=float, help="stop after this many passes over the images")
+    parser.add_argument("--minutes", type=float, help="stop after this many minutes")
+    parser.add_argument("--start", metavar="FILE", help="go on from these weights, made from the same teacher")
+    parser.add_argument("--batch", type=int, help="images per step")
+    parser.add_argument("--seed", type=int, help="seed of everything random")
+    parser.add_argument("--threads", type=int, default=2, help="processor threads (default 2)")
+    parser.add_argument("--bfloat16", action="store_true", default=None, help="mixed precision, where the processor has it")
+
+
+def run(options: argparse.Namespace) -> dict[str, object]:
+    """Train, write, and return the summary."""
+    import sys
+
+    import torch
+    from tqdm import tqdm
+
+    from geoseg_ros.features.backbone import open_backbone
+    from geoseg_ros.features.distill import DistillConfig, distill, list_images
+
+    for name in ("epochs", "minutes", "batch", "threads"):
+        value = getattr(options, name)
+        if value is not None and value <= 0:
+            raise InputError(f"--{name}: expected a number above 0, got {value}")
+    if options.epochs is None and options.minutes is None:
+        raise InputError("expected --epochs or --minutes")
+    if not options.out.endswith(".safetensors"):
+        raise InputError(f"--out: expected a .safetensors file, got '{options.out}'")
+    torch.set_num_threads(options.threads)
+    spec = f"onnx:{options.teacher}" if ".onnx" in options.teacher and not options.teacher.startswith("onnx:") else options.teacher
+    teacher = open_backbone(spec)
+    given = {name: getattr(options, name) for name in ("epochs", "minutes", "batch", "seed", "bfloat16")}
+    config = DistillConfig(**{name: value for name, value in given.items() if value is not None})
+    with tqdm(total=100.0, unit="%", disable=options.json, bar_format="{l_bar}{bar}| {elapsed}<{remaining} {postfix}") as bar:
+
+        def report(progress: float, figures: dict[str, float]) -> None:
+            bar.set_postfix(figures, refresh=False)
+            bar.update(100 * progress - bar.n)
+
+        summary = distill(teacher, list_images(options.images), options.out, config, options.start, report)
+    line = f"{options.out}: cosine to the teacher {summary['cosine']}, shared neighbours {summary['neighbour_agreement']} on {summary['held_out_images']} held-out images"
+    print(line, file=sys.stderr if options.json else sys.stdout)
+    return summary

@@ -1,0 +1,118 @@
+"""Files of clouds and images made into one recording, as if two unsynchronised sensors had seen them."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from geoseg_ros.data.folders import Folder, load_clouds, load_images
+from geoseg_ros.data.recordings import RecordingWriter
+from geoseg_ros.errors import InputError
+
+START_NS = 1_700_000_000 * 10**9  # the first stamp; fixed, so that equal files give equal recordings
+
+
+@dataclass(frozen=True)
+class FrameTiming:
+    """How files become messages.
+
+    Attributes:
+        cloud_rate, image_rate: messages per second.
+        seconds: length of the recording, the files are repeated or cut to fill it; None gives each file once.
+        cloud_frame, image_frame: the frame_id of the messages.
+        cloud_topic, image_topic: where they are recorded.
+    """
+
+    cloud_rate: float = 5.0
+    image_rate: float = 15.0
+    seconds: float | None = None
+    cloud_frame: str = "lidar"
+    image_frame: str = "camera"
+    cloud_topic: str = "/points"
+    image_topic: str = "/image"
+
+
+def pack_frames(
+    clouds: str | os.PathLike[str] | None,
+    images: str | os.PathLike[str] | None,
+    out: str | os.PathLike[str],
+    timing: FrameTiming | None = None,
+    progress: Callable[[int, int], None] = lambda done, total: None,
+) -> dict[str, Any]:
+    """Write the files of two folders into a rosbag2 recording, in natural order and with fixed stamps.
+
+    Args:
+        clouds, images: folders; either may be None.
+        out: as ``RecordingWriter``.
+        progress: called with (messages written, messages in all).
+
+    Returns:
+        ``clouds``, ``images`` (message counts), ``seconds`` and ``skipped`` (one line per unreadable file).
+
+    Raises:
+        InputError: no folder given, an empty folder, nothing readable in a folder, or a rate that is not positive.
+    """
+    timing = timing or FrameTiming()
+    for name in ("cloud_rate", "image_rate", "seconds"):
+        value = getattr(timing, name)
+        if value is not None and not 0 < value < 1e6:
+            raise InputError(f"{name.replace('_', '-')}: expected a number above 0, got {value}")
+    if clouds is None and images is None:
+        raise InputError("expected a folder of clouds, a folder of images, or both")
+    with RecordingWriter(out) as writer:
+        streams = []
+        if clouds is not None:
+            streams.append(
+                _Stream(load_clouds(clouds), writer.write_cloud, timing.cloud_topic, timing.cloud_frame, timing.cloud_rate, timing.seconds)
+            )
+        if images is not None:
+            streams.append(
+                _Stream(load_images(images), writer.write_image, timing.image_topic, timing.image_frame, timing.image_rate, timing.seconds)
+            )
+        total = sum(stream.expected for stream in streams)
+        done = 0
+        # the stream whose next message is the earliest goes on; ties are broken by the order above
+        while waiting := [stream for stream in streams if stream.has_next()]:
+            min(waiting, key=lambda stream: stream.stamp_ns).write_next()
+            done += 1
+            progress(done, total)
+    counts = [writer.counts.get(topic, 0) for topic in (timing.cloud_topic, timing.image_topic)]
+    skipped = [line for stream in streams for line in stream.folder.warnings]
+    last = max(stream.stamp_ns - stream.period_ns for stream in streams)
+    return {"clouds": counts[0], "images": counts[1], "seconds": (last - START_NS) * 1e-9, "skipped": skipped}
+
+
+class _Stream:
+    """The messages of one folder, made when they are due."""
+
+    def __init__(
+        self, folder: Folder[Any], write: Callable[[str, int, str, Any], None], topic: str, frame: str, rate: float, seconds: float | None
+    ) -> None:
+        self.folder = folder
+        self.stamp_ns = START_NS
+        self.period_ns = round(1e9 / rate)
+        self.expected = len(folder) if seconds is None else max(1, round(seconds * rate))
+        self._write = write
+        self._topic, self._frame = topic, frame
+        self._repeat = seconds is not None
+        self._items = iter(folder)
+        self._next: Any = None
+        self._written = 0
+
+    def has_next(self) -> bool:
+        if self._repeat and self._written >= self.expected:
+            return False
+        if self._next is None:
+            self._next = next(self._items, None)
+        if self._next is None and self._repeat:
+            self._items = iter(self.folder)
+            self._next = next(self._items, None)
+        return self._next is not None
+
+    def write_next(self) -> None:
+        self._write(self._topic, self.stamp_ns, self._frame, self._next[1])
+        self._next = None
+        self._written += 1
+        self.stamp_ns += self.period_ns

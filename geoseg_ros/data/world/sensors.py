@@ -1,0 +1,161 @@
+"""Simulated sensors: a spinning LiDAR (positions only) and a depth camera (organised cloud with registered colour)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from geoseg_ros.data.world.raycast import Hits, cast
+from geoseg_ros.data.world.render import Camera, develop, random_lights, shade
+from geoseg_ros.data.world.rooms import Scene
+from geoseg_ros.geometry.cloud import Cloud
+
+Array = NDArray[np.float32]
+
+
+@dataclass(frozen=True)
+class Pose:
+    """Where a sensor stands. Attributes: position float32 [3], world; rotation float32 [3, 3], columns = sensor axes in the world."""
+
+    position: Array
+    rotation: Array
+
+
+@dataclass(frozen=True)
+class Scan:
+    """A cloud in the sensor frame and, point by point, what it hit.
+
+    Attributes:
+        cloud: N points.
+        family: int16 [N], 0 = the room (or an invalid point).
+        instance: int32 [N], 0 = the room (or an invalid point).
+        part: int16 [N], index into ``families.PARTS``; -1 = invalid point.
+    """
+
+    cloud: Cloud
+    family: NDArray[np.int16]
+    instance: NDArray[np.int32]
+    part: NDArray[np.int16]
+
+
+@dataclass(frozen=True)
+class Lidar:
+    """A level spinning LiDAR; frame: x forward, y left, z up (REP 103). Points without an echo are left out; rings bottom to top.
+
+    Attributes:
+        rings, columns: beams and azimuth steps per turn.
+        fov_low, fov_high: elevation of the lowest and highest ring, degrees.
+        range_min, range_max: metres.
+        noise: standard deviation of the range, metres.
+        grazing: an echo is lost with probability exp(-cos(incidence) / grazing).
+        lost: share of echoes lost whatever they hit.
+    """
+
+    rings: int = 64
+    columns: int = 1024
+    fov_low: float = -38.0
+    fov_high: float = 14.0
+    range_min: float = 0.3
+    range_max: float = 30.0
+    noise: float = 0.008
+    grazing: float = 0.04
+    lost: float = 0.01
+
+    def rays(self) -> Array:
+        """Unit directions in the sensor frame, float32 [rings * columns, 3]; azimuth runs from -180 to 180 degrees, counter-clockwise."""
+        rings = np.radians(np.linspace(self.fov_low, self.fov_high, self.rings))
+        elevation, azimuth = np.meshgrid(rings, np.linspace(-np.pi, np.pi, self.columns, endpoint=False), indexing="ij")
+        d = [np.cos(elevation) * np.cos(azimuth), np.cos(elevation) * np.sin(azimuth), np.sin(elevation)]
+        return np.stack(d, axis=-1).reshape(-1, 3).astype(np.float32)
+
+    def scan(self, scene: Scene, pose: Pose, rng: np.random.Generator) -> Scan:
+        """One turn at a standing pose."""
+        rays = self.rays()
+        world = rays @ pose.rotation.T
+        hits = cast(scene.solids, pose.position, world)
+        cosine = -np.einsum("ni,ni->n", hits.normal, world)
+        keep = (hits.solid >= 0) & (hits.range > self.range_min) & (hits.range < self.range_max)
+        keep &= rng.random(len(rays), np.float32) > np.exp(-cosine / np.float32(self.grazing)) + np.float32(self.lost)
+        rows = np.flatnonzero(keep)
+        measured = hits.range[rows] + rng.normal(0, self.noise, len(rows)).astype(np.float32)
+        return _scan(scene, Cloud(rays[rows] * measured[:, None]), hits.solid[rows])
+
+
+@dataclass(frozen=True)
+class DepthCamera:
+    """A structured-light camera; frame: optical, x right, y down, z forward (REP 103). Pixels without depth are NaN.
+
+    Attributes:
+        width, height, focal: pixels.
+        z_min, z_max: metres.
+        quantum: depth step in metres at 1 m; it grows with z^2 (Khoshelham and Elberink 2012, eq. 8).
+        noise: standard deviation of the depth at 1 m, metres; grows with z^2.
+        hole: share of the pixels at depth edges that have no depth.
+        grazing: as for the LiDAR.
+    """
+
+    width: int = 320
+    height: int = 240
+    focal: float = 285.0
+    z_min: float = 0.4
+    z_max: float = 6.0
+    quantum: float = 0.0014
+    noise: float = 0.0012
+    hole: float = 0.7
+    grazing: float = 0.06
+
+    def scan(self, scene: Scene, pose: Pose, rng: np.random.Generator, exposure: float = 1.0) -> Scan:
+        """One organised, coloured cloud."""
+        camera = Camera(pose.position, pose.rotation, self.width, self.height, self.focal)
+        rays = camera.rays()
+        world = rays @ pose.rotation.T
+        hits = cast(scene.solids, pose.position, world)
+        lights, ambient = random_lights(np.random.default_rng(min(scene.ids["room"])), scene)  # the light of the room, not of the frame
+        linear = shade(scene, pose.position, world, hits, lights, ambient)
+        rgb = develop(np.maximum(linear * (1 + rng.normal(0, 0.02, linear.shape).astype(np.float32)), 0), exposure)
+        z = self._depth(hits, rays, world, rng)
+        valid = np.isfinite(z)
+        xyz = (rays * (z / rays[:, 2])[:, None]).astype(np.float32)
+        return _scan(scene, Cloud(xyz, rgb, (self.height, self.width)), np.where(valid, hits.solid, -1))
+
+    def _depth(self, hits: Hits, rays: Array, world: Array, rng: np.random.Generator) -> Array:
+        z = np.where(hits.solid >= 0, hits.range * rays[:, 2], np.nan).astype(np.float32)
+        grid = z.reshape(self.height, self.width)
+        step = np.zeros(grid.shape, bool)
+        across, down = np.abs(np.diff(grid, axis=1)) > 0.04 * grid[:, 1:], np.abs(np.diff(grid, axis=0)) > 0.04 * grid[1:]
+        step[:, 1:] |= across
+        step[:, :-1] |= across
+        step[1:] |= down
+        step[:-1] |= down
+        cosine = -np.einsum("ni,ni->n", hits.normal, world)
+        lost = rng.random(len(z), np.float32) < np.exp(-cosine / np.float32(self.grazing))
+        lost |= step.ravel() & (rng.random(len(z), np.float32) < np.float32(self.hole))
+        noisy = z + rng.normal(0, self.noise, len(z)).astype(np.float32) * z * z
+        quantum = np.float32(self.quantum) * z * z
+        noisy = np.round(noisy / quantum) * quantum
+        return np.where(lost | (z < self.z_min) | (z > self.z_max), np.float32(np.nan), noisy)
+
+
+def _scan(scene: Scene, cloud: Cloud, solid: NDArray[np.int32]) -> Scan:
+    s, valid = scene.solids, solid >= 0
+    return Scan(
+        cloud,
+        np.where(valid, s.family[solid], 0).astype(np.int16),
+        np.where(valid, s.instance[solid], 0).astype(np.int32),
+        np.where(valid, s.part[solid], -1).astype(np.int16),
+    )
+
+
+def level_pose(position: tuple[float, float, float], yaw: float) -> Pose:
+    """A level sensor with x forward, z up, turned by ``yaw`` radians."""
+    c, s = np.cos(yaw), np.sin(yaw)
+    return Pose(np.array(position, np.float32), np.array([[c, -s, 0], [s, c, 0], [0, 0, 1]], np.float32))
+
+
+def optical_pose(position: tuple[float, float, float], yaw: float, pitch: float) -> Pose:
+    """An optical frame that looks along ``yaw`` and down by ``pitch`` radians."""
+    forward = np.array([np.cos(yaw) * np.cos(pitch), np.sin(yaw) * np.cos(pitch), -np.sin(pitch)])
+    right = np.array([np.sin(yaw), -np.cos(yaw), 0])
+    return Pose(np.array(position, np.float32), np.stack([right, np.cross(forward, right), forward], axis=1).astype(np.float32))

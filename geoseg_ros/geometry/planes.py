@@ -1,0 +1,155 @@
+"""The large planes of a scene (floor, walls, table top) by RANSAC."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+
+@dataclass(frozen=True)
+class PlaneConfig:
+    """What counts as a plane of the scene rather than a face of an object.
+
+    Attributes:
+        max_planes: at most so many are returned.
+        threshold: largest distance to the plane in voxels; the measured noise may make the band thinner.
+        normal_cos: smallest |cosine| between a point's normal and the plane's.
+        min_extent: smallest width of the plane in its own second direction, metres. Faces of things on a table are smaller.
+        min_share: smallest share of the voxels for a plane that bounds the scene (nearly nothing lies behind it: floor, wall).
+        inner_share: smallest share for any other plane (a table top above a floor). Large, so that the front of a cupboard stays.
+        behind_share: a plane bounds the scene where at most this share of the voxels lies behind it, seen from the sensor.
+        hypotheses: planes tried per round.
+    """
+
+    max_planes: int = 6
+    threshold: float = 1.5
+    normal_cos: float = 0.8
+    min_extent: float = 0.4
+    min_share: float = 0.04
+    inner_share: float = 0.15
+    behind_share: float = 0.02
+    hypotheses: int = 200
+
+
+@dataclass(frozen=True)
+class Plane:
+    """normal . x = offset.
+
+    Attributes:
+        normal: float64 [3], unit, turned towards the sensor origin (offset <= 0).
+        offset: float, metres.
+        mask: bool [M], the points on it; the masks of several planes are disjoint.
+    """
+
+    normal: NDArray[np.float64]
+    offset: float
+    mask: NDArray[np.bool_]
+
+
+def find_planes(
+    xyz: NDArray[np.float32], normal: NDArray[np.float32], voxel: float, config: PlaneConfig | None = None
+) -> list[Plane]:
+    """Large planes, the one with most points first (Fischler & Bolles 1981, with normals as in Schnabel et al. 2007).
+
+    One point and its normal make a hypothesis; the best few are refined by repeated least squares, and the one with most
+    points is taken. Seeds are fixed, so the result is a function of the input.
+
+    Args:
+        xyz: float32 [M, 3], metres, about one point per voxel, sensor at the origin.
+        normal: float32 [M, 3], unit.
+        voxel: voxel edge, metres.
+    """
+    config = config or PlaneConfig()
+    count = len(xyz)
+    rng = np.random.default_rng(0)
+    free = np.arange(count)
+    planes: list[Plane] = []
+    refused = 0
+    # two refusals: a large face of an object may outvote the last wall
+    while len(planes) < config.max_planes and refused < 2 and len(free) >= max(10, config.min_share * count):
+        found = _best_plane(xyz[free], normal[free], voxel, config, rng)
+        if found is None:
+            break
+        direction, offset, inliers = found
+        members = free[inliers]
+        if len(members) < config.min_share * count:
+            break
+        free = free[~inliers]
+        height = xyz @ direction.astype(np.float32) - offset
+        bounds = np.count_nonzero(height < -3 * config.threshold * voxel) <= config.behind_share * count
+        if _width(xyz[members]) < config.min_extent or len(members) < (config.min_share if bounds else config.inner_share) * count:
+            refused += 1
+            continue
+        mask = np.zeros(count, bool)
+        mask[members] = True
+        planes.append(Plane(direction, offset, mask))
+    return planes
+
+
+def _best_plane(
+    xyz: NDArray[np.float32], normal: NDArray[np.float32], voxel: float, config: PlaneConfig, rng: np.random.Generator
+) -> tuple[NDArray[np.float64], float, NDArray[np.bool_]] | None:
+    band = config.threshold * voxel
+    seeds = rng.choice(len(xyz), min(config.hypotheses, len(xyz)), replace=False)
+    axes = normal[seeds]
+    offsets = np.einsum("ij,ij->i", axes, xyz[seeds])
+    sample = rng.choice(len(xyz), min(2000, len(xyz)), replace=False)
+    some_xyz, some_normal = xyz[sample], normal[sample]
+    # a single normal is rough: score in a band twice as thick
+    votes = (np.abs(some_xyz @ axes.T - offsets) < 2 * band) & (np.abs(some_normal @ axes.T) > config.normal_cos)
+    fits = []
+    for i in np.argsort(-votes.sum(axis=0), kind="stable")[:5]:
+        fit = _refine(some_xyz, some_normal, votes[:, i], (2 * band, 2 * band, band), config.normal_cos)
+        if fit is not None:
+            fits.append(fit)
+    if not fits:
+        return None
+    direction, offset, _ = max(fits, key=lambda fit: int(np.count_nonzero(fit[2])))
+    fit = _refine(xyz, normal, _inliers(xyz, normal, direction, offset, band, config.normal_cos), (band, band), config.normal_cos)
+    if fit is None:
+        return None
+    direction, offset, inliers = fit
+    # as thin as the noise allows, so that things lying on the plane keep their lowest points
+    noise = 1.4826 * float(np.median(np.abs(xyz[inliers] @ direction - offset)))
+    inliers = _inliers(xyz, normal, direction, offset, float(np.clip(4 * noise, 0.5 * voxel, band)), config.normal_cos)
+    return direction, offset, inliers
+
+
+def _refine(
+    xyz: NDArray[np.float32], normal: NDArray[np.float32], inliers: NDArray[np.bool_], bands: tuple[float, ...], cos: float
+) -> tuple[NDArray[np.float64], float, NDArray[np.bool_]] | None:
+    """Alternate fitting and choosing inliers; None where fewer than three are left."""
+    direction, offset = np.zeros(3), 0.0
+    for band in bands:
+        if np.count_nonzero(inliers) < 3:
+            return None
+        direction, offset = _fit(xyz[inliers])
+        inliers = _inliers(xyz, normal, direction, offset, band, cos)
+    return (direction, offset, inliers) if np.count_nonzero(inliers) >= 3 else None
+
+
+def _inliers(
+    xyz: NDArray[np.float32], normal: NDArray[np.float32], direction: NDArray[np.float64], offset: float, band: float, cos: float
+) -> NDArray[np.bool_]:
+    axis = direction.astype(np.float32)
+    return (np.abs(xyz @ axis - np.float32(offset)) < band) & (np.abs(normal @ axis) > cos)
+
+
+def _fit(xyz: NDArray[np.float32]) -> tuple[NDArray[np.float64], float]:
+    """Total least squares plane, normal towards the origin."""
+    points = xyz.astype(np.float64)
+    centre = points.mean(axis=0)
+    points -= centre
+    direction = np.linalg.eigh(points.T @ points)[1][:, 0]
+    offset = float(direction @ centre)
+    return (direction, offset) if offset <= 0 else (-direction, -offset)
+
+
+def _width(xyz: NDArray[np.float32]) -> float:
+    """Extent along the second principal direction, metres, without the outer 2 % on each side."""
+    points = xyz.astype(np.float64) - xyz.mean(axis=0)
+    second = points @ np.linalg.eigh(points.T @ points)[1][:, 1]
+    low, high = np.quantile(second, [0.02, 0.98])
+    return float(high - low)

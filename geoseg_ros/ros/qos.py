@@ -1,0 +1,28 @@
+"""Quality of service of the topics. Every profile can be changed by ``qos_overrides.<topic>...`` parameters."""
+
+from __future__ import annotations
+
+from rclpy.qos import DurabilityPolicy, HistoryPolicy, QoSProfile, ReliabilityPolicy
+from rclpy.qos_overriding_options import QoSOverridingOptions
+
+
+def input_qos() -> QoSProfile:
+    """Best effort, which matches every publisher; depth 1, because only the newest message is of use."""
+    return QoSProfile(history=HistoryPolicy.KEEP_LAST, depth=1, reliability=ReliabilityPolicy.BEST_EFFORT)
+
+
+def output_qos() -> QoSProfile:
+    """Reliable, which matches every subscriber and lets large messages through; depth 1."""
+    return QoSProfile(history=HistoryPolicy.KEEP_LAST, depth=1, reliability=ReliabilityPolicy.RELIABLE)
+
+
+def latched_qos() -> QoSProfile:
+    """Reliable and kept for subscribers that come later."""
+    profile = output_qos()
+    profile.durability = DurabilityPolicy.TRANSIENT_LOCAL
+    return profile
+
+
+def overridable() -> QoSOverridingOptions:
+    """History, depth and reliability may be set by parameters (read when the topic is created)."""
+    return QoSOverridingOptions.with_default_policies()

@@ -1,0 +1,120 @@
+"""A live node and a client of it in this process, talking over DDS."""
+
+import threading
+import time
+
+import rclpy
+from diagnostic_msgs.msg import DiagnosticArray
+from rcl_interfaces.msg import Log
+from rclpy.context import Context
+from rclpy.executors import ExternalShutdownException, SingleThreadedExecutor
+from rclpy.node import Node
+from rclpy.parameter import Parameter
+from rclpy.qos import DurabilityPolicy, QoSProfile, ReliabilityPolicy
+from sensor_msgs.msg import CameraInfo, CompressedImage, Image, PointCloud2
+from std_msgs.msg import String
+
+from geoseg_ros.ros.coseg_node import CosegNode
+
+RELIABLE = QoSProfile(depth=100, reliability=ReliabilityPolicy.RELIABLE)
+LATCHED = QoSProfile(depth=1, reliability=ReliabilityPolicy.RELIABLE, durability=DurabilityPolicy.TRANSIENT_LOCAL)
+ROSOUT = QoSProfile(depth=1000, reliability=ReliabilityPolicy.RELIABLE, durability=DurabilityPolicy.TRANSIENT_LOCAL)
+OUTPUTS = {"points_labeled": PointCloud2, "points_obstacles": PointCloud2, "mask": Image, "overlay": Image}
+INPUTS = {
+    "points": PointCloud2,
+    "depth": Image,
+    "camera_info": CameraInfo,
+    "color": Image,
+    "image": Image,
+    "image/compressed": CompressedImage,
+}
+
+
+class LiveNode:
+    """``received[name]`` lists the messages of an output, ``lines`` the warnings and errors that the node logged."""
+
+    def __init__(self, pipeline, listen=("points_labeled", "mask"), **parameters):
+        self.context = Context()
+        rclpy.init(context=self.context)
+        self.executor = SingleThreadedExecutor(context=self.context)
+        self._spinner = threading.Thread(target=self._spin)
+        self.node = None
+        try:
+            overrides = [Parameter(name.replace("__", "."), value=value) for name, value in parameters.items()]
+            # the messages of a test must arrive; the defaults are for live sensors
+            topics = [f"/coseg_node/{name}" for name in INPUTS]
+            overrides += [Parameter(f"qos_overrides.{t}.subscription.reliability", value="reliable") for t in self._subscribed(topics, parameters)]
+            self.node = CosegNode(lambda _: pipeline, context=self.context, parameter_overrides=overrides)
+            self.client = Node("client", context=self.context)
+            self.received = {}
+            for name in listen:
+                self.listen(name)
+            self.lines, self.labels, self.diagnostics = [], [], []
+            self.client.create_subscription(Log, "/rosout", self._log, ROSOUT)
+            self.client.create_subscription(String, "/coseg_node/label_info", lambda m: self.labels.append(m.data), LATCHED)
+            self.client.create_subscription(DiagnosticArray, "/diagnostics", self.diagnostics.append, 10)
+            self._publishers = {name: self.client.create_publisher(kind, f"/coseg_node/{name}", RELIABLE) for name, kind in INPUTS.items()}
+            self.executor.add_node(self.node)
+            self.executor.add_node(self.client)
+            self._spinner.start()
+            assert self.node.worker.ready.wait(10.0)
+            for publisher in self._publishers.values():
+                if self.node.count_subscribers(publisher.topic_name):
+                    self.wait(lambda p=publisher: p.get_subscription_count() > 0)
+        except BaseException:
+            self.close()
+            raise
+
+    @staticmethod
+    def _subscribed(topics, parameters):
+        cloud = {"points": ["points"], "depth": ["depth", "camera_info", "color"], "none": []}[parameters.get("cloud_source", "points")]
+        image = {"raw": ["image"], "compressed": ["image/compressed"], "none": []}[parameters.get("image_transport", "raw")]
+        return [t for t in topics if t.removeprefix("/coseg_node/") in cloud + image]
+
+    def _spin(self):
+        try:
+            while self.context.ok():
+                self.executor.spin_once(timeout_sec=0.1)
+        except ExternalShutdownException:
+            pass
+
+    def _log(self, message):
+        if message.name == "coseg_node" and message.level >= 30:
+            self.lines.append(message.msg)
+
+    def listen(self, name, kind=None):
+        store = self.received.setdefault(name, [])
+        subscription = self.client.create_subscription(kind or OUTPUTS[name], f"/coseg_node/{name}", store.append, RELIABLE)
+        topic = subscription.topic_name
+        self.wait(lambda: any(p.topic_name == topic and p.get_subscription_count() for p in self.node.publishers))
+        return subscription
+
+    def send(self, name, message):
+        self._publishers[name].publish(message)
+
+    def counts(self, stream):
+        return self.node.mailbox.counts()[stream]
+
+    def send_and_wait(self, name, message, stream):
+        """Send and wait until the worker has finished with it."""
+        before = self.counts(stream)
+        self.send(name, message)
+        self.wait(lambda: self.counts(stream).processed + self.counts(stream).rejected == before.processed + before.rejected + 1)
+
+    @staticmethod
+    def wait(condition, seconds=10.0):
+        end = time.monotonic() + seconds
+        while not condition():
+            assert time.monotonic() < end, "nothing came in time"
+            time.sleep(0.005)
+
+    def close(self):
+        if self.node is not None:
+            self.node.stop()
+        rclpy.try_shutdown(context=self.context)
+        if self._spinner.is_alive():
+            self._spinner.join()
+        self.executor.shutdown()
+        if self.node is not None:
+            self.node.destroy_node()
+            self.client.destroy_node()
