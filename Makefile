@@ -26,6 +26,7 @@ help:
 	@echo "make clean   remove what was built; the environment too: make clean ALL=1"
 
 setup: .venv/geoseg.stamp
+	@:
 
 .venv/packages.stamp: requirements/core.txt requirements/ros.txt requirements/dev.txt
 	@command -v "$(PYTHON)" >/dev/null || { echo "geoseg_ros needs Python 3.10 to 3.13, and there is no $(PYTHON): make PYTHON=... " >&2; exit 1; }

@@ -96,7 +96,8 @@ class BuildMessages(Command):
         self.distribution.data_files.extend(by_folder.items())
 
     def get_source_files(self) -> list[str]:
-        return ["CMakeLists.txt", "package.xml", *(str(p.relative_to(ROOT)) for f in ("cmake", "msg", "launch", "config") for p in (ROOT / f).iterdir())]
+        folders = [ROOT / name for name in ("cmake", "config", "launch", "msg")]
+        return ["CMakeLists.txt", "package.xml", *(os.path.relpath(p, ROOT) for f in folders for p in sorted(f.iterdir()))]
 
     def get_outputs(self) -> list[str]:
         return []

@@ -15,7 +15,7 @@ from geoseg_ros.errors import InputError
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the options."""
     parser.add_argument("--teacher", required=True, metavar="BACKBONE", help="an ONNX file, or any backbone name, e.g. dino_vits8")
-    parser.add_argument("--images", required=True, nargs="+", action="extend", metavar="DIR", help="folders of images, searched recursively")
+    parser.add_argument("--images", required=True, nargs="+", action="extend", metavar="DIR", help="folders, searched recursively")
     parser.add_argument("--out", required=True, metavar="FILE", help="weights to write (.safetensors)")
     parser.add_argument("--epochs", type=float, help="stop after this many passes over the images")
     parser.add_argument("--minutes", type=float, help="stop after this many minutes")
@@ -44,6 +44,7 @@ def run(options: argparse.Namespace) -> dict[str, object]:
         raise InputError("expected --epochs or --minutes")
     if not options.out.endswith(".safetensors"):
         raise InputError(f"--out: expected a .safetensors file, got '{options.out}'")
+    paths = list_images(options.images)
     torch.set_num_threads(options.threads)
     spec = f"onnx:{options.teacher}" if ".onnx" in options.teacher and not options.teacher.startswith("onnx:") else options.teacher
     teacher = open_backbone(spec)
@@ -55,7 +56,7 @@ def run(options: argparse.Namespace) -> dict[str, object]:
             bar.set_postfix(figures, refresh=False)
             bar.update(100 * progress - bar.n)
 
-        summary = distill(teacher, list_images(options.images), options.out, config, options.start, report)
-    line = f"{options.out}: cosine to the teacher {summary['cosine']}, shared neighbours {summary['neighbour_agreement']} on {summary['held_out_images']} held-out images"
-    print(line, file=sys.stderr if options.json else sys.stdout)
+        summary = distill(teacher, paths, options.out, config, options.start, report)
+    scores = f"cosine to the teacher {summary['cosine']}, shared neighbours {summary['neighbour_agreement']}"
+    print(f"{options.out}: {scores} on {summary['held_out_images']} held-out images", file=sys.stderr if options.json else sys.stdout)
     return summary

@@ -162,7 +162,8 @@ def write_image(path: str | os.PathLike[str], image: NDArray[np.uint8]) -> None:
     """Write uint8 RGB [H, W, 3] or grey [H, W] in the format that the suffix of ``path`` names."""
     pixels = np.ascontiguousarray(image[..., ::-1] if image.ndim == 3 else image)
     with atomic_path(path) as temporary:
-        if not cv2.imwrite(str(temporary), pixels, [cv2.IMWRITE_JPEG_QUALITY, 92]):
+        quality = [cv2.IMWRITE_JPEG_QUALITY, 92] if temporary.suffix.lower() in (".jpg", ".jpeg") else []
+        if not cv2.imwrite(str(temporary), pixels, quality):
             raise InputError(f"{path}: cannot write an image with this suffix")
 
 

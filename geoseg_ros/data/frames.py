@@ -30,8 +30,8 @@ class FrameTiming:
     seconds: float | None = None
     cloud_frame: str = "lidar"
     image_frame: str = "camera"
-    cloud_topic: str = "/points"
-    image_topic: str = "/image"
+    cloud_topic: str = "/lidar/points"
+    image_topic: str = "/camera/image_raw"
 
 
 def pack_frames(

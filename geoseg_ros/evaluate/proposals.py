@@ -50,7 +50,11 @@ def proposal_oracle(cloud: Cloud, instance_label: NDArray[np.integer], config: G
     voxels = len(scene.xyz)
     has = scene.inverse >= 0
     # points of each instance per voxel, [G, M]
-    inside = np.stack([np.bincount(scene.inverse[has & (truth == name)], minlength=voxels) for name in names]) if len(names) else np.zeros((0, voxels))
+    inside = (
+        np.stack([np.bincount(scene.inverse[has & (truth == name)], minlength=voxels) for name in names])
+        if len(names)
+        else np.zeros((0, voxels))
+    )
 
     def iou(chosen: NDArray[np.bool_], instance: int) -> float:
         common = inside[instance][chosen].sum()

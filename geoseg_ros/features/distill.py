@@ -24,7 +24,7 @@ from numpy.typing import NDArray
 
 from geoseg_ros.errors import InputError
 from geoseg_ros.features.backbone import ImageBackbone
-from geoseg_ros.features.tiny import STRIDE, GeosegTiny, Projection, TinyConfig, load_tiny, save_tiny
+from geoseg_ros.features.tiny import STRIDE, GeosegTiny, Projection, TinyConfig, channels_last, load_tiny, save_tiny
 
 Image = NDArray[np.uint8]
 GREY = 128  # of the background of virtual views
@@ -40,7 +40,8 @@ class DistillConfig:
         minutes: wall-clock limit, or None. One of the two must be given.
         batch: images per step.
         sides: pixel sides of the training crops, drawn at random per step; multiples of 32.
-        rate: peak learning rate of AdamW (one-cycle: short linear warm-up, cosine to 0).
+        rate: peak learning rate of AdamW (cosine to 0).
+        warm_up: steps of linear warm-up.
         weight_decay: of AdamW.
         whitening: exponent p: PCA axis i is divided by its standard deviation to the power p (0 = PCA only, 1 = white).
         projection_views: augmented training views on which the projection is fitted.
@@ -58,6 +59,7 @@ class DistillConfig:
     batch: int = 16
     sides: tuple[int, ...] = (128, 128, 128, 160, 192)
     rate: float = 2e-3
+    warm_up: int = 100
     weight_decay: float = 0.02
     whitening: float = 0.5
     projection_views: int = 1500
@@ -128,7 +130,7 @@ def disturb(view: Image, rng: np.random.Generator) -> Image:
     if rng.random() < 0.6:
         pixels = (pixels - 127.5) * rng.uniform(0.6, 1.4) + 127.5 + rng.uniform(-30, 30)
     if rng.random() < 0.15:
-        pixels = cv2.GaussianBlur(pixels, (0, 0), rng.uniform(0.5, 1.5))
+        pixels = np.asarray(cv2.GaussianBlur(pixels, (0, 0), rng.uniform(0.5, 1.5)), np.float32)
     if rng.random() < 0.2:
         pixels = pixels + rng.normal(0, rng.uniform(2, 10), pixels.shape).astype(np.float32)
     return np.where(background, GREY, pixels.clip(0, 255)).astype(np.uint8)
@@ -138,7 +140,7 @@ def square(image: Image, side: int) -> Image:
     """The central square, resized to [side, side, 3]."""
     short = min(image.shape[:2])
     y, x = ((s - short) // 2 for s in image.shape[:2])
-    return cv2.resize(image[y : y + short, x : x + short], (side, side), interpolation=cv2.INTER_AREA)
+    return np.asarray(cv2.resize(image[y : y + short, x : x + short], (side, side), interpolation=cv2.INTER_AREA), np.uint8)
 
 
 def teacher_tokens(teacher: ImageBackbone, views: Image) -> torch.Tensor:
@@ -242,19 +244,22 @@ def distill(
         student, projection, _, _ = load_tiny(start)
         if len(projection.mean) != teacher.dim:
             raise InputError(f"{start}: projection: expected {teacher.dim} teacher dimensions, got {len(projection.mean)}")
-    student = student.to(memory_format=torch.channels_last)
+    student = channels_last(student)
     average = deepcopy(student).eval()
     held_views = np.stack([square(image, 160) for image in held])
     held_target = projection(teacher_tokens(teacher, held_views))
     decayed = [p for p in student.parameters() if p.ndim > 1]
     others = [p for p in student.parameters() if p.ndim <= 1]
-    optimiser = torch.optim.AdamW([{"params": decayed, "weight_decay": config.weight_decay}, {"params": others, "weight_decay": 0.0}], lr=config.rate)
+    groups = [{"params": decayed, "weight_decay": config.weight_decay}, {"params": others, "weight_decay": 0.0}]
+    optimiser = torch.optim.AdamW(groups, lr=config.rate)
 
     began = saved = time.monotonic()
     step, progress, loss_first, loss_mean = 0, 0.0, math.nan, math.nan
     info: dict[str, object] = {}
+    scores: dict[str, float] = {}
 
     def checkpoint() -> None:
+        scores.update(evaluate(average, held_target, held_views))
         info.update(
             teacher=Path(teacher.name.partition("?")[0]).name,
             teacher_hash=teacher.hash,
@@ -266,7 +271,7 @@ def distill(
             loss_first=round(loss_first, 4),
             loss_last=round(loss_mean, 4),
             config=asdict(config),
-            **evaluate(average, held_target, held_views),
+            **scores,
         )
         save_tiny(out, average, projection, info)
 
@@ -288,7 +293,7 @@ def distill(
     while progress < 1:
         pixels, target = following.result()
         following = worker.submit(prepare)
-        rate = config.rate * min(1.0, (step + 1) / 100) * 0.5 * (1 + math.cos(math.pi * progress))
+        rate = config.rate * min(1.0, (step + 1) / config.warm_up) * 0.5 * (1 + math.cos(math.pi * progress))
         for group in optimiser.param_groups:
             group["lr"] = rate
         student.train()
@@ -316,7 +321,7 @@ def distill(
             checkpoint()
             saved = time.monotonic()
         if report is not None:
-            report(progress, {"loss": loss_mean, **{k: v for k, v in info.items() if k in ("cosine", "neighbour_agreement")}})
+            report(progress, {"loss": loss_mean, **scores})
     worker.shutdown(cancel_futures=True)
     checkpoint()
     return info

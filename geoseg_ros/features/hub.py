@@ -55,7 +55,8 @@ class HubBackbone:
             raise InputError(f"backbone '{name}': weights of '{source}' cannot be loaded ({str(error).splitlines()[0]})") from error
         patch, width = getattr(network.config, "patch_size", None), getattr(network.config, "hidden_size", None)
         if not isinstance(patch, int) or not isinstance(width, int):
-            raise InputError(f"backbone '{name}': expected a vision transformer with patch_size and hidden_size, got {network.config.model_type}")
+            kind = network.config.model_type
+            raise InputError(f"backbone '{name}': expected a vision transformer with patch_size and hidden_size, got {kind}")
         self.stride, self.dim = patch, width
         self.supervision = options.get("supervision", "unknown")
         self.device, self.batch = torch.device(device), batch

@@ -24,10 +24,12 @@ PROBE_SIDE = 224  # a multiple of 8, 14, 16 and 32
 
 
 class OnnxBackbone:
-    """An ONNX file with one image input [1 or V, 3, H, W] (or [.., H, W, 3]) and 4-D float outputs of one spatial size, which are concatenated.
+    """An ONNX file with one image input [1, 3, H, W] (or [1, H, W, 3]) and 4-D float outputs of one spatial size.
 
-    Options, as in ``onnx:FILE?norm=imagenet&outputs=a,b&threads=2``; where one is absent, the file's own metadata entry ``geoseg.<option>`` counts:
-        norm: ``raw`` (RGB 0..255, the default), ``unit`` (0..1), ``symmetric`` (-1..1) or ``imagenet`` (0..1, then mean and deviation of ImageNet);
+    The outputs are concatenated. Options, as in ``onnx:FILE?norm=imagenet&outputs=a,b&threads=2``; where one of the first three
+    is absent, the file's own metadata entry ``geoseg.<option>`` counts:
+        norm: ``raw`` (RGB 0..255, the default), ``unit`` (0..1), ``symmetric`` (-1..1) or ``imagenet`` (0..1, then mean and
+            deviation of ImageNet);
         outputs: names of the feature maps to use, comma-separated (default: every 4-D output);
         supervision: what labels the network saw (default: unknown);
         threads: threads of one operator (default 2).
@@ -36,8 +38,10 @@ class OnnxBackbone:
     """
 
     def __init__(self, file: str, name: str) -> None:
-        import onnxruntime
-
+        try:
+            import onnxruntime
+        except ImportError as error:
+            raise InputError(f"backbone '{name}': needs the Python package onnxruntime, which is not installed") from error
         self.name = name
         location, _, query = file.partition("?")
         self.path = Path(location)
@@ -85,7 +89,8 @@ class OnnxBackbone:
         available = [o.name for o in self.session.get_outputs() if o.shape is not None and len(o.shape) == 4 and o.type == "tensor(float)"]
         absent = [o for o in wanted if o not in available]
         if absent or not available:
-            raise InputError(f"{self.path}: outputs: expected 4-D float feature maps {', '.join(absent)}, got {', '.join(available) or 'none'}")
+            found = ", ".join(available) or "none"
+            raise InputError(f"{self.path}: outputs: expected 4-D float feature maps {', '.join(absent)}, got {found}")
         self._outputs = wanted or available
         height, width = (s or PROBE_SIDE for s in self._fixed)
         maps = self._run(np.zeros((height, width, 3), np.uint8))

@@ -52,7 +52,7 @@ class ConvNorm(nn.Module):
     def __init__(self, inputs: int, outputs: int, size: int, stride: int = 1, relu: bool = True) -> None:
         super().__init__()
         self.conv = nn.Conv2d(inputs, outputs, size, stride, size // 2, bias=False)
-        self.norm: nn.Module = nn.BatchNorm2d(outputs)
+        self.norm: nn.BatchNorm2d | nn.Identity = nn.BatchNorm2d(outputs)
         self.relu = relu
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
@@ -61,8 +61,9 @@ class ConvNorm(nn.Module):
 
     def fold(self) -> None:
         """Replace convolution and normalisation by one convolution (evaluation mode only)."""
-        self.conv = fuse_conv_bn_eval(self.conv, self.norm)
-        self.norm = nn.Identity()
+        if isinstance(self.norm, nn.BatchNorm2d):
+            self.conv = fuse_conv_bn_eval(self.conv, self.norm)
+            self.norm = nn.Identity()
 
 
 class ChannelAttention(nn.Module):
@@ -146,8 +147,16 @@ class Projection:
         return (tokens - self.mean) @ self.matrix
 
 
+def channels_last(network: GeosegTiny) -> GeosegTiny:
+    """The same network with the memory layout that is fastest on processors and GPUs."""
+    return network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+
+
 def save_tiny(path: str | Path, network: GeosegTiny, projection: Projection, info: Mapping[str, object]) -> None:
-    """Write an unfolded network and its projection atomically, weights as float16. ``info`` must be JSON-able; key ``supervision`` is read back."""
+    """Write an unfolded network and its projection atomically, weights as float16.
+
+    ``info`` is stored as JSON; :class:`TinyBackbone` reads its key ``supervision``.
+    """
     tensors = {f"net.{k}": v for k, v in network.state_dict().items() if not k.endswith("num_batches_tracked")}
     tensors |= {"projection.mean": projection.mean, "projection.matrix": projection.matrix}
     tensors = {k: v.detach().to("cpu", torch.float16).contiguous() for k, v in tensors.items()}
@@ -174,8 +183,8 @@ def load_tiny(path: str | Path) -> tuple[GeosegTiny, Projection, dict[str, objec
             if metadata.get("format") != FORMAT:
                 raise InputError(f"{path}: format: expected '{FORMAT}', got '{metadata.get('format')}'")
             tensors = {name: archive.get_tensor(name) for name in archive.keys()}
-        config = {k: tuple(v) if isinstance(v, list) else v for k, v in json.loads(metadata["config"]).items()}
-        network = GeosegTiny(TinyConfig(**config))
+        config = json.loads(metadata["config"])
+        network = GeosegTiny(TinyConfig(tuple(config["widths"]), tuple(config["depths"]), config["dim"]))
         digest = hashlib.sha256(f"{FORMAT} {metadata['config']}".encode())
         for name in sorted(tensors):
             digest.update(name.encode() + tensors[name].numpy().tobytes())
@@ -205,7 +214,7 @@ class TinyBackbone:
         self.info = info
         self.device = torch.device(device)
         self.batch = batch
-        self.network = network.fold().to(self.device, memory_format=torch.channels_last).requires_grad_(False)
+        self.network = channels_last(network.fold().to(self.device).requires_grad_(False))
 
     def tokens(self, images: NDArray[np.uint8]) -> tuple[torch.Tensor, torch.Tensor]:
         """See :meth:`geoseg_ros.features.backbone.ImageBackbone.tokens`."""
@@ -213,5 +222,5 @@ class TinyBackbone:
         with torch.inference_mode():
             pixels = torch.from_numpy(np.ascontiguousarray(images)).permute(0, 3, 1, 2)
             parts = [self.network(part.to(self.device, torch.float32)).permute(0, 2, 3, 1) for part in pixels.split(self.batch)]
-        tokens = torch.cat(parts).contiguous().clone()
+        tokens = torch.cat(parts)
         return tokens, tokens.mean((1, 2))

@@ -37,8 +37,10 @@ class ViewConfig:
         yaw: degrees between neighbouring views.
         fill: share of the side that the larger extent of the object takes.
         colour: use the points' colour where there is one (else, and without colour, shaded normals).
-        shading: ``lambert`` (grey: a light at the viewer and one from the upper left) or ``normals`` (x, y, z of the normal in the view as R, G, B).
-        closing: radius of the closing in units of the spacing of the points. 0.75 closes a square grid (half its diagonal is 0.71).
+        shading: ``lambert`` (grey: a light at the viewer and one from the upper left) or ``normals`` (the normal's x, y, z in the
+            view as R, G, B).
+        closing: radius of the closing in units of the spacing of the points. 0.71 (half the diagonal) closes a square grid;
+            scattered points need more.
         largest_radius: upper bound of that radius as a share of the side.
         hole: enclosed holes below this share of the drawn area are filled too.
     """
@@ -49,9 +51,9 @@ class ViewConfig:
     fill: float = 0.8
     colour: bool = True
     shading: str = "lambert"
-    closing: float = 0.75
-    largest_radius: float = 0.04
-    hole: float = 0.01
+    closing: float = 1.3
+    largest_radius: float = 0.1
+    hole: float = 0.02
 
     def __post_init__(self) -> None:
         if self.shading not in SHADINGS:
@@ -119,13 +121,13 @@ def _draw(view: Floats, spacing: float, config: ViewConfig) -> Index:
     key = depth.view(np.uint32).astype(np.uint64) << np.uint64(32) | np.arange(len(view), dtype=np.uint64)
     nearest = np.full(size * size, np.iinfo(np.uint64).max)
     np.minimum.at(nearest, pixel[:, 1] * size + pixel[:, 0], key)
-    nearest = nearest.reshape(size, size)
-    drawn = nearest != np.iinfo(np.uint64).max
+    winner = nearest.reshape(size, size)
+    drawn = winner != np.iinfo(np.uint64).max
 
     radius = int(np.clip(np.ceil(config.closing * spacing * scale), 1, max(1, round(config.largest_radius * size))))
     disc = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (2 * radius + 1, 2 * radius + 1))
     far = np.float32(1e9)
-    at = np.where(drawn, (nearest >> np.uint64(32)).astype(np.uint32).view(np.float32), far)
+    at = np.where(drawn, (winner >> np.uint64(32)).astype(np.uint32).view(np.float32), far)
     # points of a farther surface that show through the gaps of a nearer one go
     front = drawn & (at <= cv2.erode(at, disc, borderType=cv2.BORDER_CONSTANT, borderValue=float(far)) + 3 * radius / scale)
     solid = cv2.morphologyEx(front.astype(np.uint8), cv2.MORPH_CLOSE, disc)
@@ -137,7 +139,7 @@ def _draw(view: Floats, spacing: float, config: ViewConfig) -> Index:
     # every inside pixel takes the nearest pixel that a point was drawn to
     _, label = cv2.distanceTransformWithLabels((~front).astype(np.uint8), cv2.DIST_L2, 5, labelType=cv2.DIST_LABEL_PIXEL)
     point_of = np.zeros(int(label.max()) + 1, np.int32)
-    point_of[label[front]] = (nearest[front] & np.uint64(0xFFFFFFFF)).astype(np.int32)
+    point_of[label[front]] = (winner[front] & np.uint64(0xFFFFFFFF)).astype(np.int32)
     return np.where(inside, point_of[label], np.int32(-1))
 
 

@@ -48,9 +48,9 @@ def cloud_from_fields(fields: Fields, shape: tuple[int, int] | None, source: str
 
 
 def to_float32(values: NDArray) -> NDArray[np.float32]:
-    """C-contiguous float32; what does not fit becomes infinite, which marks an invalid point."""
+    """A C-contiguous float32 copy; what does not fit becomes infinite, which marks an invalid point."""
     with np.errstate(over="ignore", invalid="ignore"):
-        return np.ascontiguousarray(values, np.float32)
+        return np.array(values, np.float32, order="C")
 
 
 def unpack_rgb(packed: NDArray[np.uint32]) -> NDArray[np.uint8]:
@@ -67,7 +67,7 @@ def pack_rgb(rgb: NDArray[np.uint8]) -> NDArray[np.uint32]:
 
 
 def colour_bytes(values: NDArray) -> NDArray[np.uint8]:
-    """Colour of any type to uint8: 16-bit integers are scaled by 1/257; floats by 255 where none exceeds 1; others are clipped to 0..255."""
+    """Colour of any type to uint8: 16-bit integers are scaled by 1/257; floats by 255 where none exceeds 1; others are clipped."""
     if values.dtype == np.uint8:
         return np.ascontiguousarray(values)
     scaled = np.nan_to_num(values.astype(np.float64), posinf=255.0, neginf=0.0)
@@ -89,6 +89,8 @@ def parse_table(text: bytes, rows: int, columns: int, source: str, skip: int = 0
         raise InputError(f"{source}: truncated: {rows} points declared, but the file has only {len(text)} bytes of data")
     if rows == 0:
         return np.zeros((0, columns))
+    if text.isspace():
+        raise InputError(f"{source}: truncated: no numbers, {rows} points declared")
     try:
         table = np.loadtxt(BytesIO(text), dtype=np.float64, ndmin=2, skiprows=skip, max_rows=rows, comments=None)
     except (ValueError, UnicodeDecodeError) as error:

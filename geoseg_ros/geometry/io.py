@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import math
 import os
+import struct
 import zipfile
+import zlib
 from pathlib import Path
 
 import numpy as np
@@ -23,6 +25,8 @@ from geoseg_ros.geometry.ply import format_ply, parse_ply
 
 CLOUD_SUFFIXES = (".pcd", ".ply", ".npy", ".npz", ".bin")
 
+_ARRAY_ERRORS = (ValueError, EOFError, SyntaxError, TypeError, OverflowError)
+_ARCHIVE_ERRORS = (*_ARRAY_ERRORS, zipfile.BadZipFile, zlib.error, struct.error, KeyError, NotImplementedError, RuntimeError)
 _FARTHEST = 1e5  # metres; a KITTI file with most points beyond is something else
 
 
@@ -96,7 +100,7 @@ def _read_npy(source: str) -> tuple[Cloud, Fields]:
     try:
         # a memory map compares the declared shape with the file's size and allocates nothing
         table = np.load(source, mmap_mode="r", allow_pickle=False)
-    except (ValueError, EOFError, SyntaxError, TypeError, OverflowError) as error:
+    except _ARRAY_ERRORS as error:
         raise InputError(f"{source}: not a readable NPY array: {' '.join(str(error).split())[:100]}") from None
     if not isinstance(table, np.ndarray) or table.ndim not in (2, 3) or table.shape[-1] not in (3, 4, 6) or table.dtype.kind not in "fiu":
         found = f"{table.dtype} {table.shape}" if isinstance(table, np.ndarray) else "an archive"
@@ -111,7 +115,7 @@ def _read_npy(source: str) -> tuple[Cloud, Fields]:
 def _read_npz(source: str) -> tuple[Cloud, Fields]:
     try:
         arrays = _load_archive(source)
-    except (zipfile.BadZipFile, ValueError, EOFError, SyntaxError, TypeError, KeyError, NotImplementedError, RuntimeError) as error:
+    except _ARCHIVE_ERRORS as error:
         raise InputError(f"{source}: not a readable NPZ archive: {' '.join(str(error).split())[:100]}") from None
     xyz = arrays.pop("xyz", None)
     if xyz is None:

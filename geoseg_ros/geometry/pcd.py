@@ -14,6 +14,7 @@ from geoseg_ros.geometry.cloud import Cloud
 from geoseg_ros.geometry.fields import Fields, pack_rgb, parse_table, typed_column
 
 _HEADER_BYTES = 1 << 16
+_LARGEST_POINT = 1 << 20  # bytes
 _TYPES = {"F": "f", "U": "u", "I": "i"}
 
 
@@ -38,6 +39,8 @@ def parse_pcd(content: bytes, source: str) -> tuple[Fields, tuple[int, int] | No
     header = _parse_header(content, source)
     body = content[header.body :]
     point_size = sum(d.itemsize * c for d, c in zip(header.dtypes, header.counts, strict=True))
+    if min(header.counts) < 1 or point_size > _LARGEST_POINT:
+        raise InputError(f"{source}: PCD header: COUNT: expected at least 1 each and at most {_LARGEST_POINT} bytes per point")
     if header.data == "ascii":
         columns = _ascii_columns(header, body, source)
     elif header.data == "binary":
@@ -122,7 +125,7 @@ def _parse_header(content: bytes, source: str) -> _Header:
         if kind not in _TYPES or size not in ((4, 8) if kind == "F" else (1, 2, 4, 8)):
             raise InputError(f"{source}: PCD header: field {name} has TYPE {kind} SIZE {size}; expected F 4|8, or I or U 1|2|4|8")
         dtypes.append(np.dtype(f"<{_TYPES[kind]}{size}"))
-    width = integers("WIDTH", integers("POINTS", [0]))[0]
+    width = integers("WIDTH" if "WIDTH" in entries else "POINTS")[0]
     height = integers("HEIGHT", [1])[0]
     points = integers("POINTS", [width * height])[0]
     if points != width * height:

@@ -48,9 +48,7 @@ class Plane:
     mask: NDArray[np.bool_]
 
 
-def find_planes(
-    xyz: NDArray[np.float32], normal: NDArray[np.float32], voxel: float, config: PlaneConfig | None = None
-) -> list[Plane]:
+def find_planes(xyz: NDArray[np.float32], normal: NDArray[np.float32], voxel: float, config: PlaneConfig | None = None) -> list[Plane]:
     """Large planes, the one with most points first (Fischler & Bolles 1981, with normals as in Schnabel et al. 2007).
 
     One point and its normal make a hypothesis; the best few are refined by repeated least squares, and the one with most

@@ -39,6 +39,8 @@ def parse_ply(content: bytes, source: str) -> Fields:
     vertex = elements[index]
     if any(element.lists for element in elements[: index + 1]):
         raise InputError(f"{source}: PLY list properties at or before element vertex are not supported")
+    if not vertex.properties:
+        raise InputError(f"{source}: PLY element vertex has no properties; expected x, y, z")
     data = content[body:]
     if encoding == "ascii":
         skip = sum(element.count for element in elements[:index])
@@ -50,7 +52,9 @@ def parse_ply(content: bytes, source: str) -> Fields:
     sizes = [sum(np.dtype(kind).itemsize for _, kind in element.properties) for element in elements[: index + 1]]
     start = sum(size * element.count for size, element in zip(sizes, elements[:index], strict=False))
     if len(data) < start + sizes[index] * vertex.count:
-        raise InputError(f"{source}: truncated: {vertex.count} vertices of {sizes[index]} bytes declared, {max(len(data) - start, 0)} bytes follow")
+        raise InputError(
+            f"{source}: truncated: {vertex.count} vertices of {sizes[index]} bytes declared, {max(len(data) - start, 0)} bytes follow"
+        )
     layout = np.dtype([(f"f{i}", order + kind) for i, (_, kind) in enumerate(vertex.properties)])
     vertices = np.frombuffer(data, layout, vertex.count, start)
     return {name: vertices[f"f{i}"].astype(kind) for i, (name, kind) in enumerate(vertex.properties)}

@@ -44,8 +44,8 @@ def voxel_downsample(
         InputError: the extent is more than 2^62 voxels.
     """
     if use is None:
-        use = np.isfinite(xyz).all(axis=1)
-    everything = bool(use.all())
+        use = np.asarray(np.isfinite(xyz).all(axis=1))
+    everything = bool(np.all(use))
     points = xyz if everything else xyz[use]
     cell = _cell_keys(points, voxel)
     inner, count = _rank(cell)
@@ -85,7 +85,8 @@ def choose_voxel(xyz: NDArray[np.float32], budget: int, sample: int = 30_000) ->
         ratio = _occupied(points, voxel) / aim
         if abs(np.log(ratio)) < 0.05:
             break
-        voxel = min(voxel * ratio**0.5, 2 * extent)  # surfaces: the count falls with the square of the size
+        # on surfaces the count falls with the square of the size; few distinct places never reach it
+        voxel = float(np.clip(voxel * ratio**0.5, 1e-5 * extent, 2 * extent))
     decade = 10.0 ** np.floor(np.log10(voxel))
     steps = np.append(_LADDER, 10.0) * decade
     return float(f"{steps[np.searchsorted(steps, voxel * 0.97)]:.6g}")

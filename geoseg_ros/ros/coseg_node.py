@@ -23,7 +23,7 @@ from geoseg_ros.ros import codec
 from geoseg_ros.ros.diagnostics import Diagnostics, Stream
 from geoseg_ros.ros.parameters import NodeParameters, declare, follow, refuse_unknown
 from geoseg_ros.ros.publishers import Outputs, missing_interfaces
-from geoseg_ros.ros.qos import input_qos, overridable
+from geoseg_ros.ros.qos import subscribe
 from geoseg_ros.ros.worker import Throttle, Worker, describe
 from geoseg_ros.runtime.labels import LabelSpace
 from geoseg_ros.runtime.mailbox import Mailbox
@@ -127,20 +127,17 @@ class CosegNode(Node):
             self._input("cloud", PointCloud2, "~/points", lambda message: self._put("cloud", message))
         elif source == "depth":
             self._input("cloud", Image, "~/depth", self._put_depth)
-            self._listen(CameraInfo, "~/camera_info", lambda message: setattr(self, "_info", message))
-            self._listen(Image, "~/color", lambda message: setattr(self, "_color", message))
+            subscribe(self, CameraInfo, "~/camera_info", lambda message: setattr(self, "_info", message))
+            subscribe(self, Image, "~/color", lambda message: setattr(self, "_color", message))
         if transport == "raw":
             self._input("image", Image, "~/image", lambda message: self._put("image", message))
         elif transport == "compressed":
             self._input("image", CompressedImage, "~/image/compressed", lambda message: self._put("image", message))
 
     def _input(self, name: str, kind: Any, topic: str, callback: Callable[[Any], None]) -> None:
-        subscription = self._listen(kind, topic, callback)
+        subscription = subscribe(self, kind, topic, callback, lambda total: self._streams[name].lose(total))
         best_effort = subscription.qos_profile.reliability == ReliabilityPolicy.BEST_EFFORT
         self._streams[name] = Stream(name, subscription.topic_name, _MESSAGE_TYPES[kind], best_effort)
-
-    def _listen(self, kind: Any, topic: str, callback: Callable[[Any], None]) -> Any:
-        return self.create_subscription(kind, topic, callback, input_qos(), qos_overriding_options=overridable())
 
     def _put(self, stream: str, message: Any) -> None:
         self._streams[stream].rate.add()

@@ -16,13 +16,23 @@ from geoseg_ros.ros.qos import output_qos
 from geoseg_ros.runtime.mailbox import Mailbox, StreamCounts
 from geoseg_ros.runtime.stats import Latency, Rate
 
-_REMIND = 60.0  # seconds between two lines about the same silent topic
+_REMIND = 30.0  # seconds between two lines of a kind about the same topic
 
 
 @dataclass
 class Stream:
-    """One input. Attributes: name; resolved topic; its message type as ROS names it; whether ours is a best effort
-    subscription; arrival rate; latency from arrival to publication; unheard: messages that nobody wanted a result of."""
+    """One input.
+
+    Attributes:
+        name: as in the mailbox.
+        topic: resolved.
+        message_type: as ROS names it.
+        best_effort: whether our subscription is.
+        rate: of arrivals.
+        latency: from arrival to publication.
+        unheard: messages of which nobody wanted a result; they count as processed.
+        lost: messages that were sent but did not arrive, as far as the middleware knows.
+    """
 
     name: str
     topic: str
@@ -31,8 +41,30 @@ class Stream:
     rate: Rate = field(default_factory=Rate)
     latency: Latency = field(default_factory=Latency)
     unheard: int = 0
-    _reported: float = -float("inf")
-    _silent: bool = False
+    lost: int = 0
+    silent: bool = False
+    losing: bool = False
+    _lost_before: int = 0
+    _told: dict[str, float] = field(default_factory=dict)
+
+    def lose(self, total: int) -> None:
+        """Called by the middleware."""
+        self.lost = total
+
+    def watch(self, timeout: float) -> str:
+        """Look for silence and losses since the last call. Returns what is worth a line: "silent", "losing", "back" or nothing."""
+        was, self.silent = self.silent, self.rate.age() >= timeout
+        self.losing, self._lost_before = self.lost > self._lost_before, self.lost
+        if self.silent and self._due("silent"):
+            self._told["silent"] = time.monotonic()
+            return "silent"
+        if self.losing and self._due("losing"):
+            self._told["losing"] = time.monotonic()
+            return "losing"
+        return "back" if was and not self.silent else ""
+
+    def _due(self, news: str) -> bool:
+        return time.monotonic() - self._told.get(news, -float("inf")) > _REMIND
 
 
 class Diagnostics:
@@ -66,14 +98,13 @@ class Diagnostics:
             self._status.publish(message)
 
     def _watch(self, stream: Stream) -> None:
-        age, now = stream.rate.age(), time.monotonic()
-        if age < self.timeout:
-            if stream._silent:
-                self._node.get_logger().info(f"{stream.topic}: input is back")
-            stream._silent = False
-        elif not stream._silent or now - stream._reported > _REMIND:
-            stream._silent, stream._reported = True, now
-            self._node.get_logger().warning(f"{stream.topic}: no input for {age:.0f} s, {self._publishers(stream)}")
+        log, news = self._node.get_logger(), stream.watch(self.timeout)
+        if news == "silent":
+            log.warning(f"{stream.topic}: no input for {stream.rate.age():.0f} s, {self._publishers(stream)}")
+        elif news == "losing":
+            log.warning(f"{stream.topic}: {stream.lost} messages lost on the way{_advice(stream)}")
+        elif news == "back":
+            log.info(f"{stream.topic}: input is back")
 
     def _publishers(self, stream: Stream) -> str:
         """Who publishes the topic, and what may keep the messages away."""
@@ -85,9 +116,7 @@ class Diagnostics:
         line = f"{len(found)} publisher{'s' if len(found) > 1 else ''} ({listed}), QoS here {here}"
         if all(info.topic_type != stream.message_type for info in found):
             return f"{line}; expected type {stream.message_type}"
-        if stream.best_effort and not os.environ.get("FASTDDS_DEFAULT_PROFILES_FILE"):
-            line += "; large messages may get lost: set FASTDDS_DEFAULT_PROFILES_FILE to config/fastdds_shm.xml, or the QoS to reliable"
-        return line
+        return line + _advice(stream)
 
     def _pipeline_status(self) -> DiagnosticStatus:
         status = DiagnosticStatus(name=f"{self._node.get_name()}: pipeline", level=DiagnosticStatus.OK, message="running")
@@ -104,11 +133,11 @@ class Diagnostics:
 
     def _stream_status(self, stream: Stream, counts: StreamCounts) -> DiagnosticStatus:
         p50, p95 = stream.latency.percentiles(50, 95)
-        silent = stream.rate.age() >= self.timeout
+        message = f"no input for {stream.rate.age():.0f} s" if stream.silent else f"{stream.rate.hertz():.1f} Hz"
         return DiagnosticStatus(
             name=f"{self._node.get_name()}: {stream.name}",
-            level=DiagnosticStatus.WARN if silent else DiagnosticStatus.OK,
-            message=f"no input for {stream.rate.age():.0f} s" if silent else f"{stream.rate.hertz():.1f} Hz",
+            level=DiagnosticStatus.WARN if stream.silent or stream.losing else DiagnosticStatus.OK,
+            message=f"{message}, {stream.lost} lost on the way" if stream.losing else message,
             values=_values(
                 topic=stream.topic,
                 received=counts.received,
@@ -116,11 +145,18 @@ class Diagnostics:
                 dropped=counts.dropped,
                 rejected=counts.rejected,
                 unheard=stream.unheard,
+                lost=stream.lost,
                 rate_hz=f"{stream.rate.hertz():.2f}",
                 latency_p50_ms=f"{1e3 * p50:.1f}",
                 latency_p95_ms=f"{1e3 * p95:.1f}",
             ),
         )
+
+
+def _advice(stream: Stream) -> str:
+    if not stream.best_effort or os.environ.get("FASTDDS_DEFAULT_PROFILES_FILE"):
+        return ""
+    return "; for large messages set FASTDDS_DEFAULT_PROFILES_FILE to config/fastdds_shm.xml in both processes, or the QoS to reliable"
 
 
 def _values(**pairs: Any) -> list[KeyValue]:

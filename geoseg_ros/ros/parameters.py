@@ -136,7 +136,8 @@ def build(defaults: Parameters, values: dict[str, Any], prefix: str = "") -> Par
         if is_dataclass(value):
             given[entry.name] = build(value, values, f"{name}.")
         elif name in values:
-            given[entry.name] = tuple(v for v in values[name] if v != "") if isinstance(value, tuple) else values[name]
+            # an empty list in a YAML file arrives as None
+            given[entry.name] = tuple(v for v in values[name] or () if v != "") if isinstance(value, tuple) else values[name]
         else:
             given[entry.name] = value
     try:
@@ -158,7 +159,7 @@ def declare(node: Node, defaults: Parameters) -> Parameters:
         except InvalidParameterTypeException:
             given = getattr(node, "_parameter_overrides", {}).get(spec.name)
             shown = f", got {given.value!r}" if given is not None else ""
-            raise InputError(f"parameter {spec.name}: expected {spec.kind.name.lower().replace('_', ' ')}{shown}") from None
+            raise InputError(f"parameter {spec.name}: expected {_words(spec.kind)}{shown}") from None
         except InvalidParameterValueException as error:
             raise InputError(f"parameter {spec.name}: {error}") from None
         reason = _refusal(spec, values[spec.name])
@@ -213,5 +214,11 @@ def follow(node: Node, current: Parameters, accept: Callable[[Parameters], str],
 
 def _refusal(spec: Spec, value: Any) -> str:
     """Why ``value`` is refused, or an empty string."""
+    if value is None and not isinstance(spec.default, list):
+        return f"expected {_words(spec.kind)}, got nothing"
     choices = spec.about.get("choices", ())
     return f"expected one of {', '.join(choices)}, got {value!r}" if choices and value not in choices else ""
+
+
+def _words(kind: Parameter.Type) -> str:
+    return kind.name.lower().replace("_", " ")

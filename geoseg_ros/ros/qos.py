@@ -2,8 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import Any
+
+from rclpy.node import Node
 from rclpy.qos import DurabilityPolicy, HistoryPolicy, QoSProfile, ReliabilityPolicy
 from rclpy.qos_overriding_options import QoSOverridingOptions
+
+try:
+    from rclpy.event_handler import SubscriptionEventCallbacks, UnsupportedEventTypeError
+except ImportError:  # Humble
+    from rclpy.qos_event import SubscriptionEventCallbacks, UnsupportedEventTypeError
 
 
 def input_qos() -> QoSProfile:
@@ -26,3 +35,15 @@ def latched_qos() -> QoSProfile:
 def overridable() -> QoSOverridingOptions:
     """History, depth and reliability may be set by parameters (read when the topic is created)."""
     return QoSOverridingOptions.with_default_policies()
+
+
+def subscribe(node: Node, kind: Any, topic: str, callback: Callable[[Any], None], lost: Callable[[int], None] | None = None) -> Any:
+    """Subscribe an input. ``lost`` gets the number of messages so far that were sent but did not arrive, where the middleware tells."""
+    arguments: dict[str, Any] = {"qos_overriding_options": overridable()}
+    if lost is not None:
+        try:
+            events = SubscriptionEventCallbacks(message_lost=lambda event: lost(event.total_count))
+            return node.create_subscription(kind, topic, callback, input_qos(), event_callbacks=events, **arguments)
+        except UnsupportedEventTypeError:
+            pass
+    return node.create_subscription(kind, topic, callback, input_qos(), **arguments)

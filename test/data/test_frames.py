@@ -37,7 +37,7 @@ def read(path: Path) -> list[tuple[str, float, int]]:
         for message in recording.messages():
             decoded = recording.decode(message)
             assert decoded.header.stamp.sec * 10**9 + decoded.header.stamp.nanosec == message.stamp_ns
-            value = cloud_from_message(decoded).xyz[0, 0] if message.topic == "/points" else image_from_message(decoded)[0, 0, 0]
+            value = cloud_from_message(decoded).xyz[0, 0] if message.topic == "/lidar/points" else image_from_message(decoded)[0, 0, 0]
             rows.append((message.topic, round((message.stamp_ns - START_NS) * 1e-9, 6), int(value)))
     return rows
 
@@ -47,7 +47,7 @@ def test_each_file_once_at_the_rate_of_its_stream(tmp_path: Path, folders: tuple
     assert (result["clouds"], result["images"], result["seconds"]) == (2, 3, pytest.approx(0.25))
     assert len(result["skipped"]) == 1 and "1b.png" in result["skipped"][0]
     assert read(tmp_path / "bag") == [
-        ("/points", 0.0, 0), ("/image", 0.0, 0), ("/image", 0.1, 10), ("/image", 0.2, 20), ("/points", 0.25, 1),
+        ("/lidar/points", 0.0, 0), ("/camera/image_raw", 0.0, 0), ("/camera/image_raw", 0.1, 10), ("/camera/image_raw", 0.2, 20), ("/lidar/points", 0.25, 1),
     ]  # fmt: skip
 
 
@@ -78,5 +78,5 @@ def test_command(tmp_path: Path, folders: tuple[Path, Path], capsys: pytest.Capt
     printed = capsys.readouterr()
     assert "2 clouds, 3 images" in printed.out and "1b.png" in printed.err
     with Recording(bag) as recording:
-        frames = {recording.decode(m).header.frame_id for m in recording.messages(["/points"])}
+        frames = {recording.decode(m).header.frame_id for m in recording.messages(["/lidar/points"])}
     assert frames == {"velodyne"}

@@ -23,7 +23,7 @@ pytest.importorskip("rclpy", reason="needs ROS 2")
 ROOT = Path(__file__).resolve().parents[2]
 ENVIRONMENT = {
     **os.environ,
-    "ROS_DOMAIN_ID": "51",
+    "ROS_DOMAIN_ID": os.environ.get("ROS_DOMAIN_ID", "51"),
     "ROS_AUTOMATIC_DISCOVERY_RANGE": "LOCALHOST",
     "ROS_STATIC_PEERS": "127.0.0.1",
     "PYTHONPATH": os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")]),

@@ -5,6 +5,7 @@ import time
 
 import numpy as np
 
+from geoseg_ros.errors import InputError
 from geoseg_ros.runtime.labels import LabelSpace
 from geoseg_ros.runtime.results import CloudResult, ImageResult, ObjectInstance, Presence
 
@@ -43,13 +44,14 @@ class FakePipeline:
         return CloudResult(label, high.astype(np.uint32), confidence, objects, [])
 
 
-if __name__ == "__main__":
-    from geoseg_ros.errors import InputError
-    from geoseg_ros.ros.coseg_node import main
+def factory(parameters):
+    """What the node calls for a pipeline; one name of a pack is refused."""
+    if "missing.pack" in parameters.packs:
+        raise InputError("missing.pack: no such file, expected a concept pack")
+    return FakePipeline()
 
-    def factory(parameters):
-        if "missing.pack" in parameters.packs:
-            raise InputError("missing.pack: no such file, expected a concept pack")
-        return FakePipeline()
+
+if __name__ == "__main__":
+    from geoseg_ros.ros.coseg_node import main
 
     sys.exit(main(pipeline_factory=factory))

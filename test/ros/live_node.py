@@ -40,10 +40,11 @@ class LiveNode:
         self._spinner = threading.Thread(target=self._spin)
         self.node = None
         try:
-            overrides = [Parameter(name.replace("__", "."), value=value) for name, value in parameters.items()]
+            parameters = {"input_timeout": 3600.0, **parameters}  # no line about silent inputs unless a test wants it
+            overrides = [Parameter(name, value=value) for name, value in parameters.items()]
             # the messages of a test must arrive; the defaults are for live sensors
-            topics = [f"/coseg_node/{name}" for name in INPUTS]
-            overrides += [Parameter(f"qos_overrides.{t}.subscription.reliability", value="reliable") for t in self._subscribed(topics, parameters)]
+            for name in self._inputs(**parameters):
+                overrides.append(Parameter(f"qos_overrides./coseg_node/{name}.subscription.reliability", value="reliable"))
             self.node = CosegNode(lambda _: pipeline, context=self.context, parameter_overrides=overrides)
             self.client = Node("client", context=self.context)
             self.received = {}
@@ -66,10 +67,9 @@ class LiveNode:
             raise
 
     @staticmethod
-    def _subscribed(topics, parameters):
-        cloud = {"points": ["points"], "depth": ["depth", "camera_info", "color"], "none": []}[parameters.get("cloud_source", "points")]
-        image = {"raw": ["image"], "compressed": ["image/compressed"], "none": []}[parameters.get("image_transport", "raw")]
-        return [t for t in topics if t.removeprefix("/coseg_node/") in cloud + image]
+    def _inputs(cloud_source="points", image_transport="raw", **_):
+        clouds = {"points": ["points"], "depth": ["depth", "camera_info", "color"], "none": []}[cloud_source]
+        return clouds + {"raw": ["image"], "compressed": ["image/compressed"], "none": []}[image_transport]
 
     def _spin(self):
         try:

@@ -372,11 +372,8 @@ NAMES = tuple(f.name for f in FAMILIES)
 
 
 def family_id(name: str) -> int:
-    """The id in ``Solids.family``: 1 .. len(FAMILIES). Raises KeyError for an unknown name."""
-    try:
-        return NAMES.index(name) + 1
-    except ValueError:
-        raise KeyError(name) from None
+    """The id in ``Solids.family``: 1 .. len(FAMILIES). Raises ValueError for an unknown name."""
+    return NAMES.index(name) + 1
 
 
 def similar(name: str) -> frozenset[str]:

@@ -8,7 +8,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-Array = NDArray[np.float32]
+Array = NDArray[np.floating]  # float32 throughout; numpy's own annotations often say wider
 
 _LATTICE = np.random.default_rng(20211).random((32, 32, 32), np.float32)
 
@@ -127,20 +127,23 @@ def linear(hue: float, saturation: float, value: float) -> tuple[float, float, f
     return r, g, b
 
 
-def _shades(hue: float, saturation: float, value: float, second: float) -> dict[str, tuple[float, float, float]]:
-    return {"colour": linear(hue, saturation, value), "second": linear(hue, saturation, min(1.0, value * second))}
+Colour = tuple[float, float, float]
+
+
+def _shades(hue: float, saturation: float, value: float, second: float) -> tuple[Colour, Colour]:
+    return linear(hue, saturation, value), linear(hue, saturation, min(1.0, value * second))
 
 
 def wood(rng: np.random.Generator) -> Material:
     """Light to dark brown with grain."""
     tone = _shades(rng.uniform(0.05, 0.1), rng.uniform(0.25, 0.65), rng.uniform(0.3, 0.85), rng.uniform(0.6, 0.85))
-    return Material(**tone, texture="wood", scale=rng.uniform(0.04, 0.09), gloss=rng.uniform(0, 0.3), seed=int(rng.integers(1 << 30)))
+    return Material(*tone, texture="wood", scale=rng.uniform(0.04, 0.09), gloss=rng.uniform(0, 0.3), seed=int(rng.integers(1 << 30)))
 
 
 def metal(rng: np.random.Generator) -> Material:
     """Grey, black or white, glossy."""
     tone = _shades(0.6, rng.uniform(0, 0.08), rng.choice([0.12, 0.35, 0.6, 0.75]) * rng.uniform(0.9, 1.1), 0.9)
-    return Material(**tone, texture="mottled", scale=0.3, gloss=rng.uniform(0.4, 0.9), seed=int(rng.integers(1 << 30)))
+    return Material(*tone, texture="mottled", scale=0.3, gloss=rng.uniform(0.4, 0.9), seed=int(rng.integers(1 << 30)))
 
 
 def paint(rng: np.random.Generator) -> Material:
@@ -148,7 +151,7 @@ def paint(rng: np.random.Generator) -> Material:
     pale = rng.random() < 0.5
     saturation, value = (rng.uniform(0, 0.15), rng.uniform(0.5, 0.95)) if pale else (rng.uniform(0.3, 0.8), rng.uniform(0.15, 0.8))
     tone = _shades(rng.random(), saturation, value, 0.93)
-    return Material(**tone, texture="mottled", scale=0.2, gloss=rng.uniform(0.1, 0.5), seed=int(rng.integers(1 << 30)))
+    return Material(*tone, texture="mottled", scale=0.2, gloss=rng.uniform(0.1, 0.5), seed=int(rng.integers(1 << 30)))
 
 
 def fabric(rng: np.random.Generator) -> Material:
@@ -156,7 +159,7 @@ def fabric(rng: np.random.Generator) -> Material:
     tone = _shades(rng.random(), rng.uniform(0.05, 0.75), rng.uniform(0.15, 0.85), rng.uniform(0.6, 1.3))
     texture = str(rng.choice(["weave", "weave", "mottled", "stripes"]))
     scale = {"weave": 0.02, "mottled": 0.05, "stripes": 0.08}[texture] * rng.uniform(0.7, 1.5)
-    return Material(**tone, texture=texture, scale=scale, seed=int(rng.integers(1 << 30)))
+    return Material(*tone, texture=texture, scale=scale, seed=int(rng.integers(1 << 30)))
 
 
 def style(rng: np.random.Generator) -> tuple[Material, Material, Material]:
@@ -177,7 +180,7 @@ def floor(rng: np.random.Generator) -> Material:
         hue, saturation = rng.random(), rng.uniform(0, 0.15 if texture != "weave" else 0.4)
         tone = _shades(hue, saturation, rng.uniform(0.3, 0.8), rng.uniform(0.6, 0.85))
     scale = {"planks": 0.13, "tiles": 0.35, "weave": 0.03, "checker": 0.3, "mottled": 0.25}[texture] * rng.uniform(0.8, 1.4)
-    return Material(**tone, texture=texture, scale=scale, gloss=0.15 if texture in ("planks", "tiles") else 0.0, seed=seed)
+    return Material(*tone, texture=texture, scale=scale, gloss=0.15 if texture in ("planks", "tiles") else 0.0, seed=seed)
 
 
 def wall(rng: np.random.Generator) -> Material:
@@ -185,8 +188,8 @@ def wall(rng: np.random.Generator) -> Material:
     texture = str(rng.choice(["mottled", "mottled", "mottled", "stripes", "brick", "weave"]))
     seed = int(rng.integers(1 << 30))
     if texture == "brick":
-        tone = {"colour": linear(rng.uniform(0, 0.08), rng.uniform(0.1, 0.6), rng.uniform(0.4, 0.8)), "second": linear(0.1, 0.05, 0.75)}
+        tone = linear(rng.uniform(0, 0.08), rng.uniform(0.1, 0.6), rng.uniform(0.4, 0.8)), linear(0.1, 0.05, 0.75)
     else:
         tone = _shades(rng.random(), rng.uniform(0, 0.25), rng.uniform(0.6, 0.95), rng.uniform(0.86, 0.96))
     scale = {"mottled": 0.15, "stripes": 0.25, "brick": 0.28, "weave": 0.06}[texture] * rng.uniform(0.8, 1.3)
-    return Material(**tone, texture=texture, scale=scale, seed=seed)
+    return Material(*tone, texture=texture, scale=scale, seed=seed)

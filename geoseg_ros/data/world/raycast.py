@@ -17,7 +17,7 @@ from geoseg_ros.data.world.solids import BOX, ELLIPSOID, FRUSTUM, QUAD, Solids
 _NEAR = np.float32(1e-4)  # metres; a ray that starts on a surface does not hit it again
 _TINY = np.float32(1e-9)
 
-Array = NDArray[np.float32]
+Array = NDArray[np.floating]  # float32 throughout; numpy's own annotations often say wider
 
 
 @dataclass(frozen=True)

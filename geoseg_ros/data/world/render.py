@@ -14,8 +14,9 @@ from numpy.typing import ArrayLike, NDArray
 from geoseg_ros.data.world.materials import albedo
 from geoseg_ros.data.world.raycast import Hits, cast, nearest
 from geoseg_ros.data.world.rooms import Scene, footprint_distance
+from geoseg_ros.data.world.solids import Solids
 
-Array = NDArray[np.float32]
+Array = NDArray[np.floating]  # float32 throughout; numpy's own annotations often say wider
 
 
 @dataclass(frozen=True)
@@ -52,7 +53,8 @@ class Camera:
 
 @dataclass(frozen=True)
 class Picture:
-    """Attributes: rgb uint8 [H, W, 3]; family int16, instance int32 and part int16 [H, W] of the surface seen (0 = the room)."""
+    """Attributes: rgb uint8 [H, W, 3]; family int16 and instance int32 [H, W] of the surface seen (0 = the room); part
+    int16 [H, W], index into ``families.PARTS`` (-1 = nothing)."""
 
     rgb: NDArray[np.uint8]
     family: NDArray[np.int16]
@@ -69,15 +71,16 @@ def look_at(position: ArrayLike, target: ArrayLike) -> Array:
     return np.stack([right, np.cross(forward, right), forward], axis=1).astype(np.float32)
 
 
-def random_lights(rng: np.random.Generator, scene: Scene) -> tuple[list[Light], Array]:
-    """One to three lights in the scene's first room, and the ambient light (linear RGB)."""
-    x0, x1, y0, y1 = scene.zones[0]
+def random_lights(rng: np.random.Generator, scene: Scene, room: int = 0) -> tuple[list[Light], Array]:
+    """One to three lights in one room of the scene, and the ambient light (linear RGB)."""
+    x0, x1, y0, y1 = scene.zones[room]
+    centre, reach = ((x0 + x1) / 2, (y0 + y1) / 2), (0.35 * (x1 - x0), 0.35 * (y1 - y0))
     lights = []
     for k in range(int(rng.integers(1, 4))):
         warm = rng.uniform(-0.12, 0.2)
         strength = rng.uniform(0.5, 0.9) if k == 0 else rng.uniform(0.15, 0.4)
         level = scene.height - 0.05 if k == 0 else rng.uniform(1.6, scene.height - 0.1)
-        at = (rng.uniform(x0 * 0.7, x1 * 0.7), rng.uniform(y0 * 0.7, y1 * 0.7), level)
+        at = (centre[0] + rng.uniform(-1, 1) * reach[0], centre[1] + rng.uniform(-1, 1) * reach[1], level)
         lights.append(Light(at, (strength * (1 + warm), strength, strength * (1 - warm))))
     return lights, rng.uniform(0.25, 0.5) * (1 + rng.uniform(-0.05, 0.05, 3).astype(np.float32))
 
@@ -135,13 +138,15 @@ def render(scene: Scene, camera: Camera, rng: np.random.Generator) -> Picture:
     exposure = rng.uniform(1.3, 2.0) * 0.45 / max(float(np.mean(linear)) + 0.15, 0.2)
     linear = linear + rng.normal(0, 0.004, linear.shape).astype(np.float32) + rng.normal(0, 0.02, linear.shape).astype(np.float32) * linear
     rgb = cv2.GaussianBlur(develop(np.maximum(linear, 0), exposure), (0, 0), rng.uniform(0.3, 0.7))
-    ok, packed = cv2.imencode(".jpg", rgb[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, int(rng.integers(75, 96))])
-    assert ok
-    rgb = np.ascontiguousarray(cv2.imdecode(packed, cv2.IMREAD_COLOR)[..., ::-1])
-    s = scene.solids
-    seen = solid >= 0
-    maps = (np.where(seen, column[solid], 0).astype(column.dtype) for column in (s.family, s.instance, s.part))
-    return Picture(rgb, *maps)
+    packed = cv2.imencode(".jpg", rgb[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, int(rng.integers(75, 96))])[1]
+    rgb = np.asarray(cv2.imdecode(packed, cv2.IMREAD_COLOR), np.uint8)[..., ::-1]
+    s, seen = scene.solids, solid >= 0
+    return Picture(
+        np.ascontiguousarray(rgb),
+        np.where(seen, s.family[solid], 0).astype(np.int16),
+        np.where(seen, s.instance[solid], 0).astype(np.int32),
+        np.where(seen, s.part[solid], -1).astype(np.int16),
+    )
 
 
 def _smooth_edges(scene: Scene, camera: Camera, solid: NDArray[np.int32], linear: Array, lights: list[Light], ambient: Array) -> None:
@@ -173,10 +178,10 @@ def find_view(
     height: int = 240,
     focal: float | None = None,
     share: tuple[float, float] = (0.03, 0.5),
-    tries: int = 40,
+    tries: int = 60,
 ) -> Camera | None:
     """A camera at human or robot height from which ``family`` fills a share of the picture within ``share`` and shows at least half
-    of one instance's own silhouette; with ``family`` None, any view in which objects fill a tenth of the picture. None if none is found.
+    of one instance; with ``family`` None, any view in which objects fill a tenth of the picture. None if none is found.
     ``focal`` in pixels, or None for a random lens.
     """
     x0, x1, y0, y1 = scene.zones[0]
@@ -185,13 +190,14 @@ def find_view(
         return None
     for _ in range(tries):
         target = wanted[int(rng.integers(len(wanted)))]
-        distance, azimuth = rng.uniform(1.1, 3.2) + max(target.half), rng.uniform(0, 2 * np.pi)
+        extent = max(target.height, 2 * max(target.half), 0.7)
+        distance, azimuth = extent * rng.uniform(1.2, 2.7), rng.uniform(0, 2 * np.pi)
         at = np.array([target.position[0] + distance * np.cos(azimuth), target.position[1] + distance * np.sin(azimuth)])
         if not (x0 + 0.15 < at[0] < x1 - 0.15 and y0 + 0.15 < at[1] < y1 - 0.15) or footprint_distance(at[None], scene.objects)[0] < 0.25:
             continue
         aim = np.array([*target.position, target.height * rng.uniform(0.35, 0.65)]) + rng.normal(0, 0.12, 3)
         position = np.array([*at, rng.uniform(0.7, 1.7)], np.float32)
-        lens = width * rng.uniform(0.75, 1.05) if focal is None else focal
+        lens = float(width * rng.uniform(0.75, 1.05)) if focal is None else focal
         camera = Camera(position, look_at(position, aim), width, height, lens)
         small = Camera(position, camera.rotation, width // 5, height // 5, lens / 5)
         rays = small.rays() @ small.rotation.T
@@ -203,9 +209,19 @@ def find_view(
             continue
         own = scene.solids.instance == target.instance
         alone = nearest(scene.solids.select(own), position, rays)[1] >= 0
-        visible = np.count_nonzero(own[solid]) / max(np.count_nonzero(alone), 1)
+        visible = int(np.count_nonzero(own[solid])) / max(int(np.count_nonzero(alone)), 1) * _inside(scene.solids.select(own), camera)
         fills = np.mean(scene.solids.family[solid] == scene.solids.family[own][0])
         if visible > 0.5 and share[0] < fills < share[1]:
             return camera
     return None
 
+
+def _inside(solids: Solids, camera: Camera) -> float:
+    """Share of the picture-plane box around ``solids`` that lies inside the picture."""
+    local = (solids.centre - camera.position) @ camera.rotation
+    z = np.maximum(local[:, 2], 0.1)
+    middle, reach = camera.focal * local[:, :2] / z[:, None], camera.focal * np.linalg.norm(solids.size, axis=1) / z
+    low, high = (middle - reach[:, None]).min(axis=0), (middle + reach[:, None]).max(axis=0)
+    half = np.array([camera.width / 2, camera.height / 2])
+    shown = np.maximum(np.minimum(high, half) - np.maximum(low, -half), 0)
+    return float(np.prod(shown) / np.prod(high - low))

@@ -160,7 +160,7 @@ def footprint_distance(points: NDArray[np.float64], objects: Sequence[Placed]) -
 def _free_pose(
     rng: Rng,
     zone: Zone,
-    half: NDArray[np.float32],
+    half: NDArray[np.floating],
     at_wall: float,
     touch: float,
     objects: Sequence[Placed],

@@ -12,7 +12,7 @@ from geoseg_ros.data.world.render import Camera, develop, random_lights, shade
 from geoseg_ros.data.world.rooms import Scene
 from geoseg_ros.geometry.cloud import Cloud
 
-Array = NDArray[np.float32]
+Array = NDArray[np.floating]  # float32 throughout; numpy's own annotations often say wider
 
 
 @dataclass(frozen=True)
@@ -80,7 +80,8 @@ class Lidar:
         keep &= rng.random(len(rays), np.float32) > np.exp(-cosine / np.float32(self.grazing)) + np.float32(self.lost)
         rows = np.flatnonzero(keep)
         measured = hits.range[rows] + rng.normal(0, self.noise, len(rows)).astype(np.float32)
-        return _scan(scene, Cloud(rays[rows] * measured[:, None]), hits.solid[rows])
+        xyz = (rays[rows] * measured[:, None]).astype(np.float32)
+        return _scan(scene, Cloud(xyz), hits.solid[rows])
 
 
 @dataclass(frozen=True)
@@ -106,13 +107,14 @@ class DepthCamera:
     hole: float = 0.7
     grazing: float = 0.06
 
-    def scan(self, scene: Scene, pose: Pose, rng: np.random.Generator, exposure: float = 1.0) -> Scan:
+    def scan(self, scene: Scene, pose: Pose, rng: np.random.Generator, exposure: float = 1.5) -> Scan:
         """One organised, coloured cloud."""
         camera = Camera(pose.position, pose.rotation, self.width, self.height, self.focal)
         rays = camera.rays()
         world = rays @ pose.rotation.T
         hits = cast(scene.solids, pose.position, world)
-        lights, ambient = random_lights(np.random.default_rng(min(scene.ids["room"])), scene)  # the light of the room, not of the frame
+        room = next((k for k, zone in enumerate(scene.zones) if pose.position[0] < zone[1]), 0)
+        lights, ambient = random_lights(np.random.default_rng((min(scene.ids["room"]), room)), scene, room)  # of the room, not of the frame
         linear = shade(scene, pose.position, world, hits, lights, ambient)
         rgb = develop(np.maximum(linear * (1 + rng.normal(0, 0.02, linear.shape).astype(np.float32)), 0), exposure)
         z = self._depth(hits, rays, world, rng)

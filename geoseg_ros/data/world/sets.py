@@ -23,7 +23,8 @@ from geoseg_ros.errors import GeosegError, InputError
 from geoseg_ros.geometry.cloud import Cloud
 
 Ids = dict[str, frozenset[int]]
-Job, Made = TypeVar("Job"), TypeVar("Made")
+Job = TypeVar("Job")
+Made = TypeVar("Made")
 
 _ATTEMPTS = 12  # rooms tried for one item
 
@@ -49,7 +50,7 @@ class Dials:
     clouds: int = 40
     images: int = 40
     others: tuple[int, int] = (4, 7)
-    image_others: tuple[int, int] = (1, 4)
+    image_others: tuple[int, int] = (2, 5)
     similar: bool = True
     touch: float = 0.3
     outliers: float = 0.0
@@ -68,7 +69,7 @@ PRESETS = {
     ),
     "easy": Dials(others=(2, 4), image_others=(0, 2), similar=False, touch=0.1),
     "standard": Dials(),
-    "hard": Dials(others=(7, 11), image_others=(3, 6), touch=0.6, outliers=0.2, confounder=0.85, room=(5.5, 5.0), min_points=200),
+    "hard": Dials(others=(7, 11), image_others=(4, 8), touch=0.6, outliers=0.2, confounder=0.85, room=(5.5, 5.0), min_points=200),
 }  # fmt: skip
 
 
@@ -310,4 +311,4 @@ def _scan_lidar(scene: Scene, rng: np.random.Generator, dials: Dials) -> Scan | 
 def _scan_depth(scene: Scene, rng: np.random.Generator, dials: Dials, family: str | None) -> Scan | None:
     d = dials.depth
     camera = find_view(scene, rng, family, width=d.width, height=d.height, focal=d.focal)
-    return None if camera is None else d.scan(scene, Pose(camera.position, camera.rotation), rng, float(rng.uniform(0.8, 1.2)))
+    return None if camera is None else d.scan(scene, Pose(camera.position, camera.rotation), rng, float(rng.uniform(1.2, 1.8)))

@@ -1,7 +1,7 @@
 """A robot walk through two rooms as a recording: a moving LiDAR or depth camera, and a camera stream that has nothing to do with it.
 
-The first room holds the concepts, the second does not, and the sliding door between them is shut unless the robot is near; the pictures show other rooms with other instances, some of them none of the
-concepts.
+The first room holds the concepts, the second does not, and the sliding door between them is shut unless the robot is near. The pictures
+show other rooms with other instances, and some of them none of the concepts.
 """
 
 from __future__ import annotations
@@ -13,7 +13,9 @@ from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.ndimage import gaussian_filter1d
 
+from geoseg_ros.data.folders import write_image
 from geoseg_ros.data.recordings import RecordingWriter
 from geoseg_ros.data.world.families import family_id, similar
 from geoseg_ros.data.world.rooms import Scene, SeedSource, Zone, close_doors, make_scene
@@ -21,6 +23,7 @@ from geoseg_ros.data.world.sensors import DepthCamera, Lidar, Pose, Scan, level_
 from geoseg_ros.data.world.sets import ImageItem, check_families, concept_set, make_dials, make_image, others, parallel
 from geoseg_ros.data.world.truth import Truth, save_truth
 from geoseg_ros.errors import GeosegError, InputError
+from geoseg_ros.files import atomic_path
 
 _DOOR_OPENS = 1.0  # metres from the door
 START_NS = 1_700_000_000 * 10**9  # stamps are made up, so that equal seeds give equal recordings
@@ -89,8 +92,20 @@ def walk_poses(scene: Scene, config: WalkConfig, stamps: NDArray[np.int64]) -> l
     x, y, yaw = (np.interp(s, along, column) for column in (path[:, 0], path[:, 1], heading))
     if config.sensor == "lidar":
         return [level_pose((a, b, 0.9), c) for a, b, c in zip(x, y, yaw, strict=True)]
-    pan = yaw + 1.2 * np.sin(2 * np.pi * t / 8)  # the camera looks left and right while the robot drives
-    return [optical_pose((a, b, 1.1), c, 0.3) for a, b, c in zip(x, y, pan, strict=True)]
+    pan = np.interp(s, along, heading + _gaze(scene, config.concepts, path, heading))
+    return [optical_pose((a, b, 1.1), c, 0.18) for a, b, c in zip(x, y, pan, strict=True)]
+
+
+def _gaze(scene: Scene, concepts: Sequence[str], path: NDArray[np.float64], heading: NDArray[np.float64]) -> NDArray[np.float64]:
+    """How far a panning head looks aside on the path, radians: in the first room to the nearest concept, in the second to and fro."""
+    spots = np.array([o.position for o in scene.objects if o.family in concepts])
+    away = spots - path[:, None]
+    distance = np.linalg.norm(away, axis=2)
+    nearest = away[np.arange(len(path)), np.argmin(np.where(distance > 0.9, distance, np.inf), axis=1)]
+    aside = np.arctan2(nearest[:, 1], nearest[:, 0]) - heading
+    aside = np.clip(np.mod(aside + np.pi, 2 * np.pi) - np.pi, -1.8, 1.8)
+    aside = np.where(path[:, 0] < scene.zones[0][1], aside, 1.2 * np.sin(2.5 * path[:, 0]))
+    return np.asarray(gaussian_filter1d(aside, 12))
 
 
 def walk_scene(config: WalkConfig) -> Scene:
@@ -111,9 +126,11 @@ def walk_scene(config: WalkConfig) -> Scene:
     raise GeosegError(f"concepts {', '.join(config.concepts)}: no room has place for all of them")
 
 
-def walk_pictures(config: WalkConfig, count: int, progress: Callable[[], object] | None = None) -> list[tuple[ImageItem, NDArray[np.uint8]]]:
-    """``count`` pictures and their masks (uint8 [H, W] of labels). Stretches of five show one concept (in every fourth picture beside a second
-    one) or none."""
+def walk_pictures(
+    config: WalkConfig, count: int, progress: Callable[[], object] | None = None
+) -> list[tuple[ImageItem, NDArray[np.uint8]]]:
+    """``count`` pictures and their masks (uint8 [H, W] of labels). Stretches of five show one concept or none; in the room of every fourth
+    picture with a concept stands a second one."""
     dials = make_dials("standard", similar=False)
     blocks = -(-count // 5)
     empty = round(config.empty * blocks)
@@ -234,9 +251,6 @@ def write_training(
         clouds, images, without: items; ``without`` counts pictures, half as many clouds come along.
         progress: called with (done, total).
     """
-    from geoseg_ros.data.folders import write_image
-    from geoseg_ros.files import atomic_path
-
     root, done = Path(out), 0
     total = len(config.concepts) * (clouds + images + without + without // 2)
 

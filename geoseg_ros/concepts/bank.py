@@ -1,0 +1,133 @@
+"""The background bank: what is common to everything. Photographs and virtual views of things that are not the concept.
+
+Every backbone has its own bank. That of ``geoseg_tiny`` ships with the package; others are made once from the procedural world, and from
+photographs where the user has some, by ``geoseg bank``.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+
+from geoseg_ros.coseg.clouds import look_at_proposals, sample_tokens
+from geoseg_ros.coseg.config import CosegConfig
+from geoseg_ros.coseg.tokens import Domain, photo_tokens, unit
+from geoseg_ros.errors import InputError
+from geoseg_ros.features.backbone import ImageBackbone
+from geoseg_ros.features.views import ViewConfig
+from geoseg_ros.files import atomic_path
+from geoseg_ros.geometry.cloud import Cloud
+from geoseg_ros.geometry.scene import GeometryConfig, analyse_cloud
+
+FORMAT = 1
+PHOTO_TOKENS = 96  # kept of each photograph, evenly spread
+VIEW_TOKENS = 16  # kept of each proposal
+SHIPPED = Path(__file__).parent / "banks"
+
+
+@dataclass(frozen=True)
+class BackgroundBank:
+    """Attributes:
+    backbone_hash: the backbone it was made with.
+    mean: [D], mean photo token; removed from every token before it is compared.
+    photos: [n, PHOTO_TOKENS, D] unit tokens, mean removed.
+    views: per domain [n, VIEW_TOKENS, D], one row per proposal.
+    source: what it was made from, in words.
+    """
+
+    backbone_hash: str
+    mean: torch.Tensor
+    photos: torch.Tensor
+    views: Mapping[Domain, torch.Tensor]
+    source: str
+
+
+def spread(tokens: torch.Tensor, count: int) -> torch.Tensor:
+    """``count`` rows of ``tokens`` [n, D], evenly spread."""
+    return tokens[torch.arange(count) * len(tokens) // count]
+
+
+def build_bank(
+    backbone: ImageBackbone,
+    photos: Iterable[NDArray[np.uint8]],
+    clouds: Iterable[Cloud],
+    source: str,
+    coseg: CosegConfig,
+    views: ViewConfig,
+    geometry: GeometryConfig,
+) -> BackgroundBank:
+    """Make a bank from photographs and from clouds; coloured clouds give coloured and shaded views."""
+    raw = [photo_tokens(backbone, photo, coseg.image_side)[0].reshape(-1, backbone.dim) for photo in photos]
+    if not raw:
+        raise InputError("background bank: expected at least one photograph")
+    mean = torch.cat([tokens.mean(0, keepdim=True) for tokens in raw]).mean(0)
+    seen: dict[Domain, list[torch.Tensor]] = {domain: [] for domain in Domain}
+    for cloud in clouds:
+        scene = analyse_cloud(cloud, geometry)
+        for drawn in (cloud, Cloud(cloud.xyz, None, cloud.shape)) if cloud.rgb is not None else (cloud,):
+            found = look_at_proposals(drawn, scene, backbone, mean, views)
+            if found is not None:
+                seen[found.domain].append(sample_tokens(found, VIEW_TOKENS))
+    empty = torch.zeros(0, VIEW_TOKENS, backbone.dim)
+    return BackgroundBank(
+        backbone.hash,
+        mean,
+        torch.stack([spread(unit(tokens, mean), PHOTO_TOKENS) for tokens in raw]),
+        {domain: torch.cat(parts) if parts else empty for domain, parts in seen.items()},
+        source,
+    )
+
+
+def save_bank(bank: BackgroundBank, path: str | os.PathLike[str]) -> None:
+    """Write a bank as half-precision safetensors, atomically."""
+    tensors = {"mean": bank.mean, "photos": bank.photos.half().contiguous()}
+    tensors |= {f"views.{domain.value}": tokens.half().contiguous() for domain, tokens in bank.views.items()}
+    manifest = {"format": FORMAT, "backbone_hash": bank.backbone_hash, "source": bank.source}
+    with atomic_path(path) as temporary:
+        save_file(tensors, temporary, {"geoseg_bank": json.dumps(manifest, sort_keys=True)})
+
+
+def load_bank(path: str | os.PathLike[str]) -> BackgroundBank:
+    """Read a bank. InputError on a damaged or foreign file."""
+    try:
+        with safe_open(path, "pt") as file:
+            manifest = json.loads((file.metadata() or {})["geoseg_bank"])
+            tensors = {key: file.get_tensor(key).float() for key in file.keys()}
+        if manifest["format"] != FORMAT:
+            raise InputError(f"{path}: format: expected {FORMAT}, got {manifest['format']}")
+        views = {domain: tensors[f"views.{domain.value}"] for domain in Domain}
+        return BackgroundBank(manifest["backbone_hash"], tensors["mean"], tensors["photos"], views, manifest["source"])
+    except FileNotFoundError:
+        raise InputError(f"{path}: no such file") from None
+    except (SafetensorError, KeyError, TypeError, json.JSONDecodeError, OSError) as error:
+        raise InputError(f"{path}: not a background bank ({error})") from None
+
+
+def cache_folder() -> Path:
+    """Where banks of other backbones are kept: ``$XDG_CACHE_HOME/geoseg_ros`` or ``~/.cache/geoseg_ros``."""
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "geoseg_ros"
+
+
+def bank_paths(backbone: ImageBackbone) -> Sequence[Path]:
+    """Where the bank of ``backbone`` may be: in the package, or in the user's cache."""
+    name = f"{backbone.hash[:16]}.safetensors"
+    return [SHIPPED / name, cache_folder() / "banks" / name]
+
+
+def find_bank(backbone: ImageBackbone) -> BackgroundBank | None:
+    """The bank of ``backbone``, or None where none was made yet."""
+    for path in bank_paths(backbone):
+        if path.exists():
+            bank = load_bank(path)
+            if bank.backbone_hash == backbone.hash:
+                return bank
+    return None

@@ -1,0 +1,213 @@
+"""``geoseg train``: from photographs and clouds of one thing to its concept pack. No labels, no masks, no pairing, no calibration."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import asdict, dataclass, field
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from geoseg_ros.concepts.bank import VIEW_TOKENS, BackgroundBank, spread
+from geoseg_ros.concepts.pack import ConceptPack
+from geoseg_ros.coseg.clouds import look_at_proposals, sample_tokens
+from geoseg_ros.coseg.config import CosegConfig, TrainConfig
+from geoseg_ros.coseg.correlation import affinity, prototypes, recurrence
+from geoseg_ros.coseg.foreground import find_foreground
+from geoseg_ros.coseg.references import Contrast, References
+from geoseg_ros.coseg.tokens import Domain, photo_tokens, unit
+from geoseg_ros.errors import InputError
+from geoseg_ros.features.backbone import ImageBackbone
+from geoseg_ros.features.views import ViewConfig
+from geoseg_ros.geometry.cloud import Cloud
+from geoseg_ros.geometry.scene import GeometryConfig, analyse_cloud
+
+NULL_TOKENS = 32  # kept of a null photograph: those most like the concept
+LARGEST_NULL = 256  # items per kind
+Progress = Callable[[str, int, int], object]
+
+
+@dataclass(frozen=True)
+class BuildConfig:
+    """Everything a pack is built with."""
+
+    coseg: CosegConfig = field(default_factory=CosegConfig)
+    train: TrainConfig = field(default_factory=TrainConfig)
+    views: ViewConfig = field(default_factory=lambda: ViewConfig(views=1))
+    geometry: GeometryConfig = field(default_factory=GeometryConfig)
+
+
+@dataclass
+class _Seen:
+    """Tokens [p, VIEW_TOKENS, D] of each cloud's proposals."""
+
+    domain: Domain
+    tokens: torch.Tensor
+
+
+def build_pack(
+    name: str,
+    images: Iterable[NDArray[np.uint8]],
+    clouds: Iterable[Cloud],
+    without_images: Iterable[NDArray[np.uint8]],
+    without_clouds: Iterable[Cloud],
+    backbone: ImageBackbone,
+    bank: BackgroundBank,
+    config: BuildConfig | None = None,
+    progress: Progress = lambda stage, done, total: None,
+) -> ConceptPack:
+    """Build the pack of one concept. Deterministic but for the date (``SOURCE_DATE_EPOCH`` fixes it).
+
+    Args:
+        images, clouds: of the thing; either may be empty, not both. without_images, without_clouds: of the place without it, optional.
+        bank: the background bank of ``backbone``.
+
+    Raises:
+        InputError: nothing to learn from, or a bank of another backbone.
+    """
+    config = config or BuildConfig()
+    if bank.backbone_hash != backbone.hash:
+        raise InputError(f"background bank: made with another backbone than {backbone.name}")
+
+    def photographs(stage: str, items: Iterable[NDArray[np.uint8]]) -> list[list[torch.Tensor]]:
+        total = len(items) if isinstance(items, Sequence) else 0
+        result = []
+        for done, image in enumerate(items, 1):
+            sides = [int(config.coseg.image_side * scale) for scale in config.train.scales]
+            result.append([unit(photo_tokens(backbone, image, side)[0], bank.mean) for side in sides])
+            progress(stage, done, total)
+        return result
+
+    own = photographs("images", images)
+    without = photographs("images without", without_images)
+    own_clouds = _look("clouds", clouds, backbone, bank, config, progress)
+    other_clouds = _look("clouds without", without_clouds, backbone, bank, config, progress)
+    if not own and not any(len(seen.tokens) for seen in own_clouds):
+        raise InputError(f"concept '{name}': nothing to learn from: no image, and no object proposal in any cloud")
+
+    references = _photo_references(own, without, bank, config)
+    null_views = {domain: _join(other_clouds, domain, bank.views[domain]) for domain in Domain}
+    views, chosen = _view_references(own_clouds, null_views, references, config)
+    if not own:  # a concept given by clouds alone: what its views show is what photographs are searched for
+        references = References(torch.cat([own_views for own_views, _ in views.values()]), references.context, references.background)
+    references = References(references.foreground, references.context, references.background, views)
+    stamp = time.gmtime(int(os.environ.get("SOURCE_DATE_EPOCH", time.time())))
+    info = {
+        "created": time.strftime("%Y-%m-%d", stamp),
+        "config": asdict(config),
+        "training": {
+            "images": len(own),
+            "clouds": len(own_clouds),
+            "without_images": len(without),
+            "without_clouds": len(other_clouds),
+            "clouds_with_a_positive_proposal": chosen,
+            "background": bank.source,
+            "supervision_of_backbone": backbone.supervision,
+        },
+    }
+    return ConceptPack(
+        name,
+        backbone.name,
+        backbone.hash,
+        bank.mean,
+        references,
+        _null_photos(references, [scales[0].reshape(-1, backbone.dim) for scales in without], bank, config),
+        {domain: spread(tokens, min(len(tokens), LARGEST_NULL)) for domain, tokens in null_views.items()},
+        info=info,
+    )
+
+
+def _photo_references(
+    own: list[list[torch.Tensor]], without: list[list[torch.Tensor]], bank: BackgroundBank, config: BuildConfig
+) -> References:
+    """Foreground, context and background prototypes from the photographs; the scales are searched one by one and pooled."""
+    dim = bank.mean.shape[0]
+    neighbours, train = config.coseg.neighbours, config.train
+    elsewhere = [tokens.reshape(-1, dim) for scales in without for tokens in scales]
+    general = bank.photos.reshape(-1, dim)
+    if not own:
+        return References(torch.zeros(0, dim), torch.zeros(0, dim), prototypes(torch.cat([general, *elsewhere]), train.background_tokens))
+    generic = prototypes(general, train.background_tokens // 2)
+    place = prototypes(torch.cat(elsewhere), train.background_tokens // 2) if elsewhere else torch.zeros(0, dim)
+    foreground, context = [], []
+    for scale in range(len(train.scales)):
+        maps = [scales[scale] for scales in own]
+        chosen, _ = find_foreground(maps, torch.cat([generic, place]), config.coseg, train)
+        foreground += [tokens[mask] for tokens, mask in zip(maps, chosen, strict=True)]
+        context += [tokens[~mask] for tokens, mask in zip(maps, chosen, strict=True)]
+    front = prototypes(torch.cat(foreground), train.foreground_tokens)
+    # a bank that happens to hold the concept must not speak against it: leave out what looks like it as much as it does itself
+    typical = affinity(torch.cat(foreground), front, neighbours).quantile(0.25)
+    generic = prototypes(general[affinity(general, front, neighbours) < typical], train.background_tokens // 2)
+    return References(front, prototypes(torch.cat(context), train.context_tokens), torch.cat([generic, place]))
+
+
+def _null_photos(references: References, without: list[torch.Tensor], bank: BackgroundBank, config: BuildConfig) -> torch.Tensor:
+    """The tokens most like the concept of each photograph without it and of each of the bank's, [n, NULL_TOKENS, D]."""
+    contrast = Contrast([references], config.coseg.neighbours)
+    rows = []
+    for tokens in [*without, *bank.photos][:LARGEST_NULL]:
+        best = contrast.photo(tokens)[0].topk(min(NULL_TOKENS, len(tokens))).indices
+        rows.append(spread(tokens[best], NULL_TOKENS))
+    return torch.stack(rows)
+
+
+def _look(
+    stage: str, clouds: Iterable[Cloud], backbone: ImageBackbone, bank: BackgroundBank, config: BuildConfig, progress: Progress
+) -> list[_Seen]:
+    total = len(clouds) if isinstance(clouds, Sequence) else 0
+    result = []
+    for done, cloud in enumerate(clouds, 1):
+        scene = analyse_cloud(cloud, config.geometry)
+        for drawn in (cloud, Cloud(cloud.xyz, None, cloud.shape)) if cloud.rgb is not None else (cloud,):
+            views = look_at_proposals(drawn, scene, backbone, bank.mean, config.views)
+            if views is not None:
+                result.append(_Seen(views.domain, sample_tokens(views, VIEW_TOKENS)))
+        progress(stage, done, total)
+    return result
+
+
+def _join(seen: list[_Seen], domain: Domain, more: torch.Tensor) -> torch.Tensor:
+    return torch.cat([*(s.tokens for s in seen if s.domain is domain), more])
+
+
+def _view_references(
+    clouds: list[_Seen], null_views: dict[Domain, torch.Tensor], references: References, config: BuildConfig
+) -> tuple[dict[Domain, tuple[torch.Tensor, torch.Tensor]], int]:
+    """Which proposals of the concept's clouds are the concept: multiple-instance selection.
+
+    A proposal is scored by its recurrence in the other clouds minus its affinity with proposals from elsewhere, plus, where there are
+    photographs, by their evidence. The best of each cloud, and what comes near it, are positives; the rest are others. One more round scores
+    against those prototypes.
+    """
+    result, chosen = {}, 0
+    neighbours, train = config.coseg.neighbours, config.train
+    for domain, null in null_views.items():
+        items = [seen.tokens for seen in clouds if seen.domain is domain]
+        if not items:
+            continue
+        dim = items[0].shape[-1]
+        flat = [tokens.reshape(-1, dim) for tokens in items]
+        elsewhere = prototypes(null.reshape(-1, dim), train.background_tokens) if len(null) else torch.zeros(0, dim)
+        base = [r - (affinity(f, elsewhere, neighbours) if len(null) else 0) for r, f in zip(recurrence(flat, neighbours, train.partners), flat, strict=True)]
+        photo = [torch.zeros(len(f)) for f in flat]
+        if len(references.foreground):
+            contrast = Contrast([references], neighbours)
+            photo = [contrast.view(f, domain)[0] for f in flat]
+        scores = [(b + p).reshape(-1, VIEW_TOKENS).mean(1) for b, p in zip(base, photo, strict=True)]
+        for _ in range(2):
+            positive = [s >= s.max() - (1 - train.own_share) * (s.max() - s.median()).abs() for s in scores]
+            own = prototypes(torch.cat([t[c] for t, c in zip(items, positive, strict=True)]).reshape(-1, dim), train.view_tokens)
+            rest = torch.cat([t[~c] for t, c in zip(items, positive, strict=True)]).reshape(-1, dim)
+            other = torch.cat([prototypes(rest, train.view_tokens), elsewhere])
+            evidence = [affinity(f, own, neighbours) - affinity(f, other, neighbours) for f in flat]
+            scores = [(e + p).reshape(-1, VIEW_TOKENS).mean(1) for e, p in zip(evidence, photo, strict=True)]
+        # a bank that happens to hold the concept must not speak against it
+        typical = affinity(own, own, neighbours + 1).quantile(0.25)
+        kept = elsewhere[affinity(elsewhere, own, neighbours) < typical] if len(elsewhere) else elsewhere
+        result[domain] = (own, torch.cat([prototypes(rest, train.view_tokens), kept]))
+        chosen += sum(int(bool((s > 0).any())) for s in scores)
+    return result, chosen

@@ -1,0 +1,138 @@
+"""Clouds: proposals are drawn from virtual viewpoints, and what the backbone sees there is scored and carried back to points."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from scipy.sparse import coo_matrix
+from scipy.sparse.csgraph import connected_components
+from scipy.spatial import cKDTree
+
+from geoseg_ros.coseg.references import Contrast, view_score
+from geoseg_ros.coseg.tokens import Domain, unit, view_tokens
+from geoseg_ros.features.backbone import ImageBackbone
+from geoseg_ros.features.views import ViewConfig, lift_tokens, render_views
+from geoseg_ros.geometry.cloud import Cloud
+from geoseg_ros.geometry.scene import SceneGeometry
+
+
+@dataclass(frozen=True)
+class ProposalViews:
+    """What the backbone sees of the P proposals of one cloud, V views each.
+
+    Attributes:
+        domain: coloured or shaded views.
+        tokens: [P, V * h * w, D] float32, unit, the bank's mean removed.
+        weight: [P, V * h * w], share of each token's pixels that show the proposal; 0 below one half.
+        index: int32 [P, V, S, S], the voxel seen at each pixel, -1 = none.
+        grid: (V, h, w).
+    """
+
+    domain: Domain
+    tokens: torch.Tensor
+    weight: torch.Tensor
+    index: NDArray[np.int32]
+    grid: tuple[int, int, int]
+
+
+def upright(scene: SceneGeometry) -> NDArray[np.float64]:
+    """[3], the direction that is up: the normal of the largest plane that lies within 60 degrees of +z (body frames, REP 103) or of -y
+    (camera optical frames), whichever is nearer; +z without one."""
+    best, up = 0, np.array([0.0, 0.0, 1.0])
+    for plane in scene.planes:
+        normal = plane.normal / np.linalg.norm(plane.normal)
+        for axis in (np.array([0.0, 0.0, 1.0]), np.array([0.0, -1.0, 0.0])):
+            along = float(normal @ axis)
+            size = int(np.count_nonzero(plane.mask))
+            # a wall seen head-on by a camera faces -z; it is not a floor, which lies mostly below the sensor
+            if abs(along) > 0.5 and size > best:
+                direction = normal * np.sign(along)
+                below = float(np.median(scene.xyz[plane.mask] @ direction)) < 0
+                if below:
+                    best, up = size, direction
+    return up
+
+
+def look_at_proposals(
+    cloud: Cloud, scene: SceneGeometry, backbone: ImageBackbone, mean: torch.Tensor, config: ViewConfig
+) -> ProposalViews | None:
+    """Draw every proposal from ``config.views`` viewpoints around the sensor's own (the origin of the cloud's frame), and read the tokens.
+
+    The full-resolution points are drawn, not the voxels. None where the scene has no proposals.
+    """
+    if not scene.proposals:
+        return None
+    domain = Domain.COLOUR if cloud.rgb is not None and config.colour else Domain.SHADED
+    order = np.argsort(scene.inverse, kind="stable")
+    start = np.searchsorted(scene.inverse[order], np.arange(len(scene.xyz) + 1))
+    up = upright(scene)
+    images, index = [], []
+    for voxels in scene.proposals:
+        points = np.concatenate([order[start[v] : start[v + 1]] for v in voxels])
+        rgb = cloud.rgb[points] if domain is Domain.COLOUR and cloud.rgb is not None else None
+        drawn, seen = render_views(cloud.xyz[points], rgb, scene.normal[scene.inverse[points]], np.zeros(3), config, up)
+        images.append(drawn)
+        index.append(np.where(seen >= 0, scene.inverse[points].astype(np.int32)[seen], np.int32(-1)))
+    all_index = np.stack(index)
+    count, views, size = all_index.shape[:3]
+    tokens, coverage = view_tokens(backbone, np.concatenate(images), all_index.reshape(count * views, size, size))
+    height, width = tokens.shape[1:3]
+    weight = torch.where(coverage >= 0.5, coverage, 0.0).reshape(count, -1)
+    tokens = unit(tokens, mean).reshape(count, views * height * width, -1)
+    return ProposalViews(domain, tokens, weight, all_index, (views, height, width))
+
+
+@dataclass(frozen=True)
+class CloudEvidence:
+    """Attributes: proposal [C, P], the score of each proposal; voxel [C, M], the score of each voxel, -inf where no proposal holds it."""
+
+    proposal: NDArray[np.float32]
+    voxel: NDArray[np.float32]
+
+
+def cloud_evidence(scene: SceneGeometry, views: ProposalViews, contrast: Contrast, local: float) -> CloudEvidence:
+    """Evidence of each concept for proposals and voxels.
+
+    A voxel's evidence is the mean score of the proposals that hold it (a cluster and its parts), mixed with share ``local`` of what its own
+    superpoint shows in their views.
+    """
+    evidence = contrast.view(views.tokens, views.domain)  # [C, P, n]
+    score = view_score(evidence, views.weight)  # [C, P]
+    concepts, count = score.shape
+    voxels = len(scene.xyz)
+    total = np.zeros((concepts, voxels))
+    held = np.zeros(voxels)
+    for p, members in enumerate(scene.proposals):
+        total[:, members] += score[:, p, None].numpy()
+        held[members] += 1
+    value = np.where(held > 0, total / np.maximum(held, 1), -np.inf)
+    if local > 0:
+        v, h, w = views.grid
+        maps = (evidence * (views.weight > 0)).permute(1, 2, 0).reshape(count * v, h, w, concepts)
+        lifted, seen = lift_tokens(maps, views.index.reshape(count * v, *views.index.shape[2:]), scene.superpoint, int(scene.superpoint.max()) + 1)
+        own = lifted.numpy().T[:, scene.superpoint]
+        value = np.where(seen.numpy()[scene.superpoint], (1 - local) * value + local * own, value)
+    return CloudEvidence(score.numpy(), value.astype(np.float32))
+
+
+def instances(xyz: NDArray[np.float32], members: NDArray[np.int64], radius: float, least: int) -> list[NDArray[np.int64]]:
+    """Connected parts of the chosen voxels (Euclidean, ``radius`` metres), largest first, those below ``least`` voxels dropped."""
+    if len(members) == 0:
+        return []
+    pairs = cKDTree(xyz[members]).query_pairs(radius, output_type="ndarray")
+    graph = coo_matrix((np.ones(len(pairs), bool), (pairs[:, 0], pairs[:, 1])), shape=(len(members),) * 2)
+    _, part = connected_components(graph, directed=False)
+    sizes = np.bincount(part)
+    order = sorted(np.flatnonzero(sizes >= least), key=lambda i: (-sizes[i], i))
+    return [members[part == i] for i in order]
+
+
+def sample_tokens(views: ProposalViews, count: int) -> torch.Tensor:
+    """At most ``count`` covered tokens of each proposal, evenly spread: [P, count, D], repeated where a proposal has fewer."""
+    rows: Sequence[torch.Tensor] = [torch.nonzero(w > 0).flatten() for w in views.weight]
+    rows = [r if len(r) else w.argmax().reshape(1) for r, w in zip(rows, views.weight, strict=True)]
+    return torch.stack([t[r[torch.arange(count) * len(r) // count]] for t, r in zip(views.tokens, rows, strict=True)])

@@ -1,0 +1,50 @@
+"""Settings of the training-free co-segmentation; the symbols are those of the documents named beside them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+
+def _option(default: float | int, text: str, low: float, high: float):
+    return field(default=default, metadata={"help": text, "range": (low, high)})
+
+
+@dataclass(frozen=True)
+class CosegConfig:
+    """How evidence is taken and decided. Attributes are documented by their ``help`` metadata."""
+
+    image_side: int = _option(448, "longer side of the image given to the backbone, pixels", 64, 2048)
+    neighbours: int = _option(3, "similarities averaged against each set of reference tokens (max_per_image aggregation, smoothed)", 1, 64)
+    p_max: float = _option(0.05, "a concept is present when its p-value is below this", 0.0, 1.0)
+    top: int = _option(20, "an image's score is the mean of its so many strongest tokens", 1, 1000)
+    min_share: float = _option(0.002, "connected parts of a mask below this share of the image are dropped", 0.0, 1.0)
+    image_margin: float = _option(0.0, "evidence above which a pixel belongs to a concept, in cosine", -1.0, 1.0)
+    local: float = _option(0.0, "share of a superpoint's own evidence beside that of the proposals that hold it", 0.0, 1.0)
+    guide_radius: int = _option(8, "radius of the guided filter, pixels of the working image; 0 switches it off", 0, 64)
+
+
+@dataclass(frozen=True)
+class TrainConfig:
+    """How a concept's reference tokens are found in its set."""
+
+    scales: tuple[float, ...] = (1.0, 1.5)
+    """Sizes, relative to ``CosegConfig.image_side``, at which reference photographs are read: views show objects larger."""
+    border: float = 0.1
+    """Share of each side of a photograph taken as background when the foreground is looked for (border prior)."""
+    foreground_low: float = 0.02
+    foreground_high: float = 0.15
+    """Bounds of the share of a set's tokens taken as foreground; in between Otsu's threshold decides."""
+    still: float = 0.85
+    """Tokens that look this much alike (median cosine) at the same place in the other photographs are never foreground."""
+    rounds: int = 2
+    """Foreground and prototypes are re-estimated from each other so many times."""
+    partners: int = 16
+    """Images (evenly spread over the set) that each image is correlated with: the cost is linear in the set."""
+    foreground_tokens: int = 512
+    context_tokens: int = 512
+    background_tokens: int = 1024
+    """Prototypes kept of each kind (spherical k-means)."""
+    view_tokens: int = 256
+    """Prototypes kept per view domain where the concept has clouds."""
+    own_share: float = 0.5
+    """A proposal of a concept's own cloud is a positive if its score reaches this share of the best one in that cloud."""

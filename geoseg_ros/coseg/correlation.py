@@ -1,0 +1,73 @@
+"""Correlation of tokens with sets of reference tokens.
+
+The mean of a set's queries is linear, so a whole set folds into one vector (:func:`mean_query`): the cost of an image does not grow
+with the set. Its robust sibling is the mean over the few most similar references (:func:`affinity`), on a bounded number of prototypes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+
+
+def mean_query(tokens: torch.Tensor, global_vectors: torch.Tensor | None = None, weight: float = 0.2) -> torch.Tensor:
+    """The vector u [D] for which ``k . u`` is the set's mean correlation with a key k (GeoFree-CoSeg, MGCM in closed form).
+
+    Args:
+        tokens: [n, D] of all images of the set. global_vectors: [V, D] class tokens, entering with ``weight`` (lambda, 0.2 in the paper).
+    """
+    query = tokens.mean(0)
+    return query if global_vectors is None else query + weight * global_vectors.mean(0)
+
+
+def affinity(tokens: torch.Tensor, references: torch.Tensor, neighbours: int, chunk: int = 4096) -> torch.Tensor:
+    """Mean cosine of each unit token [..., D] with its ``neighbours`` nearest unit references [R, D]; -1 where R = 0."""
+    flat = tokens.reshape(-1, tokens.shape[-1])
+    if len(references) == 0:
+        return flat.new_full(tokens.shape[:-1], -1.0)
+    k = min(neighbours, len(references))
+    parts = []
+    for block in flat.split(chunk):
+        similarity = block @ references.T
+        # k maxima by repeated max: several times quicker than topk for the small k used here
+        total = torch.zeros(len(block), dtype=flat.dtype, device=flat.device)
+        for i in range(k):
+            value, at = similarity.max(1)
+            total += value
+            if i + 1 < k:
+                similarity.scatter_(1, at[:, None], -2.0)
+        parts.append(total / k)
+    return torch.cat(parts).reshape(tokens.shape[:-1])
+
+
+def recurrence(items: Sequence[torch.Tensor], neighbours: int, partners: int) -> list[torch.Tensor]:
+    """How much each token of each item [n_i, D] recurs in the *other* items: mean over items of :func:`affinity`.
+
+    ``agg = max_per_image`` of the multi-grain correlation (an item without the object lowers the mean a little and no more). Each item
+    meets at most ``partners`` others, evenly spread, so the cost is linear in the number of items. A lone item recurs in itself only: 0.
+    """
+    count = len(items)
+    result = []
+    for i, item in enumerate(items):
+        others = [j for j in range(count) if j != i]
+        if len(others) > partners:
+            others = [others[k * len(others) // partners] for k in range(partners)]
+        scores = [affinity(item, items[j], neighbours) for j in others]
+        result.append(torch.stack(scores).mean(0) if scores else torch.zeros(len(item)))
+    return result
+
+
+def prototypes(tokens: torch.Tensor, count: int, rounds: int = 8, limit: int = 20_000) -> torch.Tensor:
+    """At most ``count`` unit prototypes of unit tokens [n, D] by spherical k-means; deterministic (evenly spread start)."""
+    if len(tokens) <= count:
+        return tokens.clone()
+    if len(tokens) > limit:
+        tokens = tokens[torch.arange(limit) * len(tokens) // limit]
+    centres = tokens[torch.arange(count) * len(tokens) // count].clone()
+    for _ in range(rounds):
+        owner = torch.cat([(block @ centres.T).argmax(1) for block in tokens.split(4096)])
+        total = torch.zeros_like(centres).index_add_(0, owner, tokens)
+        empty = torch.bincount(owner, minlength=count) == 0
+        centres = torch.where(empty[:, None], centres, torch.nn.functional.normalize(total, dim=1))
+    return centres

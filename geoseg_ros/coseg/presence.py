@@ -1,0 +1,38 @@
+"""Presence as a calibrated decision instead of a forced foreground (split conformal p-values against null items)."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+TAIL = 0.2
+
+
+def p_value(score: ArrayLike, null: NDArray[np.floating]) -> NDArray[np.float64]:
+    """Chance that a null item scores at least ``score``.
+
+    Within the null sample the conformal rank (1 + #{null >= score}) / (1 + n). Beyond its top ``TAIL`` share the rank of a small sample
+    cannot fall below 1 / (n + 1); there an exponential tail with the mean excess of that share goes on (peaks over threshold), never
+    more than the rank.
+
+    Args:
+        score: any shape. null: [n] scores of items known not to hold the concept; with n = 0 the answer is 1 (nothing is known).
+    """
+    score = np.asarray(score, np.float64)
+    n = len(null)
+    if n == 0:
+        return np.ones(score.shape)
+    ordered = np.sort(np.asarray(null, np.float64))
+    rank = (1 + n - np.searchsorted(ordered, score, side="left")) / (1 + n)
+    in_tail = max(2, int(np.ceil(TAIL * n)))
+    if n < 8:
+        return rank
+    threshold = ordered[n - in_tail]
+    excess = max(float((ordered[n - in_tail :] - threshold).mean()), 1e-6)
+    tail = in_tail / n * np.exp(-np.maximum(score - threshold, 0) / excess)
+    return np.where(score > threshold, np.minimum(rank, tail), rank)
+
+
+def best_of(p: ArrayLike, tries: int) -> NDArray[np.float64]:
+    """p-value of the best of ``tries`` independent candidates (Sidak)."""
+    return 1 - (1 - np.asarray(p, np.float64)) ** max(tries, 1)

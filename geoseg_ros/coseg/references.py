@@ -1,0 +1,82 @@
+"""The reference tokens of a concept, and the evidence that a set of concepts gives to tokens."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+import torch
+
+from geoseg_ros.coseg.correlation import affinity
+from geoseg_ros.coseg.tokens import Domain
+
+
+@dataclass(frozen=True)
+class References:
+    """Unit tokens with the bank's mean removed, float32.
+
+    Attributes:
+        foreground: [F, D] prototypes of what recurs in the concept's photographs and not elsewhere.
+        context: [C, D] prototypes of the rest of these photographs.
+        background: [B, D] prototypes of the background bank and of photographs without the concept.
+        views: per view domain, prototypes [., D] of the concept's own proposals and of other proposals.
+    """
+
+    foreground: torch.Tensor
+    context: torch.Tensor
+    background: torch.Tensor
+    views: Mapping[Domain, tuple[torch.Tensor, torch.Tensor]] = field(default_factory=dict)
+
+
+class Contrast:
+    """Evidence of C concepts that are loaded together, each the others' background.
+
+    The evidence of a token for a concept is its :func:`~geoseg_ros.coseg.correlation.affinity` with the concept's foreground minus the
+    largest affinity with anything that speaks against it, in cosine.
+    """
+
+    def __init__(self, concepts: Sequence[References], neighbours: int) -> None:
+        self.concepts = concepts
+        self.neighbours = neighbours
+
+    def _affinity(self, tokens: torch.Tensor, references: torch.Tensor) -> torch.Tensor:
+        return affinity(tokens, references, self.neighbours)
+
+    def photo(self, tokens: torch.Tensor) -> torch.Tensor:
+        """Evidence [C, ...] of photo tokens [..., D]. Against a concept speak every context, every bank, the other concepts."""
+        foreground = [self._affinity(tokens, c.foreground) for c in self.concepts]
+        against = [torch.maximum(self._affinity(tokens, c.context), self._affinity(tokens, c.background)) for c in self.concepts]
+        ground = torch.stack(against).amax(0)
+        evidence = []
+        for i, own in enumerate(foreground):
+            others = [f for j, f in enumerate(foreground) if j != i]
+            evidence.append(own - torch.stack([ground, *others]).amax(0))
+        return torch.stack(evidence)
+
+    def view(self, tokens: torch.Tensor, domain: Domain) -> torch.Tensor:
+        """Evidence [C, ...] of view tokens [..., D]: the photographs' and, where the concept has clouds, the mean with its own views'.
+
+        A view shows a thing without its surroundings, so contexts say nothing against it; the bank and the other concepts do.
+        """
+        photo = [self._affinity(tokens, c.foreground) for c in self.concepts]
+        evidence = []
+        for i, concept in enumerate(self.concepts):
+            against = [self._affinity(tokens, concept.background), *(p for j, p in enumerate(photo) if j != i)]
+            own = photo[i] - torch.stack(against).amax(0)
+            if domain in concept.views:
+                seen, other = concept.views[domain]
+                rivals = [self._affinity(tokens, other)]
+                rivals += [self._affinity(tokens, c.views[domain][0]) for j, c in enumerate(self.concepts) if j != i and domain in c.views]
+                own = (own + self._affinity(tokens, seen) - torch.stack(rivals).amax(0)) / 2
+            evidence.append(own)
+        return torch.stack(evidence)
+
+
+def image_score(evidence: torch.Tensor, top: int) -> torch.Tensor:
+    """Mean of the ``top`` strongest tokens, [C] from evidence [C, n]."""
+    return evidence.topk(min(top, evidence.shape[1]), dim=1).values.mean(1)
+
+
+def view_score(evidence: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:
+    """Mean evidence of a proposal's tokens [C, P, n], weighted by coverage [P, n] -> [C, P]."""
+    return (evidence * weight).sum(-1) / weight.sum(-1).clamp_min(1e-6)

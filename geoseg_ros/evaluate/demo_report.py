@@ -1,0 +1,168 @@
+"""What a demo run shows: figures against a known truth where there is one, and pictures a person can judge at a glance."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from geoseg_ros.data.folders import draw_overlay
+from geoseg_ros.evaluate.pictures import captioned, contact_sheet, draw_cloud, fit, input_colours, label_colours, plain, truth_outline
+from geoseg_ros.geometry.cloud import Cloud
+
+Labels = NDArray[np.integer]
+
+_CELL = (480, 360)
+
+
+@dataclass
+class _Counts:
+    """Counts of one concept in one modality."""
+
+    intersection: int = 0
+    union: int = 0
+    shares: list[float] = field(default_factory=list)  # IoU of each item that shows the concept
+    without: int = 0  # items that do not show it
+    false: int = 0  # ... and got the label all the same
+
+
+class Scores:
+    """Agreement of labels with the truth, concept by concept.
+
+    Args:
+        names: concepts in the order of their labels; truth and result use the same labels.
+    """
+
+    def __init__(self, names: Sequence[str]) -> None:
+        self.names = tuple(names)
+        self._clouds = [_Counts() for _ in names]
+        self._images = [_Counts() for _ in names]
+
+    def add_cloud(self, label: Labels, truth: Labels) -> None:
+        """Count one cloud; both [N]."""
+        _add(self._clouds, label, truth)
+
+    def add_image(self, mask: Labels, truth: Labels) -> None:
+        """Count one image; both [H, W]."""
+        _add(self._images, mask, truth)
+
+    def figures(self) -> dict[str, dict[str, float | None]]:
+        """Per concept, None where nothing was counted.
+
+        ``cloud_iou``: intersection over union of all points of all clouds (micro). ``image_j``: IoU per image, mean over the images that
+        show the concept (the J of the co-segmentation literature). ``cloud_false``, ``image_false``: share of the items without the
+        concept in which it was found.
+        """
+        return {
+            name: {
+                "cloud_iou": clouds.intersection / clouds.union if clouds.union else None,
+                "image_j": float(np.mean(images.shares)) if images.shares else None,
+                "cloud_false": clouds.false / clouds.without if clouds.without else None,
+                "image_false": images.false / images.without if images.without else None,
+            }
+            for name, clouds, images in zip(self.names, self._clouds, self._images, strict=True)
+        }
+
+
+def _add(counts: list[_Counts], label: Labels, truth: Labels) -> None:
+    if label.shape != truth.shape:
+        raise ValueError(f"label: expected the shape {truth.shape} of the truth, got {label.shape}")
+    for i, count in enumerate(counts, 1):
+        found, true = label == i, truth == i
+        both, either = int((found & true).sum()), int((found | true).sum())
+        count.intersection += both
+        count.union += either
+        if true.any():
+            count.shares.append(both / either)
+        else:
+            count.without += 1
+            count.false += bool(found.any())
+
+
+def spread(count: int, wanted: int) -> list[int]:
+    """At most ``wanted`` indices below ``count``, evenly spaced from the first to the last."""
+    return sorted({int(i) for i in np.linspace(0, count - 1, min(count, wanted)).round()}) if count else []
+
+
+def cloud_sheet(
+    items: Iterable[tuple[Cloud, Labels, Labels | None]], names: Sequence[str], palette: NDArray[np.uint8]
+) -> NDArray[np.uint8] | None:
+    """One row per cloud: as it came, with the labels found, and with the true ones where they are known.
+
+    Args:
+        items: cloud, label [N], truth [N] or None.
+        palette: uint8 [labels + 1, 3].
+
+    Returns:
+        uint8 RGB, or None without items.
+    """
+    cells, columns = [], 2
+    for cloud, label, truth in items:
+        found = f"found: {int((label > 0).sum())} of {len(cloud)} points"
+        cells.append(captioned(draw_cloud(cloud, input_colours(cloud), _CELL), [plain("input cloud")]))
+        cells.append(captioned(draw_cloud(cloud, label_colours(cloud, label, palette), _CELL), [plain(found), *_legend(names, palette)]))
+        if truth is not None:
+            columns = 3
+            cells.append(
+                captioned(draw_cloud(cloud, label_colours(cloud, truth, palette), _CELL), [plain("truth"), *_legend(names, palette)])
+            )
+    return contact_sheet(cells, columns) if cells else None
+
+
+def image_sheet(
+    items: Iterable[tuple[NDArray[np.uint8], NDArray[np.uint8], NDArray[np.uint8] | None]],
+    names: Sequence[str],
+    palette: NDArray[np.uint8],
+    columns: int = 4,
+) -> NDArray[np.uint8] | None:
+    """Every image with the labels found painted over it, and the outline of the true ones in white where they are known.
+
+    Args:
+        items: image uint8 RGB [H, W, 3], mask uint8 [H, W], truth uint8 [H, W] or None.
+
+    Returns:
+        uint8 RGB, or None without items.
+    """
+    cells = []
+    for image, mask, truth in items:
+        drawn = draw_overlay(image, mask, palette)
+        if truth is not None:
+            drawn = truth_outline(drawn, truth, palette)
+        found = [(name, _colour(palette, i)) for i, name in enumerate(names, 1) if (mask == i).any()]
+        cells.append(captioned(fit(drawn, _CELL), found or [plain("none found")]))
+    return contact_sheet(cells, min(columns, len(cells))) if cells else None
+
+
+def format_table(report: dict[str, Any]) -> str:
+    """The report as a few aligned lines for the terminal."""
+    lines = [f"{'stream':<12}{'played':>8}{'received':>10}{'processed':>11}{'dropped':>9}{'rejected':>10}{'p50 ms':>9}{'p95 ms':>9}"]
+    for name, stream in report["streams"].items():
+        lines.append(
+            f"{name:<12}{stream['played']:>8}{stream['received']:>10}{stream['processed']:>11}{stream['dropped']:>9}{stream['rejected']:>10}"
+            f"{_cell(stream['latency_p50_ms'], '.0f'):>9}{_cell(stream['latency_p95_ms'], '.0f'):>9}"
+        )
+    if report["concepts"]:
+        lines.append("")
+        lines.append(f"{'concept':<12}{'3D IoU':>8}{'image J':>10}{'false clouds':>15}{'false images':>15}")
+        for name, figures in report["concepts"].items():
+            lines.append(
+                f"{name:<12}{_cell(figures['cloud_iou'], '.2f'):>8}{_cell(figures['image_j'], '.2f'):>10}"
+                f"{_cell(figures['cloud_false'], '.0%'):>15}{_cell(figures['image_false'], '.0%'):>15}"
+            )
+    return "\n".join(lines)
+
+
+def _cell(value: float | None, form: str) -> str:
+    return "-" if value is None else format(value, form)
+
+
+def _legend(names: Sequence[str], palette: NDArray[np.uint8]) -> list[tuple[str, tuple[int, int, int]]]:
+    return [(name, _colour(palette, i)) for i, name in enumerate(names, 1)]
+
+
+def _colour(palette: NDArray[np.uint8], label: int) -> tuple[int, int, int]:
+    r, g, b = (int(c) for c in palette[label])
+    return r, g, b

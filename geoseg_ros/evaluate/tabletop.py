@@ -1,0 +1,106 @@
+"""Table-top scenes with two kinds of objects (organised RGB-D clouds with instance labels): unpaired co-segmentation with ground truth.
+
+The photographs of some scenes make the packs; the clouds and photographs of other scenes are measured. Two splits, fixed by scene.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from geoseg_ros.geometry.cloud import Cloud
+from geoseg_ros.geometry.io import read_cloud_fields
+
+# (scenes that give the photographs, scenes that are measured), by number
+SPLITS: dict[str, dict[str, tuple[range, range]]] = {
+    "development": {"box": (range(0, 5), range(5, 10)), "cylinder": (range(33, 36), range(36, 39))},
+    "report": {"box": (range(0, 10), range(10, 20)), "cylinder": (range(33, 39), range(39, 45))},
+}
+
+
+@dataclass(frozen=True)
+class TabletopScene:
+    """Attributes: kind; cloud (organised, coloured); instance int32 [N], 0 = table or invalid."""
+
+    kind: str
+    cloud: Cloud
+    instance: NDArray[np.int32]
+
+    @property
+    def photo(self) -> NDArray[np.uint8]:
+        """uint8 [H, W, 3], the registered colour image."""
+        assert self.cloud.rgb is not None and self.cloud.shape is not None
+        return np.ascontiguousarray(self.cloud.rgb.reshape(*self.cloud.shape, 3))
+
+    @property
+    def mask(self) -> NDArray[np.bool_]:
+        """bool [H, W], the objects."""
+        assert self.cloud.shape is not None
+        return (self.instance > 0).reshape(self.cloud.shape)
+
+
+def read_scene(root: Path, number: int, kind: str) -> TabletopScene:
+    """``learn<number>.pcd`` under ``root``; its field ``label`` counts parts, ten to an instance."""
+    cloud, fields = read_cloud_fields(root / f"learn{number}.pcd")
+    return TabletopScene(kind, cloud, (np.asarray(fields["label"]).astype(np.int64) // 10).astype(np.int32))
+
+
+def without_colour(cloud: Cloud) -> Cloud:
+    """The same points as a sensor without colour sees them."""
+    return Cloud(cloud.xyz, None, cloud.shape)
+
+
+def compose(first: TabletopScene, second: TabletopScene, gap: float = 0.05) -> tuple[Cloud, NDArray[np.uint8]]:
+    """One table with an instance of each scene: the largest instance of ``second`` is set beside that of ``first``.
+
+    Everything else that stood on the first table is removed. The moved instance keeps its distance from the sensor, so its sampling stays
+    plausible; it is turned about the first table's normal and put down at the same height.
+
+    Returns:
+        the cloud (unorganised), and truth uint8 [N]: 0 table, 1 the first scene's object, 2 the second's.
+    """
+    from geoseg_ros.coseg.clouds import upright
+    from geoseg_ros.geometry.scene import analyse_cloud
+
+    def largest(scene: TabletopScene) -> NDArray[np.bool_]:
+        valid = scene.cloud.valid()
+        ids, counts = np.unique(scene.instance[valid & (scene.instance > 0)], return_counts=True)
+        return valid & (scene.instance == ids[counts.argmax()])
+
+    base, moved = largest(first), largest(second)
+    up_first, up_second = (upright(analyse_cloud(s.cloud)) for s in (first, second))
+    frame_first, frame_second = _table_frame(up_first), _table_frame(up_second)
+    a, b = first.cloud.xyz[base] @ frame_first.T, second.cloud.xyz[moved] @ frame_second.T
+    shift = np.zeros(3)
+    shift[2] = np.quantile(a[:, 2], 0.01) - np.quantile(b[:, 2], 0.01)  # stand on the same table
+    shift[1] = np.median(a[:, 1]) - np.median(b[:, 1])
+    shift[0] = a[:, 0].max() + gap - b[:, 0].min()
+    keep = first.cloud.valid() & (first.instance == 0)
+    placed = ((b + shift) @ frame_first).astype(np.float32)
+    assert first.cloud.rgb is not None and second.cloud.rgb is not None
+    xyz = np.concatenate([first.cloud.xyz[keep], first.cloud.xyz[base], placed])
+    rgb = np.concatenate([first.cloud.rgb[keep], first.cloud.rgb[base], second.cloud.rgb[moved]])
+    truth = np.repeat(np.array([0, 1, 2], np.uint8), [int(keep.sum()), int(base.sum()), len(placed)])
+    return Cloud(xyz, rgb), truth
+
+
+def _table_frame(up: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Rows right, away, up of a table seen from the origin."""
+    right = np.cross(np.array([0.0, 0.0, 1.0]), up)
+    right /= np.linalg.norm(right)
+    return np.stack([right, np.cross(up, right), up])
+
+
+def iou(predicted: NDArray[np.bool_], truth: NDArray[np.bool_]) -> float:
+    """Intersection over union; 1 where both are empty."""
+    union = np.count_nonzero(predicted | truth)
+    return float(np.count_nonzero(predicted & truth)) / union if union else 1.0
+
+
+def mean(values: Sequence[float]) -> float:
+    """Mean, NaN of nothing."""
+    return float(np.mean(values)) if len(values) else float("nan")

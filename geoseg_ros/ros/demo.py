@@ -1,0 +1,163 @@
+"""From the two recordings of a demo run, what was played and what the node answered, to figures and pictures."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Callable, Collection, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from geoseg_ros.data.folders import write_image
+from geoseg_ros.data.recordings import Recording
+from geoseg_ros.data.world.truth import Truth
+from geoseg_ros.errors import GeosegError
+from geoseg_ros.evaluate.demo_report import Scores, cloud_sheet, image_sheet, spread
+from geoseg_ros.files import write_text
+from geoseg_ros.geometry.cloud import Cloud
+from geoseg_ros.ros import codec
+from geoseg_ros.runtime.labels import LabelSpace
+
+CLOUDS_SHOWN = 4
+IMAGES_SHOWN = 12
+
+Answer = tuple[int, NDArray[np.uint8]]  # stamp of the input in nanoseconds, labels
+
+
+def labelled_clouds(recording: Recording, topic: str) -> Iterator[Answer]:
+    """Stamp and labels [N] of every cloud that the node published."""
+    for message in recording.messages([topic]):
+        decoded = recording.decode(message)
+        rows = np.frombuffer(decoded.data, np.uint32).reshape(-1, len(codec.LABELLED_FIELDS))
+        yield _stamp(decoded), rows[:, [name for name, _ in codec.LABELLED_FIELDS].index("label")].astype(np.uint8)
+
+
+def masks(recording: Recording, topic: str) -> Iterator[Answer]:
+    """Stamp and labels [H, W] of every mask that the node published."""
+    for message in recording.messages([topic]):
+        decoded = recording.decode(message)
+        yield _stamp(decoded), np.asarray(decoded.data).reshape(decoded.height, decoded.width)
+
+
+def summarise(
+    played: str | os.PathLike[str],
+    answered: str | os.PathLike[str],
+    live: dict[str, Any],
+    cloud_topic: str | None,
+    image_topic: str | None,
+    out: Path,
+    truth: Truth | None = None,
+    node: str = "/coseg_node",
+) -> dict[str, Any]:
+    """Write ``out``/report.json, clouds.png and images.png.
+
+    Args:
+        played, answered: recordings of the input and of the node's output.
+        live: what ``run_live`` returned.
+        cloud_topic, image_topic: in ``played``.
+        truth: of ``played``, or None; it has its own order of concepts.
+
+    Returns:
+        The report: ``node``, ``streams`` (counts and latencies), ``published``, ``concepts`` (figures, empty without truth), ``files``.
+    """
+    recorder, player = live["recorder"], live["player"]
+    names = tuple(recorder["packs"])
+    scores = Scores(names)
+    true_label = _label_table(truth, names)
+    with Recording(answered) as recording:
+        known = recording.topics()
+        clouds = _pick(
+            lambda: labelled_clouds(recording, f"{node}/points_labeled") if f"{node}/points_labeled" in known else iter(()),
+            CLOUDS_SHOWN,
+            None if truth is None else lambda stamp: true_label[truth.cloud(stamp)],
+            scores.add_cloud,
+        )
+        images = _pick(
+            lambda: masks(recording, f"{node}/mask") if f"{node}/mask" in known else iter(()),
+            IMAGES_SHOWN,
+            None if truth is None else lambda stamp: true_label[truth.image(stamp)],
+            scores.add_image,
+        )
+    palette = LabelSpace(names).palette()
+    with Recording(played) as recording:
+        sheets = {
+            "clouds.png": cloud_sheet(
+                ((cloud, *clouds[stamp]) for stamp, cloud in _input_clouds(recording, cloud_topic, clouds)), names, palette
+            ),
+            "images.png": image_sheet(
+                ((image, *images[stamp]) for stamp, image in _input_images(recording, image_topic, images)), names, palette
+            ),
+        }
+    files = [name for name, sheet in sheets.items() if sheet is not None]
+    for name in files:
+        write_image(out / name, sheets[name])  # type: ignore[arg-type]
+    streams = {name: {**stream, "played": player["published"].get(stream["topic"], 0)} for name, stream in recorder["streams"].items()}
+    report = {
+        "node": {"backend": recorder["backend"], "backbone": recorder["backbone"], "packs": recorder["packs"]},
+        "seconds": round(player["seconds"], 3),
+        "player_latest_ms": round(1e3 * player["latest"], 1),
+        "streams": streams,
+        "published": recorder["messages"],
+        "concepts": scores.figures() if truth is not None else {},
+        "files": [*files, Path(answered).name],
+    }
+    write_text(out / "report.json", json.dumps(report, indent=2) + "\n")
+    return report
+
+
+def _pick(
+    answers: Callable[[], Iterator[Answer]],
+    wanted: int,
+    true: Callable[[int], NDArray[np.uint8]] | None,
+    score: Callable[[NDArray[np.uint8], NDArray[np.uint8]], None],
+) -> dict[int, tuple[NDArray[np.uint8], NDArray[np.uint8] | None]]:
+    """Score all answers, and return some of them for pictures: stamp -> (labels, truth).
+
+    A quarter of them shows no concept, the others do (by the truth where it is known); both kinds are evenly spaced in time.
+    """
+    stamps: dict[bool, list[int]] = {True: [], False: []}
+    for stamp, label in answers():
+        shown = label
+        if true is not None:
+            try:
+                shown = true(stamp)
+            except KeyError:
+                raise GeosegError(f"the node answered with the stamp {stamp} ns, which nothing that was played has") from None
+            score(label, shown)
+        stamps[bool(shown.any())].append(stamp)
+    empty = min(wanted // 4, len(stamps[False]))
+    chosen = {kind[i] for kind, count in ((stamps[True], wanted - empty), (stamps[False], empty)) for i in spread(len(kind), count)}
+    return {stamp: (label, true(stamp) if true is not None else None) for stamp, label in answers() if stamp in chosen}
+
+
+def _label_table(truth: Truth | None, names: tuple[str, ...]) -> NDArray[np.uint8]:
+    """uint8 [C + 1]: label of the truth -> label of the node; what the node does not know becomes 0."""
+    concepts = () if truth is None else tuple(str(name) for name in truth.concepts)
+    return np.array([0, *(names.index(name) + 1 if name in names else 0 for name in concepts)], np.uint8)
+
+
+def _input_clouds(recording: Recording, topic: str | None, stamps: Collection[int]) -> Iterator[tuple[int, Cloud]]:
+    for stamp, message in _inputs(recording, topic, stamps):
+        yield stamp, codec.cloud_from_message(message)
+
+
+def _input_images(recording: Recording, topic: str | None, stamps: Collection[int]) -> Iterator[tuple[int, NDArray[np.uint8]]]:
+    for stamp, message in _inputs(recording, topic, stamps):
+        yield stamp, codec.image_from_message(message)
+
+
+def _inputs(recording: Recording, topic: str | None, stamps: Collection[int]) -> Iterator[tuple[int, Any]]:
+    """The messages with these stamps in their headers, each stamp once."""
+    left = set(stamps)
+    for message in recording.messages([topic]) if topic else ():
+        decoded = recording.decode(message)
+        if _stamp(decoded) in left:
+            left.remove(_stamp(decoded))
+            yield _stamp(decoded), decoded
+
+
+def _stamp(message: Any) -> int:
+    return message.header.stamp.sec * 10**9 + message.header.stamp.nanosec

@@ -1,0 +1,187 @@
+"""The streaming pipeline: one image or one cloud in, labels out. No ROS, no state between calls: the reference bank is frozen."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import cv2
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from geoseg_ros.concepts.pack import ConceptPack, load_pack
+from geoseg_ros.coseg.clouds import cloud_evidence, instances, look_at_proposals, upright
+from geoseg_ros.coseg.config import CosegConfig
+from geoseg_ros.coseg.decode import drop_small, upsample
+from geoseg_ros.coseg.presence import best_of, p_value
+from geoseg_ros.coseg.references import Contrast, image_score
+from geoseg_ros.coseg.tokens import Domain, photo_tokens, unit
+from geoseg_ros.errors import InputError
+from geoseg_ros.features.backbone import ImageBackbone, open_backbone
+from geoseg_ros.features.views import ViewConfig
+from geoseg_ros.geometry.boxes import oriented_box
+from geoseg_ros.geometry.cloud import Cloud
+from geoseg_ros.geometry.scene import GeometryConfig, SceneGeometry, analyse_cloud
+from geoseg_ros.runtime.labels import LabelSpace
+from geoseg_ros.runtime.results import CloudResult, ImageResult, ObjectInstance, Presence
+
+INSTANCE_GAP = 2.5  # voxels between two parts that are still one instance
+LEAST_INSTANCE = 8  # voxels
+
+
+@dataclass(frozen=True)
+class PipelineConfig:
+    """Attributes: coseg: evidence and decisions; views: how proposals are drawn; geometry: voxels, planes, superpoints, proposals."""
+
+    coseg: CosegConfig = field(default_factory=CosegConfig)
+    views: ViewConfig = field(default_factory=lambda: ViewConfig(views=1))
+    geometry: GeometryConfig = field(default_factory=GeometryConfig)
+
+
+class _Clock:
+    def __init__(self) -> None:
+        self.seconds: dict[str, float] = {}
+        self._last = time.perf_counter()
+
+    def stop(self, stage: str) -> None:
+        now = time.perf_counter()
+        self.seconds[stage] = self.seconds.get(stage, 0.0) + now - self._last
+        self._last = now
+
+
+class CosegPipeline:
+    """Finds the loaded concepts in images and clouds. The packs are each other's background.
+
+    Attributes:
+        labels: pack ``i`` has label ``i + 1``.
+        backbone_name, backend, pack_versions: for status messages.
+    """
+
+    def __init__(self, backbone: ImageBackbone, packs: Sequence[ConceptPack], config: PipelineConfig | None = None) -> None:
+        """Raises InputError: no pack, two packs of one name, or a pack of another backbone."""
+        if not packs:
+            raise InputError("packs: expected at least one concept pack")
+        for pack in packs:
+            pack.check_backbone(backbone.name, backbone.hash)
+        names = tuple(pack.name for pack in packs)
+        if len(set(names)) < len(names):
+            raise InputError(f"packs: names must differ, got {', '.join(names)}")
+        self.config = config or PipelineConfig()
+        self.backbone = backbone
+        self.labels = LabelSpace(names)
+        self.backbone_name = backbone.name
+        self.backend = getattr(backbone, "backend", "torch")
+        self.pack_versions = [pack.version for pack in packs]
+        self._mean = packs[0].mean
+        self._contrast = Contrast([pack.references for pack in packs], self.config.coseg.neighbours)
+        # null scores are taken with all packs loaded, because each pack changes the others' evidence
+        top = self.config.coseg.top
+        self._null_photo = [image_score(self._contrast.photo(pack.null_photos)[i], top).numpy() for i, pack in enumerate(packs)]
+        self._null_view = {
+            domain: [self._contrast.view(pack.null_views[domain], domain)[i].mean(1).numpy() for i, pack in enumerate(packs)]
+            for domain in Domain
+        }
+
+    def process_image(self, image: NDArray[np.uint8]) -> ImageResult:
+        """Masks of one RGB image uint8 [H, W, 3]."""
+        config, clock = self.config.coseg, _Clock()
+        with torch.inference_mode():
+            tokens, small = photo_tokens(self.backbone, image, config.image_side)
+            clock.stop("tokens")
+            evidence = self._contrast.photo(unit(tokens, self._mean))  # [C, h, w]
+            scores = image_score(evidence.flatten(1), config.top).numpy()
+        p = np.array([float(p_value(score, null)) for score, null in zip(scores, self._null_photo, strict=True)])
+        present = p < config.p_max
+        clock.stop("evidence")
+        mask = np.zeros(image.shape[:2], np.uint8)
+        if present.any():
+            fine = np.stack([upsample(e, small, config.guide_radius) if ok else np.full(small.shape[:2], -9, np.float32) for e, ok in zip(evidence.numpy(), present, strict=True)])
+            # interpolate the evidence, not the labels: borders stay smooth at any image size
+            full = np.stack([cv2.resize(f, (image.shape[1], image.shape[0]), interpolation=cv2.INTER_LINEAR) for f in fine])
+            best = full.argmax(0)
+            mask = np.where(np.take_along_axis(full, best[None], 0)[0] > config.image_margin, best + 1, 0).astype(np.uint8)
+            mask = drop_small(mask, config.min_share)
+        clock.stop("mask")
+        share = [float(np.count_nonzero(mask == i + 1)) / mask.size for i in range(len(p))]
+        return ImageResult(mask, self._presence(scores, p, present, share), clock.seconds)
+
+    def process_cloud(self, cloud: Cloud) -> CloudResult:
+        """Labels, instances and objects of one cloud."""
+        config, clock = self.config, _Clock()
+        concepts = len(self.labels.names)
+        scene = analyse_cloud(cloud, config.geometry)
+        clock.stop("geometry")
+        with torch.inference_mode():
+            views = look_at_proposals(cloud, scene, self.backbone, self._mean, config.views)
+            clock.stop("views")
+            if views is None:
+                nothing = self._presence(np.full(concepts, -1.0), np.ones(concepts), np.zeros(concepts, bool), [0.0] * concepts)
+                zeros = np.zeros(len(cloud), np.uint32)
+                return CloudResult(zeros, zeros.copy(), np.zeros(len(cloud), np.float32), [], nothing, clock.seconds)
+            evidence = cloud_evidence(scene, views, self._contrast, config.coseg.local)
+        null = self._null_view[views.domain]
+        tries = len(scene.proposals)
+        best = evidence.proposal.max(1)
+        p = np.array([float(best_of(p_value(score, n), tries)) for score, n in zip(best, null, strict=True)])
+        present = p < config.coseg.p_max
+        voxel_p = np.stack([p_value(v, n) for v, n in zip(evidence.voxel, null, strict=True)])
+        winner = evidence.voxel.argmax(0)
+        won_p = np.take_along_axis(voxel_p, winner[None], 0)[0]
+        label = np.where((won_p < config.coseg.p_max) & present[winner], winner + 1, 0).astype(np.uint32)
+        clock.stop("evidence")
+        objects, instance, label = self._objects(scene, label, won_p)
+        confidence = np.where(label > 0, 1 - won_p, 0).astype(np.float32)
+        valid = max(int(np.count_nonzero(scene.inverse >= 0)), 1)
+        points = scene.point_values(label)
+        share = [float(np.count_nonzero(points == i + 1)) / valid for i in range(concepts)]
+        result = CloudResult(
+            points,
+            scene.point_values(instance),
+            scene.point_values(confidence),
+            objects,
+            self._presence(best, p, present & (np.array(share) > 0), share),
+            clock.seconds,
+        )
+        clock.stop("objects")
+        return result
+
+    def _objects(
+        self, scene: SceneGeometry, label: NDArray[np.uint32], p: NDArray[np.float64]
+    ) -> tuple[list[ObjectInstance], NDArray[np.uint32], NDArray[np.uint32]]:
+        up = upright(scene)
+        objects: list[ObjectInstance] = []
+        instance = np.zeros(len(label), np.uint32)
+        for concept, name in enumerate(self.labels.names, 1):
+            for members in instances(scene.xyz, np.flatnonzero(label == concept), INSTANCE_GAP * scene.voxel, LEAST_INSTANCE):
+                number = len(objects) + 1
+                instance[members] = number
+                centre, rotation, size = oriented_box(scene.xyz[members], up)
+                value = float(p[members].mean())
+                objects.append(
+                    ObjectInstance(concept, name, number, 1 - value, value, centre, rotation, size, int(scene.count[members].sum()))
+                )
+        return objects, instance, np.where(instance > 0, label, 0).astype(np.uint32)
+
+    def _presence(self, scores: NDArray, p: NDArray, present: NDArray[np.bool_], share: Sequence[float]) -> list[Presence]:
+        return [
+            Presence(i + 1, name, float(scores[i]), float(p[i]), bool(present[i]), share[i]) for i, name in enumerate(self.labels.names)
+        ]
+
+
+def open_pipeline(packs: Sequence[str], backbone: str = "", device: str = "auto", config: PipelineConfig | None = None) -> CosegPipeline:
+    """Load packs and the backbone that they were made with (or ``backbone``).
+
+    Args:
+        packs: paths, or names of shipped packs. device: auto, cpu or cuda.
+
+    Raises:
+        InputError: a pack or the backbone cannot be used.
+    """
+    loaded = [load_pack(pack) for pack in packs]
+    if not loaded:
+        raise InputError("packs: expected at least one concept pack")
+    if device == "auto":
+        device = "cuda" if torch.cuda.is_available() else "cpu"
+    return CosegPipeline(open_backbone(backbone or loaded[0].backbone, device), loaded, config)

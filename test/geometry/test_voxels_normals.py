@@ -1,0 +1,94 @@
+"""Voxel grids, the k-NN graph and normals against brute force and known surfaces."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from geoseg_ros.errors import InputError
+from geoseg_ros.geometry.neighbours import graph_edges, knn, normals
+from geoseg_ros.geometry.voxels import choose_voxel, voxel_downsample
+
+
+def test_voxels_equal_a_loop() -> None:
+    rng = np.random.default_rng(0)
+    xyz = rng.uniform(-1, 1, (500, 3)).astype(np.float32)
+    rgb = rng.integers(0, 256, (500, 3), dtype=np.uint8)
+    xyz[7], xyz[9, 1] = np.nan, np.inf
+    grid = voxel_downsample(xyz, rgb, 0.3)
+    cells: dict[tuple[int, ...], list[int]] = {}
+    for i in range(500):
+        if np.isfinite(xyz[i]).all():
+            cells.setdefault(tuple(np.floor(xyz[i] / 0.3).astype(int)), []).append(i)
+    assert len(grid.xyz) == len(cells)
+    for v, cell in enumerate(sorted(cells)):
+        members = cells[cell]
+        assert (grid.inverse[members] == v).all() and grid.count[v] == len(members)
+        np.testing.assert_allclose(grid.xyz[v], xyz[members].astype(np.float64).mean(axis=0), rtol=1e-6, atol=1e-7)
+        np.testing.assert_array_equal(grid.rgb[v], np.round(rgb[members].astype(np.float64).mean(axis=0)))
+    assert (grid.inverse[[7, 9]] == -1).all()
+
+
+def test_voxels_do_not_depend_on_the_point_order() -> None:
+    rng = np.random.default_rng(1)
+    xyz = rng.uniform(-1, 1, (2000, 3)).astype(np.float32)
+    order = rng.permutation(2000)
+    a, b = voxel_downsample(xyz, None, 0.2), voxel_downsample(xyz[order], None, 0.2)
+    np.testing.assert_allclose(a.xyz, b.xyz, atol=1e-6)
+    np.testing.assert_array_equal(a.inverse[order], b.inverse)
+
+
+def test_voxel_too_small_for_the_extent() -> None:
+    with pytest.raises(InputError, match="voxel"):
+        voxel_downsample(np.array([[0, 0, 0], [1e6, 1e6, 1e6]], np.float32), None, 1e-4)
+
+
+@pytest.mark.parametrize(("scale", "count"), [(1.0, 200_000), (50.0, 200_000), (1e-3, 200_000), (1.0, 5000)])
+def test_chosen_voxel_meets_the_budget(scale: float, count: int) -> None:
+    rng = np.random.default_rng(2)
+    xy = rng.uniform(-1, 1, (count, 2))
+    xyz = (scale * np.c_[xy, 0.1 * np.sin(5 * xy[:, 0])]).astype(np.float32)
+    voxel = choose_voxel(xyz, 10_000)
+    filled = len(voxel_downsample(xyz, None, voxel).xyz)
+    assert 0.45 < filled / min(10_000, count / 2) < 1.4
+    # a nearby frame gets the same grid
+    assert choose_voxel(xyz[: int(0.99 * count)] + np.float32(0.001 * scale), 10_000) == voxel
+
+
+def test_chosen_voxel_of_degenerate_clouds_is_positive() -> None:
+    for xyz in (np.zeros((0, 3)), np.zeros((1, 3)), np.ones((50, 3))):
+        assert choose_voxel(xyz.astype(np.float32), 1000) > 0
+
+
+def test_knn_and_edges_equal_brute_force() -> None:
+    xyz = np.random.default_rng(3).normal(size=(60, 3)).astype(np.float32)
+    distance, index = knn(xyz, 6)
+    full = np.linalg.norm(xyz[:, None] - xyz[None], axis=2)
+    np.testing.assert_array_equal(index, np.argsort(full, axis=1)[:, :6])
+    np.testing.assert_allclose(distance, np.sort(full, axis=1)[:, :6], atol=1e-6)
+    expected = {tuple(sorted((i, int(j)))) for i in range(60) for j in index[i, 1:] if full[i, j] <= 0.8}
+    edges = graph_edges(distance, index, 0.8)
+    assert [tuple(e) for e in edges.tolist()] == sorted(expected)
+
+
+def test_knn_of_fewer_points_than_k() -> None:
+    distance, index = knn(np.zeros((1, 3), np.float32), 8)
+    assert distance.shape == index.shape == (1, 1)
+    assert graph_edges(distance, index).shape == (0, 2)
+
+
+def test_normals_of_a_plane_and_a_sphere() -> None:
+    rng = np.random.default_rng(4)
+    flat = np.c_[rng.uniform(-1, 1, (2000, 2)), np.full(2000, 3.0)].astype(np.float32)
+    normal, curvature = normals(flat, knn(flat, 12)[1])
+    np.testing.assert_allclose(normal, np.tile([0, 0, -1.0], (2000, 1)), atol=1e-4)  # towards the sensor at the origin
+    assert curvature.max() < 1e-6
+    direction = rng.normal(size=(4000, 3))
+    direction /= np.linalg.norm(direction, axis=1, keepdims=True)
+    centre = np.array([100.0, 50.0, 20.0])  # far away: float32 must not cancel
+    ball = (centre + direction).astype(np.float32)
+    normal, curvature = normals(ball, knn(ball, 12)[1], viewpoint=tuple(centre))
+    cosine = -np.einsum("ij,ij->i", normal, direction)
+    assert np.quantile(cosine, 0.01) > 0.98
+    np.testing.assert_allclose(np.linalg.norm(normal, axis=1), 1, atol=1e-5)
+    assert (curvature >= 0).all() and curvature.max() <= 1 / 3 + 1e-6

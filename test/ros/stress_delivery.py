@@ -1,0 +1,192 @@
+"""Two processes: 640x480 images at 30 Hz and clouds of 100k points at 10 Hz through a node whose pipeline does nothing.
+
+Prints what was sent, received, dropped, processed and answered, and the node's share of one CPU and resident memory at the start (after
+a warm-up) and at the end. Exit code 0 if every processed message was answered and nothing was rejected.
+
+  python test/ros/stress_delivery.py --seconds 60 --reliable
+  python test/ros/stress_delivery.py --seconds 60 --profile config/fastdds_shm.xml
+"""
+
+import argparse
+import json
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+
+from dds_environment import DDS_ENVIRONMENT
+
+WARM_UP = 3.0
+CLOUD_POINTS, IMAGE_SHAPE, CLOUD_HZ, IMAGE_HZ = 100_000, (480, 640), 10.0, 30.0
+
+
+class NullPipeline:
+    """Answers no label anywhere, from arrays made once."""
+
+    backbone_name, backend, pack_versions = "none", "null", []
+
+    def __init__(self):
+        import numpy as np
+
+        from geoseg_ros.runtime.labels import LabelSpace
+        from geoseg_ros.runtime.results import CloudResult, ImageResult
+
+        self.labels = LabelSpace(())
+        zeros = np.zeros(CLOUD_POINTS, np.uint32)
+        self._cloud = CloudResult(zeros, zeros, zeros.astype(np.float32), [], [])
+        self._image = ImageResult(np.zeros(IMAGE_SHAPE, np.uint8), [])
+
+    def process_cloud(self, cloud):
+        return self._cloud
+
+    def process_image(self, image):
+        return self._image
+
+
+def cpu_seconds(pid: int) -> float:
+    """User and system time of a process so far."""
+    fields = Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+
+def resident_mib(pid: int) -> float:
+    """Resident memory of a process."""
+    return int(Path(f"/proc/{pid}/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE") / 2**20
+
+
+def drive(seconds: float, pid: int, reliable: bool) -> dict:
+    """Send, count the answers, and measure the node ``pid``."""
+    import numpy as np
+    import rclpy
+    from diagnostic_msgs.msg import DiagnosticArray
+    from rclpy.executors import SingleThreadedExecutor
+    from rclpy.node import Node
+    from rclpy.qos import QoSProfile, ReliabilityPolicy
+    from ros_cases import image_message, large_cloud_message
+    from sensor_msgs.msg import Image, PointCloud2
+
+    rclpy.init()
+    client = Node("stress")
+    executor = SingleThreadedExecutor()
+    executor.add_node(client)
+    sensor = QoSProfile(depth=1, reliability=ReliabilityPolicy.RELIABLE if reliable else ReliabilityPolicy.BEST_EFFORT)
+    answers = QoSProfile(depth=10, reliability=ReliabilityPolicy.RELIABLE)
+    rng = np.random.default_rng(0)
+    cloud = large_cloud_message(rng.random((CLOUD_POINTS, 3)), rng.integers(0, 255, (CLOUD_POINTS, 3)))
+    image = image_message(rng.integers(0, 255, (*IMAGE_SHAPE, 3)).astype(np.uint8), "rgb8")
+    sent, answered, states = {"cloud": 0, "image": 0}, {"cloud": 0, "image": 0}, []
+
+    def count(name):
+        answered[name] += 1
+
+    def state(message):
+        rows = {s.name: {v.key: v.value for v in s.values} for s in message.status if s.name.startswith("coseg_node: ")}
+        if rows:
+            states.append(rows)
+
+    client.create_subscription(PointCloud2, "/coseg_node/points_labeled", lambda _: count("cloud"), answers)
+    client.create_subscription(Image, "/coseg_node/mask", lambda _: count("image"), answers)
+    client.create_subscription(DiagnosticArray, "/diagnostics", state, 10)
+    to_cloud = client.create_publisher(PointCloud2, "/coseg_node/points", sensor)
+    to_image = client.create_publisher(Image, "/coseg_node/image", sensor)
+    spinning = True
+
+    def spin():
+        while spinning:
+            executor.spin_once(timeout_sec=0.1)
+
+    listener = threading.Thread(target=spin)
+    listener.start()
+    try:
+        end = time.monotonic() + 30
+        while not (to_cloud.get_subscription_count() and to_image.get_subscription_count() and states):
+            if time.monotonic() > end:
+                raise SystemExit("the node did not come up")
+            time.sleep(0.05)
+        time.sleep(0.5)
+        begin = time.monotonic()
+        due = {"cloud": begin, "image": begin}
+        jobs = {"cloud": (to_cloud, cloud, 1 / CLOUD_HZ), "image": (to_image, image, 1 / IMAGE_HZ)}
+        measured = None
+        while (now := time.monotonic()) < begin + seconds:
+            if measured is None and now > begin + WARM_UP:
+                measured = (now, cpu_seconds(pid), resident_mib(pid))
+            name = min(due, key=due.get)
+            if due[name] > now:
+                time.sleep(min(due[name] - now, 0.05))
+                continue
+            publisher, message, period = jobs[name]
+            message.header.stamp = client.get_clock().now().to_msg()
+            publisher.publish(message)
+            sent[name] += 1
+            due[name] += period
+        now = time.monotonic()
+        report = {
+            "seconds": round(now - begin, 1),
+            "cpu_share": round((cpu_seconds(pid) - measured[1]) / (now - measured[0]), 3),
+            "resident_start_mib": round(measured[2], 1),
+            "resident_end_mib": round(resident_mib(pid), 1),
+        }
+        time.sleep(2.5)  # the last answers and one more state
+    finally:
+        spinning = False
+        listener.join()
+    for name in ("cloud", "image"):
+        row = states[-1][f"coseg_node: {name}"]
+        counts = {key: int(row[key]) for key in ("lost", "received", "dropped", "rejected", "processed")}
+        latency = {key: float(row[key]) for key in ("latency_p50_ms", "latency_p95_ms")}
+        report[name] = {"sent": sent[name], **counts, "answered": answered[name], **latency}
+    executor.shutdown()
+    client.destroy_node()
+    rclpy.try_shutdown()
+    return report
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--seconds", type=float, default=60.0)
+    parser.add_argument("--reliable", action="store_true", help="reliable inputs instead of best effort")
+    parser.add_argument("--profile", type=Path, help="Fast DDS profile for both processes")
+    parser.add_argument("--json", action="store_true")
+    parser.add_argument("--as-node", action="store_true", help=argparse.SUPPRESS)
+    options, ros = parser.parse_known_args()
+    if options.seconds <= WARM_UP:
+        parser.error(f"--seconds: expected more than {WARM_UP:g}")
+    if options.as_node:
+        from geoseg_ros.ros.coseg_node import main as node_main
+
+        return node_main(ros, lambda parameters: NullPipeline())
+    environment = {**os.environ, **DDS_ENVIRONMENT, "ROS_PYTHON_CHECK_FIELDS": "0"}
+    if options.profile:
+        profile = {"FASTDDS_DEFAULT_PROFILES_FILE": str(options.profile.resolve(strict=True))}
+        environment.update(profile)
+        os.environ.update(profile)
+    arguments = [sys.executable, __file__, "--as-node", "--ros-args", "-p", "status_period:=1.0"]
+    if options.reliable:
+        for topic in ("points", "image"):
+            arguments += ["-p", f"qos_overrides./coseg_node/{topic}.subscription.reliability:=reliable"]
+    node = subprocess.Popen(arguments, env=environment)
+    try:
+        report = drive(options.seconds, node.pid, options.reliable)
+        node.send_signal(signal.SIGINT)
+        report["node_exit_code"] = node.wait(30)
+    finally:
+        if node.poll() is None:
+            node.kill()
+            node.wait()
+    if options.json:
+        print(json.dumps(report))
+    else:
+        for key, value in report.items():
+            text = ", ".join(f"{name} {number}" for name, number in value.items()) if isinstance(value, dict) else value
+            print(f"{key:<20}{text}")
+    streams = [report["cloud"], report["image"]]
+    answered = all(row["answered"] == row["processed"] > 0 and row["rejected"] == 0 for row in streams)
+    return 0 if answered and report["node_exit_code"] == 0 else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())
