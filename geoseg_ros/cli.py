@@ -16,6 +16,7 @@ from geoseg_ros.errors import GeosegError, InputError
 COMMANDS: dict[str, tuple[str, str]] = {
     "coseg": ("coseg", "find the common thing in two folders of clouds and images"),
     "train": ("train", "make a concept pack from clouds and images of one thing"),
+    "bank": ("bank", "make the background bank of an image backbone"),
     "evaluate": ("evaluate", "measure on labelled data"),
     "distill": ("distill", "train a small image backbone from a teacher"),
     "record-demo": ("record_demo", "write a procedural recording with ground truth"),

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -30,7 +30,7 @@ from geoseg_ros.geometry.scene import GeometryConfig, analyse_cloud
 
 FORMAT = 1
 PHOTO_TOKENS = 96  # kept of each photograph, evenly spread
-VIEW_TOKENS = 16  # kept of each proposal
+VIEW_TOKENS = 16  # kept of each proposal, of each way in which it is drawn
 SHIPPED = Path(__file__).parent / "banks"
 
 
@@ -40,7 +40,7 @@ class BackgroundBank:
     backbone_hash: the backbone it was made with.
     mean: [D], mean photo token; removed from every token before it is compared.
     photos: [n, PHOTO_TOKENS, D] unit tokens, mean removed.
-    views: per domain [n, VIEW_TOKENS, D], one row per proposal.
+    views: per domain [n, per_proposal(domain), D], one row per proposal.
     source: what it was made from, in words.
     """
 
@@ -49,6 +49,11 @@ class BackgroundBank:
     photos: torch.Tensor
     views: Mapping[Domain, torch.Tensor]
     source: str
+
+
+def per_proposal(domain: Domain) -> int:
+    """Tokens kept of one proposal; a coloured cloud is drawn in two ways."""
+    return VIEW_TOKENS * (2 if domain is Domain.COLOUR else 1)
 
 
 def spread(tokens: torch.Tensor, count: int) -> torch.Tensor:
@@ -64,25 +69,33 @@ def build_bank(
     coseg: CosegConfig,
     views: ViewConfig,
     geometry: GeometryConfig,
+    step: Callable[[], object] = lambda: None,
 ) -> BackgroundBank:
-    """Make a bank from photographs and from clouds; coloured clouds give coloured and shaded views."""
-    raw = [photo_tokens(backbone, photo, coseg.image_side)[0].reshape(-1, backbone.dim) for photo in photos]
-    if not raw:
+    """Make a bank from photographs and from clouds; coloured clouds give coloured and shaded views. ``step`` is called after each item."""
+    means, kept = [], []
+    for photo in photos:
+        tokens = photo_tokens(backbone, photo, coseg.image_side)[0].reshape(-1, backbone.dim)
+        means.append(tokens.mean(0))
+        kept.append(spread(tokens, PHOTO_TOKENS))
+        step()
+    if not kept:
         raise InputError("background bank: expected at least one photograph")
-    mean = torch.cat([tokens.mean(0, keepdim=True) for tokens in raw]).mean(0)
+    mean = torch.stack(means).mean(0)
     seen: dict[Domain, list[torch.Tensor]] = {domain: [] for domain in Domain}
     for cloud in clouds:
+        step()
         scene = analyse_cloud(cloud, geometry)
-        for drawn in (cloud, Cloud(cloud.xyz, None, cloud.shape)) if cloud.rgb is not None else (cloud,):
-            found = look_at_proposals(drawn, scene, backbone, mean, views)
-            if found is not None:
-                seen[found.domain].append(sample_tokens(found, VIEW_TOKENS))
-    empty = torch.zeros(0, VIEW_TOKENS, backbone.dim)
+        found = look_at_proposals(cloud, scene, backbone, mean, views)
+        if found is not None:
+            tokens = sample_tokens(found, VIEW_TOKENS)
+            seen[found.domain].append(tokens)
+            if found.domain is Domain.COLOUR:
+                seen[Domain.SHADED].append(tokens[:, VIEW_TOKENS:])
     return BackgroundBank(
         backbone.hash,
         mean,
-        torch.stack([spread(unit(tokens, mean), PHOTO_TOKENS) for tokens in raw]),
-        {domain: torch.cat(parts) if parts else empty for domain, parts in seen.items()},
+        unit(torch.stack(kept), mean),
+        {domain: torch.cat([*parts, torch.zeros(0, per_proposal(domain), backbone.dim)]) for domain, parts in seen.items()},
         source,
     )
 

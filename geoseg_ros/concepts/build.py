@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Sized
 from dataclasses import asdict, dataclass, field
 
 import numpy as np
@@ -42,7 +42,7 @@ class BuildConfig:
 
 @dataclass
 class _Seen:
-    """Tokens [p, VIEW_TOKENS, D] of each cloud's proposals."""
+    """Tokens [p, per_proposal(domain), D] of a cloud's proposals."""
 
     domain: Domain
     tokens: torch.Tensor
@@ -73,7 +73,7 @@ def build_pack(
         raise InputError(f"background bank: made with another backbone than {backbone.name}")
 
     def photographs(stage: str, items: Iterable[NDArray[np.uint8]]) -> list[list[torch.Tensor]]:
-        total = len(items) if isinstance(items, Sequence) else 0
+        total = len(items) if isinstance(items, Sized) else 0
         result = []
         for done, image in enumerate(items, 1):
             sides = [int(config.coseg.image_side * scale) for scale in config.train.scales]
@@ -158,14 +158,16 @@ def _null_photos(references: References, without: list[torch.Tensor], bank: Back
 def _look(
     stage: str, clouds: Iterable[Cloud], backbone: ImageBackbone, bank: BackgroundBank, config: BuildConfig, progress: Progress
 ) -> list[_Seen]:
-    total = len(clouds) if isinstance(clouds, Sequence) else 0
+    total = len(clouds) if isinstance(clouds, Sized) else 0
     result = []
     for done, cloud in enumerate(clouds, 1):
         scene = analyse_cloud(cloud, config.geometry)
-        for drawn in (cloud, Cloud(cloud.xyz, None, cloud.shape)) if cloud.rgb is not None else (cloud,):
-            views = look_at_proposals(drawn, scene, backbone, bank.mean, config.views)
-            if views is not None:
-                result.append(_Seen(views.domain, sample_tokens(views, VIEW_TOKENS)))
+        views = look_at_proposals(cloud, scene, backbone, bank.mean, config.views)
+        if views is not None:
+            tokens = sample_tokens(views, VIEW_TOKENS)
+            result.append(_Seen(views.domain, tokens))
+            if views.domain is Domain.COLOUR:  # a coloured cloud also teaches what the thing looks like without colour
+                result.append(_Seen(Domain.SHADED, tokens[:, VIEW_TOKENS:]))
         progress(stage, done, total)
     return result
 
@@ -186,9 +188,10 @@ def _view_references(
     result, chosen = {}, 0
     neighbours, train = config.coseg.neighbours, config.train
     for domain, null in null_views.items():
-        items = [seen.tokens for seen in clouds if seen.domain is domain]
+        items = [seen.tokens[:, :VIEW_TOKENS] for seen in clouds if seen.domain is domain]
         if not items:
             continue
+        null = null[:, :VIEW_TOKENS]
         dim = items[0].shape[-1]
         flat = [tokens.reshape(-1, dim) for tokens in items]
         elsewhere = prototypes(null.reshape(-1, dim), train.background_tokens) if len(null) else torch.zeros(0, dim)
@@ -196,7 +199,7 @@ def _view_references(
         photo = [torch.zeros(len(f)) for f in flat]
         if len(references.foreground):
             contrast = Contrast([references], neighbours)
-            photo = [contrast.view(f, domain)[0] for f in flat]
+            photo = [contrast.drawn(f, domain)[0] for f in flat]
         scores = [(b + p).reshape(-1, VIEW_TOKENS).mean(1) for b, p in zip(base, photo, strict=True)]
         for _ in range(2):
             positive = [s >= s.max() - (1 - train.own_share) * (s.max() - s.median()).abs() for s in scores]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -25,7 +24,7 @@ class ProposalViews:
     """What the backbone sees of the P proposals of one cloud, V views each.
 
     Attributes:
-        domain: coloured or shaded views.
+        domain: COLOUR: V / 2 views in colour, then the same V / 2 shaded; SHADED: V shaded views.
         tokens: [P, V * h * w, D] float32, unit, the bank's mean removed.
         weight: [P, V * h * w], share of each token's pixels that show the proposal; 0 below one half.
         index: int32 [P, V, S, S], the voxel seen at each pixel, -1 = none.
@@ -73,17 +72,18 @@ def look_at_proposals(
     images, index = [], []
     for voxels in scene.proposals:
         points = np.concatenate([order[start[v] : start[v + 1]] for v in voxels])
-        rgb = cloud.rgb[points] if domain is Domain.COLOUR and cloud.rgb is not None else None
-        drawn, seen = render_views(cloud.xyz[points], rgb, scene.normal[scene.inverse[points]], np.zeros(3), config, up)
-        images.append(drawn)
-        index.append(np.where(seen >= 0, scene.inverse[points].astype(np.int32)[seen], np.int32(-1)))
-    all_index = np.stack(index)
-    count, views, size = all_index.shape[:3]
-    tokens, coverage = view_tokens(backbone, np.concatenate(images), all_index.reshape(count * views, size, size))
+        voxel = scene.inverse[points]
+        for rgb in (cloud.rgb[points], None) if domain is Domain.COLOUR and cloud.rgb is not None else (None,):
+            drawn, seen = render_views(cloud.xyz[points], rgb, scene.normal[voxel], np.zeros(3), config, up)
+            images.append(drawn)
+            index.append(np.where(seen >= 0, voxel.astype(np.int32)[seen], np.int32(-1)))
+    count, size = len(scene.proposals), config.size
+    all_index = np.concatenate(index)
+    tokens, coverage = view_tokens(backbone, np.concatenate(images), all_index)
     height, width = tokens.shape[1:3]
     weight = torch.where(coverage >= 0.5, coverage, 0.0).reshape(count, -1)
-    tokens = unit(tokens, mean).reshape(count, views * height * width, -1)
-    return ProposalViews(domain, tokens, weight, all_index, (views, height, width))
+    tokens = unit(tokens, mean).reshape(count, weight.shape[1], -1)
+    return ProposalViews(domain, tokens, weight, all_index.reshape(count, -1, size, size), (len(all_index) // count, height, width))
 
 
 @dataclass(frozen=True)
@@ -132,7 +132,12 @@ def instances(xyz: NDArray[np.float32], members: NDArray[np.int64], radius: floa
 
 
 def sample_tokens(views: ProposalViews, count: int) -> torch.Tensor:
-    """At most ``count`` covered tokens of each proposal, evenly spread: [P, count, D], repeated where a proposal has fewer."""
-    rows: Sequence[torch.Tensor] = [torch.nonzero(w > 0).flatten() for w in views.weight]
-    rows = [r if len(r) else w.argmax().reshape(1) for r, w in zip(rows, views.weight, strict=True)]
-    return torch.stack([t[r[torch.arange(count) * len(r) // count]] for t, r in zip(views.tokens, rows, strict=True)])
+    """``count`` covered tokens of each proposal, evenly spread and repeated where there are fewer: [P, count, D], or [P, 2 * count, D] of a
+    coloured cloud, first those in colour."""
+    parts = 2 if views.domain is Domain.COLOUR else 1
+    result = []
+    for tokens, weight in zip(views.tokens.chunk(parts, 1), views.weight.chunk(parts, 1), strict=True):
+        rows = [torch.nonzero(w > 0).flatten() for w in weight]
+        rows = [r if len(r) else w.argmax().reshape(1) for r, w in zip(rows, weight, strict=True)]
+        result.append(torch.stack([t[r[torch.arange(count) * len(r) // count]] for t, r in zip(tokens, rows, strict=True)]))
+    return torch.cat(result, 1)

@@ -53,8 +53,9 @@ class Contrast:
             evidence.append(own - torch.stack([ground, *others]).amax(0))
         return torch.stack(evidence)
 
-    def view(self, tokens: torch.Tensor, domain: Domain) -> torch.Tensor:
-        """Evidence [C, ...] of view tokens [..., D]: the photographs' and, where the concept has clouds, the mean with its own views'.
+    def drawn(self, tokens: torch.Tensor, domain: Domain) -> torch.Tensor:
+        """Evidence [C, ...] of tokens [..., D] of views drawn in one way: the photographs' and, where the concept has clouds, the mean with
+        its own views'.
 
         A view shows a thing without its surroundings, so contexts say nothing against it; the bank and the other concepts do.
         """
@@ -70,6 +71,13 @@ class Contrast:
                 own = (own + self._affinity(tokens, seen) - torch.stack(rivals).amax(0)) / 2
             evidence.append(own)
         return torch.stack(evidence)
+
+    def view(self, tokens: torch.Tensor, domain: Domain) -> torch.Tensor:
+        """Evidence [C, P, n] of proposals' tokens [P, n, D]. Of a coloured cloud, the first half of n is drawn in colour, the second shaded."""
+        if domain is Domain.SHADED:
+            return self.drawn(tokens, Domain.SHADED)
+        half = tokens.shape[1] // 2
+        return torch.cat([self.drawn(tokens[:, :half], Domain.COLOUR), self.drawn(tokens[:, half:], Domain.SHADED)], dim=2)
 
 
 def image_score(evidence: torch.Tensor, top: int) -> torch.Tensor:

@@ -13,7 +13,7 @@ from geoseg_ros.features.backbone import ImageBackbone
 
 
 class Domain(str, Enum):
-    """How a proposal is drawn: with the sensor's colour, or as a shaded surface."""
+    """What a cloud can be drawn with: its colour and its shape (both are looked at), or its shape alone."""
 
     COLOUR = "colour"
     SHADED = "shaded"

@@ -192,8 +192,9 @@ def render_views(
         else:
             values = np.zeros((*seen.shape, 3), np.float32)
             values[inside] = _shade(normal, frame, config.shading)[seen[inside]]
-            weight = cv2.blur(inside.astype(np.float32), (3, 3))  # estimated normals are noisy: mean over the 3x3 inside pixels
-            image[inside] = (cv2.blur(values, (3, 3))[inside] / weight[inside][:, None] + 0.5).clip(0, 255).astype(np.uint8)
+            # mean over 3x3 inside pixels, as estimated normals are noisy; a wider window costs more recognition than noise does
+            weight = cv2.blur(inside.astype(np.float32), (3, 3))[inside]
+            image[inside] = (cv2.blur(values, (3, 3))[inside] / weight[:, None] + 0.5).clip(0, 255).astype(np.uint8)
     return images, index
 
 

@@ -8,6 +8,7 @@ generation takes without looking at each byte.
 from __future__ import annotations
 
 import array
+import json
 from collections.abc import Collection
 from typing import Any
 
@@ -19,6 +20,7 @@ from geoseg_ros.data.folders import draw_overlay
 from geoseg_ros.errors import InputError
 from geoseg_ros.geometry.cloud import Cloud
 from geoseg_ros.geometry.fields import pack_rgb
+from geoseg_ros.runtime.labels import LabelSpace
 from geoseg_ros.runtime.results import CloudResult
 
 MAX_POINTS = 5_000_000
@@ -340,6 +342,12 @@ def _cloud_message(header: Any, shape: tuple[int, int], fields: tuple[tuple[str,
     return message
 
 
+def label_info(labels: LabelSpace) -> str:
+    """JSON of ~/label_info: a list of {"id", "name", "color": [r, g, b]}; id 0 is "none"."""
+    palette = labels.palette().tolist()
+    return json.dumps([{"id": i, "name": name, "color": palette[i]} for i, name in enumerate(("none", *labels.names))])
+
+
 def mask_message(header: Any, mask: NDArray[np.uint8], message: Any = None) -> Any:
     """sensor_msgs/Image mono8 of label ids, uint8 [H, W]."""
     return _image_message(header, mask, "mono8", message)
@@ -360,4 +368,3 @@ def _image_message(header: Any, pixels: NDArray[np.uint8], encoding: str, messag
     message.step = pixels.nbytes // len(pixels)
     set_data(message, pixels)
     return message
-

@@ -175,17 +175,19 @@ class CosegNode(Node):
 
     def _handle(self, name: str, arrival: Arrival) -> None:
         """Decode always, so that bad input is seen; segment only what somebody listens to."""
-        stream = self._streams[name]
-        heard = self._cloud(stream, arrival.message) if name == "cloud" else self._image(stream, arrival.message)
+        assert self._pipeline is not None  # the worker opens it first
+        stream, pipeline = self._streams[name], self._pipeline
+        heard = (self._cloud if name == "cloud" else self._image)(stream, arrival.message, pipeline)
         if heard:
             stream.latency.add(time.monotonic() - arrival.time)
         else:
             stream.unheard += 1
 
-    def _cloud(self, stream: Stream, message: Any) -> bool:
-        parameters, pipeline = self.parameters, self._pipeline
-        cloud = self._depth_cloud(stream.topic, message) if isinstance(message, Depth) else None
-        if cloud is None:
+    def _cloud(self, stream: Stream, message: Any, pipeline: Pipeline) -> bool:
+        parameters = self.parameters
+        if isinstance(message, Depth):
+            cloud = self._depth_cloud(stream.topic, message)
+        else:
             cloud = codec.cloud_from_message(message, stream.topic, parameters.max_points)
         if not self._outputs.wants_cloud():
             return False
@@ -202,12 +204,12 @@ class CosegNode(Node):
             color = None
         return codec.cloud_from_depth(message.image, message.info, color, topic, parameters.max_points, parameters.max_image_pixels)
 
-    def _image(self, stream: Stream, message: Any) -> bool:
+    def _image(self, stream: Stream, message: Any, pipeline: Pipeline) -> bool:
         decode = codec.image_from_compressed if isinstance(message, CompressedImage) else codec.image_from_message
         image = decode(message, stream.topic, self.parameters.max_image_pixels)
         if not self._outputs.wants_image():
             return False
-        self._outputs.publish_image(message.header, image, self._pipeline.process_image(image))
+        self._outputs.publish_image(message.header, image, pipeline.process_image(image))
         return True
 
     def _report(self, stream: str, error: Exception) -> None:
@@ -242,8 +244,9 @@ def main(args: Sequence[str] | None = None, pipeline_factory: Callable[[NodePara
         log.fatal(" ".join(str(error).split()))
         code = 2
     except (GeosegError, OSError, RuntimeError) as error:  # RCLError, for one, is a RuntimeError
-        log.fatal(describe(error))
-        code = 1
+        if node is None or node.context.ok():  # otherwise a signal came while something was being sent
+            log.fatal(describe(error))
+            code = 1
     finally:
         # a second signal (ros2 launch sends one to the whole process group) must not break the clean-up
         for number in (signal.SIGINT, signal.SIGTERM):

@@ -64,9 +64,7 @@ class NodeParameters:
     wanted_labels: tuple[str, ...] = field(
         default=(), metadata=_about("concepts whose points go to ~/points_obstacles, by name; empty: all", changeable=True)
     )
-    max_points: int = field(
-        default=MAX_POINTS, metadata=_about("larger clouds are rejected", range=(1, 100_000_000), changeable=True)
-    )
+    max_points: int = field(default=MAX_POINTS, metadata=_about("larger clouds are rejected", range=(1, 100_000_000), changeable=True))
     max_image_pixels: int = field(
         default=MAX_PIXELS, metadata=_about("larger images are rejected", range=(1, 1_000_000_000), changeable=True)
     )

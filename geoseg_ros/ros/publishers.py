@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Collection
 from typing import Any
 
@@ -69,15 +68,14 @@ class Outputs:
         return _heard(self.mask) or _heard(self.overlay)
 
     def publish_labels(self, labels: LabelSpace) -> None:
-        """Keep the label space and publish it for now and later: JSON, a list of {id, name, color [r, g, b]}, id 0 included."""
+        """Keep the label space and publish it, for now and later."""
         self._palette = labels.palette()
-        names = ("none", *labels.names)
-        rows = [{"id": i, "name": name, "color": self._palette[i].tolist()} for i, name in enumerate(names)]
-        self._label_info.publish(String(data=json.dumps(rows)))
+        self._label_info.publish(String(data=codec.label_info(labels)))
         if self._vision_info is not None:
             message = vision_msgs.LabelInfo()
             message.header.stamp = self._node.get_clock().now().to_msg()
-            message.class_map = [vision_msgs.VisionClass(class_id=row["id"], class_name=row["name"]) for row in rows]
+            names = ("none", *labels.names)
+            message.class_map = [vision_msgs.VisionClass(class_id=i, class_name=name) for i, name in enumerate(names)]
             self._vision_info.publish(message)
 
     def publish_cloud(self, header: Header, cloud: Cloud, result: CloudResult, wanted: Collection[int]) -> None:

@@ -26,7 +26,7 @@ def documented(kind: type, name: str) -> str:
     names = "|".join(f.name for f in fields(kind))
     text = inspect.getdoc(kind) or ""
     found = re.search(rf"^ *{name}: (.*?)(?=^ *(?:{names})\b[\w, ]*: |\Z)", text, re.M | re.S)
-    return " ".join(found[1].split()).replace("``", "") if found else ""
+    return " ".join(found[1].split()).replace("``", "").rstrip(".") if found else ""
 
 
 def yaml_value(value: Any) -> str:

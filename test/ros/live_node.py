@@ -7,7 +7,7 @@ import rclpy
 from diagnostic_msgs.msg import DiagnosticArray
 from rcl_interfaces.msg import Log
 from rclpy.context import Context
-from rclpy.executors import ExternalShutdownException, SingleThreadedExecutor
+from rclpy.executors import SingleThreadedExecutor
 from rclpy.node import Node
 from rclpy.parameter import Parameter
 from rclpy.qos import DurabilityPolicy, QoSProfile, ReliabilityPolicy
@@ -37,6 +37,7 @@ class LiveNode:
         self.context = Context()
         rclpy.init(context=self.context)
         self.executor = SingleThreadedExecutor(context=self.context)
+        self._spinning = True
         self._spinner = threading.Thread(target=self._spin)
         self.node = None
         try:
@@ -72,11 +73,8 @@ class LiveNode:
         return clouds + {"raw": ["image"], "compressed": ["image/compressed"], "none": []}[image_transport]
 
     def _spin(self):
-        try:
-            while self.context.ok():
-                self.executor.spin_once(timeout_sec=0.1)
-        except ExternalShutdownException:
-            pass
+        while self._spinning:
+            self.executor.spin_once(timeout_sec=0.1)
 
     def _log(self, message):
         if message.name == "coseg_node" and message.level >= 30:
@@ -111,10 +109,11 @@ class LiveNode:
     def close(self):
         if self.node is not None:
             self.node.stop()
-        rclpy.try_shutdown(context=self.context)
+        self._spinning = False
         if self._spinner.is_alive():
             self._spinner.join()
         self.executor.shutdown()
         if self.node is not None:
             self.node.destroy_node()
             self.client.destroy_node()
+        rclpy.try_shutdown(context=self.context)

@@ -153,7 +153,7 @@ def test_the_same_fault_is_logged_once(live):
     for i in range(5):
         node.send_and_wait("points", cloud_message(points(), width=10 + i), "cloud")
     node.send_and_wait("points", cloud_message(points()), "cloud")
-    node.wait(lambda: node.received["points_labeled"])
+    node.wait(lambda: node.received["points_labeled"] and node.lines)
     assert node.counts("cloud").rejected == 5 and len(node.lines) == 1
 
 
@@ -165,7 +165,7 @@ def test_a_failing_pipeline_does_not_end_the_node(live):
         node.send_and_wait("points", cloud_message(points()), "cloud")
     pipeline.error = None
     node.send("points", cloud_message(points()))
-    node.wait(lambda: node.received["points_labeled"])
+    node.wait(lambda: node.received["points_labeled"] and node.lines)
     assert node.counts("cloud").rejected == 3
     assert len(node.lines) == 1 and "RuntimeError at fake_pipeline.py:" in node.lines[0] and "the network exploded" in node.lines[0]
 

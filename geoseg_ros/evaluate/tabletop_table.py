@@ -1,0 +1,190 @@
+"""The table of the table-top scenes: which figures, for which inputs, beside which trivial baselines."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from geoseg_ros.concepts.bank import BackgroundBank
+from geoseg_ros.concepts.build import BuildConfig, build_pack
+from geoseg_ros.coseg.tokens import Domain
+from geoseg_ros.evaluate.tabletop import SPLITS, TabletopScene, compose, iou, mean, read_scene, without_colour
+from geoseg_ros.features.backbone import ImageBackbone
+from geoseg_ros.geometry.scene import analyse_cloud
+from geoseg_ros.runtime.pipeline import CosegPipeline, PipelineConfig
+
+
+@dataclass(frozen=True)
+class Supervision:
+    """What the packs are made from. Attributes: name; clouds: the training scenes' clouds too; without: the other kind's scenes as pictures
+    (and clouds) without the concept."""
+
+    name: str
+    clouds: bool
+    without: bool
+
+
+VARIANTS = (
+    Supervision("pictures", clouds=False, without=False),
+    Supervision("pictures + without", clouds=False, without=True),
+    Supervision("pictures + clouds + without", clouds=True, without=True),
+)
+Tell = Callable[[str], object]
+
+
+class Tabletop:
+    """The scenes of one split, read once."""
+
+    def __init__(self, root: Path, split: str) -> None:
+        self.split = split
+        self.kinds = tuple(SPLITS[split])
+        self.training = {k: [read_scene(root, n, k) for n in SPLITS[split][k][0]] for k in self.kinds}
+        self.measured = {k: [read_scene(root, n, k) for n in SPLITS[split][k][1]] for k in self.kinds}
+
+    def other(self, kind: str) -> str:
+        """The other of the two kinds."""
+        return self.kinds[1 - self.kinds.index(kind)]
+
+    def pipeline(self, backbone: ImageBackbone, bank: BackgroundBank, variant: Supervision, config: BuildConfig) -> CosegPipeline:
+        """Two packs, one of each kind, loaded together."""
+        packs = []
+        for kind in self.kinds:
+            own, rest = self.training[kind], self.training[self.other(kind)]
+            packs.append(
+                build_pack(
+                    kind,
+                    [s.photo for s in own],
+                    [s.cloud for s in own] if variant.clouds else [],
+                    [s.photo for s in rest] if variant.without else [],
+                    [s.cloud for s in rest] if variant.without and variant.clouds else [],
+                    backbone,
+                    bank,
+                    config,
+                )
+            )
+        return CosegPipeline(backbone, packs, PipelineConfig(config.coseg, config.views, config.geometry))
+
+    def scenes(self, pipeline: CosegPipeline) -> dict[str, object]:
+        """IoU in clouds (colour, XYZ only) and J in images of the measured scenes, each with one kind of object on the table.
+
+        ``other``: IoU of the wrong label with the objects. Means over scenes.
+        """
+        row: dict[str, object] = {}
+        seconds: dict[str, list[float]] = {"cloud": [], "image": []}
+        for kind in self.kinds:
+            label = pipeline.labels.names.index(kind) + 1
+            figures: dict[str, list[float]] = {}
+            for scene in self.measured[kind]:
+                valid = scene.cloud.valid()
+                truth = (scene.instance > 0) & valid
+                for way, cloud in (("colour", scene.cloud), ("xyz", without_colour(scene.cloud))):
+                    start = time.perf_counter()
+                    found = pipeline.process_cloud(cloud).label
+                    seconds["cloud"].append(time.perf_counter() - start)
+                    figures.setdefault(f"iou_{way}", []).append(iou((found == label) & valid, truth))
+                    figures.setdefault(f"other_{way}", []).append(iou((found > 0) & (found != label) & valid, truth))
+                start = time.perf_counter()
+                mask = pipeline.process_image(scene.photo).mask
+                seconds["image"].append(time.perf_counter() - start)
+                figures.setdefault("j", []).append(iou(mask == label, scene.mask))
+                figures.setdefault("p_acc", []).append(float(((mask == label) == scene.mask).mean()))
+                figures.setdefault("other_j", []).append(iou((mask > 0) & (mask != label), scene.mask))
+            row[kind] = {name: mean(values) for name, values in figures.items()} | {"worst_iou_colour": min(figures["iou_colour"]), "worst_j": min(figures["j"])}
+        row["seconds"] = {name: float(np.median(values)) for name, values in seconds.items()}
+        return row
+
+    def switch(self, pipeline: CosegPipeline, config: BuildConfig) -> dict[str, object]:
+        """The switch test: a box and a cylinder on one real table. Each kind is asked for alone, of the very same clouds.
+
+        The answer must follow the pictures: ``shown`` is the IoU with the kind asked for, ``other`` with the kind not asked for.
+        """
+        row: dict[str, object] = {}
+        first, second = self.kinds
+        pairs = list(zip(self.measured[first], self.measured[second] * 3, strict=False))
+        for way in Domain:
+            shown, other = [], []
+            for a, b in pairs:
+                cloud, truth = compose(a, b)
+                if way is Domain.SHADED:
+                    cloud = without_colour(cloud)
+                result = pipeline.process_cloud(cloud)
+                for wanted, kind in enumerate(self.kinds, 1):
+                    found = result.label == pipeline.labels.names.index(kind) + 1
+                    shown.append(iou(found, truth == wanted))
+                    other.append(iou(found, truth == 3 - wanted))
+            row["colour" if way is Domain.COLOUR else "xyz"] = {"shown": mean(shown), "other": mean(other), "worst_shown": min(shown), "n": len(shown)}
+        return row
+
+    def baselines(self) -> dict[str, object]:
+        """What needs no concept at all: every valid point; everything but the planes; the largest proposal."""
+        row: dict[str, object] = {}
+        for kind in self.kinds:
+            figures: dict[str, list[float]] = {"all": [], "minus_planes": [], "largest_proposal": []}
+            for scene in self.measured[kind]:
+                valid = scene.cloud.valid()
+                truth = (scene.instance > 0) & valid
+                geometry = analyse_cloud(scene.cloud)
+                biggest = np.zeros(len(geometry.xyz), bool)
+                if geometry.proposals:
+                    biggest[geometry.proposals[0]] = True
+                answers: dict[str, NDArray[np.bool_]] = {
+                    "all": valid,
+                    "minus_planes": geometry.point_values(geometry.plane < 0) & valid,
+                    "largest_proposal": geometry.point_values(biggest) & valid,
+                }
+                for name, answer in answers.items():
+                    figures[name].append(iou(answer, truth))
+            row[kind] = {name: mean(values) for name, values in figures.items()}
+        pairs = list(zip(self.measured[self.kinds[0]], self.measured[self.kinds[1]] * 3, strict=False))
+        objects = [[iou(t > 0, t == w) for w in (1, 2)] for t in (compose(a, b)[1] for a, b in pairs)]
+        row["switch_all_objects"] = mean([value for pair in objects for value in pair])
+        return row
+
+
+def table(root: Path, split: str, backbone: ImageBackbone, bank: BackgroundBank, config: BuildConfig, tell: Tell) -> dict[str, object]:
+    """Every row for one backbone."""
+    tell("reading scenes")
+    data = Tabletop(root, split)
+    result: dict[str, object] = {"split": split, "backbone": backbone.name, "supervision": backbone.supervision, "baselines": data.baselines(), "rows": {}}
+    for variant in VARIANTS:
+        tell(variant.name)
+        start = time.perf_counter()
+        pipeline = data.pipeline(backbone, bank, variant, config)
+        trained = time.perf_counter() - start
+        rows = result["rows"]
+        assert isinstance(rows, dict)
+        rows[variant.name] = {"scenes": data.scenes(pipeline), "switch": data.switch(pipeline, config), "train_seconds": trained}
+    return result
+
+
+def markdown(result: dict) -> str:
+    """The figures as Markdown tables."""
+    lines = [
+        f"Backbone `{result['backbone']}` ({result['supervision']}), split `{result['split']}`.",
+        "",
+        "| packs made from | kind | IoU colour (worst) | IoU XYZ | wrong label colour / XYZ | J image (worst) | P accuracy |",
+        "|---|---|---|---|---|---|---|",
+    ]
+    for name, row in result["rows"].items():
+        for kind, f in row["scenes"].items():
+            if kind != "seconds":
+                lines.append(
+                    f"| {name} | {kind} | {f['iou_colour']:.3f} ({f['worst_iou_colour']:.2f}) | {f['iou_xyz']:.3f} | "
+                    f"{f['other_colour']:.3f} / {f['other_xyz']:.3f} | {f['j']:.3f} ({f['worst_j']:.2f}) | {f['p_acc']:.3f} |"
+                )
+    for kind, f in result["baselines"].items():
+        if isinstance(f, dict):
+            lines.append(f"| (none: all points / minus planes / largest proposal) | {kind} | {f['all']:.3f} / {f['minus_planes']:.3f} / {f['largest_proposal']:.3f} | | | | |")
+    lines += ["", "| packs made from | switch test, colour: shown / other (worst shown) | XYZ only: shown / other (worst shown) | n |", "|---|---|---|---|"]
+    for name, row in result["rows"].items():
+        c, x = row["switch"]["colour"], row["switch"]["xyz"]
+        lines.append(
+            f"| {name} | {c['shown']:.3f} / {c['other']:.3f} ({c['worst_shown']:.2f}) | {x['shown']:.3f} / {x['other']:.3f} ({x['worst_shown']:.2f}) | {c['n']} |"
+        )
+    lines.append(f"| (none: every object of the table) | {result['baselines']['switch_all_objects']:.3f} / {result['baselines']['switch_all_objects']:.3f} | same | |")
+    return "\n".join(lines) + "\n"

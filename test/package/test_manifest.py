@@ -1,0 +1,162 @@
+"""package.xml, pyproject.toml, requirements/ and CMakeLists.txt agree with each other and with the code."""
+
+from __future__ import annotations
+
+import ast
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import geoseg_ros
+
+ROOT = Path(__file__).resolve().parents[2]
+# import name -> (rosdep key, PyPI name); None where there is no such key and pip brings it
+PYTHON = {
+    "cv2": ("python3-opencv", "opencv-python-headless"),
+    "numpy": ("python3-numpy", "numpy"),
+    "onnxruntime": ("python3-onnxruntime-pip", "onnxruntime"),
+    "rosbags": ("python3-rosbags-pip", "rosbags"),
+    "safetensors": (None, "safetensors"),
+    "scipy": ("python3-scipy", "scipy"),
+    "torch": ("python3-torch", "torch"),
+    "tqdm": ("python3-tqdm", "tqdm"),
+    "transformers": (None, "transformers"),
+    "yaml": ("python3-yaml", "pyyaml"),
+}
+ROS = {
+    *("cv_bridge", "diagnostic_msgs", "geometry_msgs", "launch", "launch_ros", "message_filters", "rclpy", "rosbag2_py", "sensor_msgs"),
+    *("sensor_msgs_py", "std_msgs", "tf2_ros", "vision_msgs", "visualization_msgs"),
+}
+
+
+def imported() -> set[str]:
+    """Top names of all modules that the package and the launch files import, the standard library left out."""
+    names = set()
+    for file in [*(ROOT / "geoseg_ros").rglob("*.py"), *(ROOT / "launch").glob("*.py")]:
+        for node in ast.walk(ast.parse(file.read_text())):
+            if isinstance(node, ast.Import):
+                names |= {alias.name.split(".")[0] for alias in node.names}
+            elif isinstance(node, ast.ImportFrom) and not node.level:
+                names.add(str(node.module).split(".")[0])
+    return names - set(sys.stdlib_module_names) - {"geoseg_ros"}
+
+
+@pytest.fixture(scope="module")
+def manifest():  # noqa: ANN201 - a catkin_pkg Package
+    parser = pytest.importorskip("catkin_pkg.package", reason="validates package.xml")
+    warnings: list[str] = []
+    package = parser.parse_package(str(ROOT / "package.xml"), warnings=warnings)
+    package.validate(warnings=warnings)
+    assert warnings == []
+    return package
+
+
+def project(section: str) -> list[str]:
+    """The PyPI names of one list in pyproject.toml (read without tomllib, which Python 3.10 lacks)."""
+    text = (ROOT / "pyproject.toml").read_text()
+    body = re.search(rf'^{section} = \[((?:[^]"]|"[^"]*")*)]$', text, re.M)
+    assert body, section
+    return [re.split(r"[<>=\[ ]", name)[0] for name in re.findall(r'"([^"]+)"', body[1])]
+
+
+def pins() -> list[tuple[str, str, str]]:
+    """(file, name, version and marker) of every requirement."""
+    found = []
+    for file in sorted((ROOT / "requirements").glob("*.txt")):
+        for line in file.read_text().splitlines():
+            if line and not line.startswith("#"):
+                match = re.fullmatch(r"([\w.-]+)(?:\[\w+\])?(==[\w.]+(?:; python_version (?:>=|<) \"3\.\d+\")?)", line)
+                assert match, f"{file.name}: not an exact pin: {line}"
+                found.append((file.name, match[1].lower(), match[2]))
+    return found
+
+
+def test_manifest_is_valid(manifest) -> None:  # noqa: ANN001
+    assert manifest.name == "geoseg_ros"
+    assert manifest.get_build_type() == "ament_cmake"
+    assert [str(license) for license in manifest.licenses] == ["Apache-2.0"]
+    assert "Apache License" in (ROOT / manifest.licenses[0].file).read_text()
+    assert [group.name for group in manifest.member_of_groups] == ["rosidl_interface_packages"]
+
+
+def test_manifest_declares_what_is_imported(manifest) -> None:  # noqa: ANN001
+    declared = {d.name for d in manifest.exec_depends}
+    assert declared >= ROS
+    names = imported()
+    assert {"rclpy", "sensor_msgs", "numpy", "torch"} <= names
+    keys = {PYTHON[name][0] if name in PYTHON else name for name in names}
+    assert keys - {None} - declared == set()
+    assert {d.name for d in manifest.test_depends} >= {"launch_testing", "launch_testing_ros", "python3-pytest"}
+    assert {d.name for d in manifest.buildtool_depends} >= {"ament_cmake", "ament_cmake_python", "rosidl_default_generators"}
+    assert "rosidl_default_runtime" in declared
+
+
+def test_messages_are_built_and_their_packages_declared(manifest) -> None:  # noqa: ANN001
+    cmake = (ROOT / "CMakeLists.txt").read_text()
+    files = sorted((ROOT / "msg").glob("*.msg"))
+    assert re.findall(r"^\s+msg/(\w+)\.msg$", cmake, re.M) == [f.stem for f in files]
+    used = {name for f in files for name in re.findall(r"^(\w+)/\w+", f.read_text(), re.M)}
+    listed = re.search(r"DEPENDENCIES ([\w ]+)\)", cmake)
+    assert listed and set(listed[1].split()) == used
+    assert used <= {d.name for d in manifest.build_depends} & {d.name for d in manifest.exec_depends}
+
+
+def test_messages_say_what_every_field_is() -> None:
+    for file in (ROOT / "msg").glob("*.msg"):
+        lines = [line for line in file.read_text().splitlines()[1:] if line.strip() and not line.startswith("#")]
+        assert lines and all("  #" in line for line in lines), file.name
+
+
+def test_generated_messages_fit_their_files() -> None:
+    """What is built in this environment is not older than msg/."""
+    messages = pytest.importorskip("geoseg_ros.msg", reason="built without the ROS 2 message generators")
+    for file in (ROOT / "msg").glob("*.msg"):
+        fields = re.findall(r"^([\w/\[\]]+)\s+(\w+)\s+#", file.read_text(), re.M)
+        generated = getattr(messages, file.stem).get_fields_and_field_types()
+        assert list(generated) == [name for _, name in fields], file.name
+
+
+def test_pip_requirements_cover_what_is_imported() -> None:
+    known = set(project("dependencies")) | set(project("onnx")) | set(project("hub"))
+    assert {PYTHON[name][1] for name in imported() if name in PYTHON} <= known
+    assert {pypi for _, pypi in PYTHON.values()} >= known
+
+
+def test_pins_are_exact_and_given_once() -> None:
+    found = pins()
+    seen = [(name, version.partition(";")[2]) for _, name, version in found]
+    assert len(seen) == len(set(seen)) and len({(n, f) for f, n, _ in found}) == len({n for _, n, _ in found})
+    wanted = {*project("dependencies"), *project("onnx"), *project("ros")}
+    assert wanted <= {name for _, name, _ in found}
+    for name in {n for n, marker in seen if marker}:
+        assert sorted(m.split()[1] for n, m in seen if n == name) == ["<", ">="], name
+
+
+def test_one_version(manifest) -> None:  # noqa: ANN001
+    assert manifest.version == geoseg_ros.__version__
+    asked = subprocess.run([sys.executable, "setup.py", "--version"], cwd=ROOT, capture_output=True, text=True, timeout=60)
+    assert asked.stdout.split()[-1:] == [geoseg_ros.__version__], asked.stderr
+
+
+def test_commands_exist() -> None:
+    """Every executable that CMake and pip install starts a function that is there."""
+    cmake = re.findall(r"^geoseg_install_command\((\w+) ([\w.]+)\)$", (ROOT / "CMakeLists.txt").read_text(), re.M)
+    pip = re.findall(r'^(\w+) = "([\w.]+):main"$', (ROOT / "pyproject.toml").read_text(), re.M)
+    assert sorted(cmake) == sorted(pip) and len(pip) >= 2
+    for _, module in pip:
+        tree = ast.parse((ROOT / module.replace(".", "/")).with_suffix(".py").read_text())
+        assert any(isinstance(node, ast.FunctionDef) and node.name == "main" for node in tree.body), module
+
+
+def test_package_data_is_named() -> None:
+    """Everything in the package that is no Python module is installed by pip (CMake installs the whole folder)."""
+    text = (ROOT / "pyproject.toml").read_text()
+    listed = re.search(r"^\[tool\.setuptools\.package-data\]\ngeoseg_ros = \[(.*?)\]", text, re.M | re.S)
+    assert listed
+    patterns = re.findall(r'"([^"]+)"', listed[1])
+    package = ROOT / "geoseg_ros"
+    data = [p.relative_to(package) for p in package.rglob("*") if p.is_file() and p.suffix not in {".py", ".pyc"} and "msg" not in p.parts]
+    assert [str(p) for p in data if not any(p.match(pattern) for pattern in patterns)] == []

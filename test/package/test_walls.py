@@ -1,0 +1,138 @@
+"""The walls between the rooms of the package: which module may import what."""
+
+from __future__ import annotations
+
+import ast
+import subprocess
+import sys
+from collections.abc import Iterator
+from graphlib import CycleError, TopologicalSorter
+from pathlib import Path
+from typing import NamedTuple
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+PACKAGE = ROOT / "geoseg_ros"
+ROOMS = sorted(p.name for p in PACKAGE.iterdir() if p.is_dir() and any(p.glob("*.py")))
+BASE = {"errors", "files"}  # modules that every room may use
+ALLOWED = {"geometry": BASE, "features": BASE | {"geometry"}}  # rooms that know nobody above them
+METHODS = {"coseg", "semantic", "correspond"}  # never import each other
+EDGES = {"ros", "commands"}  # the only rooms that touch ROS
+
+ROS_MODULES = {
+    *("ament_index_python", "cv_bridge", "launch", "launch_ros", "message_filters", "rclpy", "rosbag2_py", "sensor_msgs_py", "tf2_ros")
+}
+
+
+class Import(NamedTuple):
+    """One imported module. Attributes: file; line; dotted name; lazy: inside a function."""
+
+    file: Path
+    line: int
+    name: str
+    lazy: bool
+
+    def __str__(self) -> str:
+        return f"{self.file.relative_to(ROOT)}:{self.line} imports {self.name}"
+
+
+def imports_in(file: Path, text: str) -> Iterator[Import]:
+    """Every import of a module, relative ones resolved; ``from a import b`` gives ``a.b``."""
+    package = file.relative_to(ROOT).parent.parts
+
+    def visit(node: ast.AST, lazy: bool) -> Iterator[Import]:
+        for child in ast.iter_child_nodes(node):
+            if isinstance(child, ast.Import):
+                for alias in child.names:
+                    yield Import(file, child.lineno, alias.name, lazy)
+            elif isinstance(child, ast.ImportFrom):
+                above = package[: len(package) + 1 - child.level] if child.level else ()
+                base = ".".join([*above, *([child.module] if child.module else [])])
+                for alias in child.names:
+                    yield Import(file, child.lineno, f"{base}.{alias.name}", lazy)
+            inside = isinstance(child, (ast.FunctionDef, ast.AsyncFunctionDef, ast.Lambda))
+            yield from visit(child, lazy or inside)
+
+    return visit(ast.parse(text, str(file)), False)
+
+
+IMPORTS = {room: [i for f in sorted((PACKAGE / room).rglob("*.py")) for i in imports_in(f, f.read_text())] for room in ROOMS}
+
+
+def target(name: str) -> str:
+    """The room or top module of the package that an import reaches, or an empty string."""
+    parts = name.split(".")
+    return parts[1] if parts[0] == "geoseg_ros" and len(parts) > 1 else ""
+
+
+def is_ros(name: str) -> bool:
+    """Whether a module belongs to ROS: rclpy, messages, or the ROS edge of the package itself."""
+    top = name.split(".")[0]
+    return top in ROS_MODULES or top.endswith(("_msgs", "_interfaces")) or target(name) in {"ros", "msg"}
+
+
+def test_import_reader_sees_every_form() -> None:
+    text = "import a.b\nfrom . import c\nfrom ..ros import d\ndef f():\n    import rclpy\n    from geoseg_ros.msg import X\n"
+    found = [(i.name, i.lazy) for i in imports_in(PACKAGE / "coseg" / "x.py", text)]
+    assert found == [
+        *(("a.b", False), ("geoseg_ros.coseg.c", False), ("geoseg_ros.ros.d", False)),
+        *(("rclpy", True), ("geoseg_ros.msg.X", True)),
+    ]
+    assert is_ros("rclpy.node") and is_ros("std_msgs.msg") and is_ros("geoseg_ros.msg.X") and not is_ros("rosbags.rosbag2")
+    assert {"geometry", "features", "coseg", "runtime", "ros", "commands"} <= set(ROOMS) and all(IMPORTS.values())
+
+
+@pytest.mark.parametrize("room", sorted(ALLOWED))
+def test_lower_rooms_know_nobody_above(room: str) -> None:
+    crossing = [str(i) for i in IMPORTS[room] if target(i.name) and target(i.name) not in ALLOWED[room] | {room}]
+    assert not crossing
+
+
+@pytest.mark.parametrize("room", sorted(METHODS & set(ROOMS)))
+def test_methods_do_not_import_each_other(room: str) -> None:
+    assert not [str(i) for i in IMPORTS[room] if target(i.name) in METHODS - {room}]
+
+
+@pytest.mark.parametrize("room", sorted(set(ROOMS) - EDGES))
+def test_ros_stays_at_the_edge(room: str) -> None:
+    assert not [str(i) for i in IMPORTS[room] if is_ros(i.name)]
+
+
+def test_top_modules_do_not_import_ros() -> None:
+    assert not [str(i) for f in PACKAGE.glob("*.py") for i in imports_in(f, f.read_text()) if is_ros(i.name)]
+
+
+def test_commands_import_ros_only_when_they_run() -> None:
+    assert not [str(i) for i in IMPORTS["commands"] if is_ros(i.name) and not i.lazy]
+
+
+def test_rooms_form_no_cycle() -> None:
+    graph = {room: {target(i.name) for i in IMPORTS[room]} & set(ROOMS) - {room} for room in ROOMS}
+    try:
+        TopologicalSorter(graph).prepare()
+    except CycleError as error:
+        pytest.fail(f"rooms import each other: {' -> '.join(error.args[1])}")
+
+
+def test_package_does_not_reach_outside_itself() -> None:
+    """No path of the checkout's surroundings, and no import of the tests."""
+    for file in sorted(PACKAGE.rglob("*.py")):
+        tree = ast.parse(file.read_text())
+        texts = [n.value for n in ast.walk(tree) if isinstance(n, ast.Constant) and isinstance(n.value, str)]
+        assert not [t for t in texts if "../shared" in t or t == "shared"], file
+        assert not [str(i) for i in imports_in(file, file.read_text()) if i.name.split(".")[0] in {"test", "conftest"}]
+
+
+def test_walls_of_loaded_modules() -> None:
+    """The core really runs without ROS: nothing of it gets imported behind the back of the source."""
+    core = [room for room in ROOMS if room not in EDGES]
+    names = [".".join(f.relative_to(ROOT).with_suffix("").parts) for room in core for f in sorted((PACKAGE / room).rglob("*.py"))]
+    code = (
+        "import importlib, sys\n"
+        f"for name in {names!r}: importlib.import_module(name)\n"
+        "print(*sorted({m.split('.')[0] for m in sys.modules if m.startswith('rclpy') or m.split('.')[0].endswith('_msgs')}))\n"
+    )
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120, cwd=ROOT)
+    assert result.returncode == 0, result.stderr
+    assert result.stdout.split() == []
