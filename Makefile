@@ -17,9 +17,9 @@ quiet = echo "$(1)"; mkdir -p build; if ! ( $(2) ) >build/make.log 2>&1; then ca
 .PHONY: help setup demo test lint bench clean
 
 help:
-	@echo "make setup   the environment in .venv (PYTHON=$(PYTHON); once, about 1.5 GB and a few minutes)"
+	@echo "make setup   the environment in .venv (PYTHON=$(PYTHON); once: 1.8 GB on disk, a few minutes)"
 	@echo "make demo    a recording through the live node over DDS; result in $(OUT)/"
-	@echo "             on your own files: make demo CLOUDS=dir IMAGES=dir"
+	@echo "             on your own files: make demo CLOUDS=dir IMAGES=dir [WITHOUT=dir]"
 	@echo "make test    every test"
 	@echo "make lint    ruff, and mypy on the core"
 	@echo "make bench   cost of message handling"
@@ -40,7 +40,7 @@ setup: .venv/geoseg.stamp
 	@touch $@
 
 demo: setup
-	@$(BIN)/geoseg demo --out "$(OUT)" $(if $(CLOUDS),--clouds "$(CLOUDS)") $(if $(IMAGES),--images "$(IMAGES)")
+	@$(BIN)/geoseg demo --out "$(OUT)" $(if $(CLOUDS),--clouds "$(CLOUDS)") $(if $(IMAGES),--images "$(IMAGES)") $(if $(WITHOUT),--without "$(WITHOUT)") $(ARGS)
 
 test: export ROS_PYTHON_CHECK_FIELDS = 1
 test: setup

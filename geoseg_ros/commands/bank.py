@@ -1,7 +1,7 @@
 """Make the background bank of an image backbone: what is common to everything, and so never the thing that is looked for.
 
-It is made from procedural rooms and, where given, from photographs of anything. `geoseg train` and `geoseg coseg` make one by themselves where
-there is none yet; this command is for adding photographs, or for making it beforehand.
+It is made from procedural rooms and, where given, from photographs of anything. `geoseg train` and `geoseg coseg` make one by themselves
+where there is none yet; this command is for adding photographs, or for making it beforehand.
 
 example:
   geoseg bank --backbone dinov2_vits14
@@ -20,7 +20,7 @@ from geoseg_ros.errors import InputError
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the options."""
     parser.add_argument("--backbone", default="geoseg_tiny", metavar="NAME", help="image backbone (default %(default)s)")
-    parser.add_argument("--images", nargs="+", action="extend", default=[], metavar="DIR", help="folders of photographs, searched recursively")
+    parser.add_argument("--images", nargs="+", action="extend", default=[], metavar="DIR", help="photographs, searched recursively")
     parser.add_argument("--every", type=int, default=1, metavar="N", help="take each N-th photograph (default %(default)s)")
     parser.add_argument("--pictures", type=int, metavar="N", help="rendered pictures of rooms (default 64)")
     parser.add_argument("--clouds", type=int, metavar="N", help="rendered clouds of each sensor, LiDAR and depth camera (default 12)")

@@ -151,14 +151,17 @@ def _train(options: argparse.Namespace, out: Path, own: bool) -> list[str]:
     from geoseg_ros.commands import train
 
     if own:
-        sets = {options.name: (options.clouds, options.images, options.without)}
+        sets = {options.name: (options.clouds, options.images, [options.without] if options.without else [])}
     else:
         from geoseg_ros.data.world.trajectory import write_training
 
         config = _walk_config(options)
         write_training(out / "training", config, clouds=8, images=16, without=8)
         folders = {name: out / "training" / name for name in config.concepts}
-        sets = {name: (folder / "clouds", folder / "images", folder / "without") for name, folder in folders.items()}
+        sets = {
+            name: (folder / "clouds", folder / "images", [folder / "without", folder / "without_clouds"])
+            for name, folder in folders.items()
+        }
     parser = argparse.ArgumentParser()
     train.add_arguments(parser)
     parser.add_argument("--json", action="store_true")
@@ -166,7 +169,7 @@ def _train(options: argparse.Namespace, out: Path, own: bool) -> list[str]:
     for name, (clouds, images, without) in sets.items():
         pack = (out / f"{name}.pack").resolve()
         command = ["--name", name, "--clouds", str(clouds), "--images", str(images), "--out", str(pack), "--json"]
-        command += ["--without", str(without)] if without else []
+        command += ["--without", *map(str, without)] if without else []
         command += ["--backbone", options.backbone] if options.backbone else []
         train.run(parser.parse_args(command))
         packs.append(str(pack))

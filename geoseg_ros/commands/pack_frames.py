@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import argparse
 import sys
+from functools import partial
 
 from geoseg_ros.data.frames import FrameTiming
 
@@ -36,8 +37,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> dict[str, object]:
     """Write the recording and return its counts."""
-    from tqdm import tqdm
-
+    from geoseg_ros.commands.progress import Stages
     from geoseg_ros.data.frames import pack_frames
 
     timing = FrameTiming(
@@ -49,13 +49,8 @@ def run(options: argparse.Namespace) -> dict[str, object]:
         cloud_topic=options.points_topic,
         image_topic=options.image_topic,
     )
-    with tqdm(unit="message", disable=True if options.json else None, leave=False) as bar:
-
-        def progress(done: int, total: int) -> None:
-            bar.total = total
-            bar.update(done - bar.n)
-
-        result = pack_frames(options.clouds, options.images, options.out, timing, progress)
+    with Stages("message", options.json) as stages:
+        result = pack_frames(options.clouds, options.images, options.out, timing, partial(stages, "packing"))
     for line in result["skipped"]:
         print(f"skipped {line}", file=sys.stderr)
     if not options.json:

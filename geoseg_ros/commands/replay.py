@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import argparse
 import sys
+from functools import partial
 
 import numpy as np
 
@@ -28,21 +29,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> dict[str, object]:
     """Replay and return the counts."""
-    from tqdm import tqdm
-
+    from geoseg_ros.commands.progress import Stages
     from geoseg_ros.data.recordings import Recording
     from geoseg_ros.ros.replay import replay
     from geoseg_ros.runtime.pipeline import PipelineConfig, open_pipeline
 
     with Recording(options.bag) as recording:
         pipeline = open_pipeline(tuple(options.packs), options.backbone, options.device, PipelineConfig())
-        with tqdm(unit="message", disable=True if options.json else None, leave=False) as bar:
-
-            def progress(done: int, total: int) -> None:
-                bar.total = total
-                bar.update(done - bar.n)
-
-            report = replay(recording, pipeline, options.out, options.points, options.image, progress=progress)
+        with Stages("message", options.json) as stages:
+            report = replay(recording, pipeline, options.out, options.points, options.image, progress=partial(stages, "replay"))
     for line in report.rejected[:10]:
         print(f"rejected {line}", file=sys.stderr)
     if len(report.rejected) > 10:

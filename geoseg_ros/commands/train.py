@@ -31,10 +31,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--name", required=True, help="what to call the thing")
     parser.add_argument("--clouds", nargs="+", action="extend", default=[], metavar="DIR|BAG", help="clouds that show it")
     parser.add_argument("--images", nargs="+", action="extend", default=[], metavar="DIR|BAG", help="images that show it")
-    parser.add_argument("--without", nargs="+", action="extend", default=[], metavar="DIR", help="images, clouds or both that do not show it")
-    parser.add_argument("--without-clouds", nargs="+", action="extend", default=[], metavar="DIR", help="clouds that do not show it")
+    parser.add_argument("--without", nargs="+", action="extend", default=[], metavar="DIR", help="images, clouds or both without it")
+    parser.add_argument("--without-clouds", nargs="+", action="extend", default=[], metavar="DIR", help="clouds without it")
     parser.add_argument("--out", required=True, metavar="FILE", help="pack to write")
-    parser.add_argument("--backbone", default="", metavar="NAME", help="image backbone (default: geoseg_tiny, which ships with the package)")
+    parser.add_argument("--backbone", default="geoseg_tiny", metavar="NAME", help="image backbone (default %(default)s)")
     parser.add_argument("--points", metavar="TOPIC", help="cloud topic of a recording (default: the only one)")
     parser.add_argument("--image", metavar="TOPIC", help="image topic of a recording (default: the only one)")
     parser.add_argument("--limit", type=int, default=60, metavar="N", help="messages taken of a topic, evenly spread (default %(default)s)")
@@ -61,7 +61,7 @@ def run(options: argparse.Namespace) -> dict[str, object]:
     images = open_images(options.images, options.image, options.limit)
     clouds = open_clouds(options.clouds, options.points, options.limit)
     without, without_clouds = open_without(options.without, options.without_clouds)
-    backbone = open_backbone(options.backbone or "geoseg_tiny")
+    backbone = open_backbone(options.backbone)
     with Stages("item", options.json) as progress:
         bank = open_bank(backbone, progress)
         pack = build_pack(options.name, images, clouds, without, without_clouds, backbone, bank, progress=progress)
@@ -117,7 +117,8 @@ def self_check(pipeline: CosegPipeline, images: Items, clouds: Items, progress: 
             if k % every == 0:
                 found.append(process(item).presence[0])
                 progress("self-check", k + 1, len(items))
-        check |= {kind: len(found), f"{kind}_present": sum(p.present for p in found), f"{kind}_p_values": [round(p.p_value, 4) for p in found]}
+        check |= {kind: len(found), f"{kind}_present": sum(p.present for p in found)}
+        check[f"{kind}_p_values"] = [round(p.p_value, 4) for p in found]
     return check
 
 

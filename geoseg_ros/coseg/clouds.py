@@ -14,7 +14,7 @@ from scipy.spatial import cKDTree
 from geoseg_ros.coseg.references import Contrast, view_score
 from geoseg_ros.coseg.tokens import Domain, unit, view_tokens
 from geoseg_ros.features.backbone import ImageBackbone
-from geoseg_ros.features.views import ViewConfig, lift_tokens, render_views
+from geoseg_ros.features.views import ViewConfig, render_views
 from geoseg_ros.geometry.cloud import Cloud
 from geoseg_ros.geometry.scene import SceneGeometry
 
@@ -88,35 +88,29 @@ def look_at_proposals(
 
 @dataclass(frozen=True)
 class CloudEvidence:
-    """Attributes: proposal [C, P], the score of each proposal; voxel [C, M], the score of each voxel, -inf where no proposal holds it."""
+    """Attributes: proposal [C, P], the score of each proposal; voxel [C, M], that of the best proposal that holds the voxel, -inf where none
+    does; tries: number of proposals that do not overlap, the independent candidates of the cloud."""
 
     proposal: NDArray[np.float32]
     voxel: NDArray[np.float32]
+    tries: int
 
 
-def cloud_evidence(scene: SceneGeometry, views: ProposalViews, contrast: Contrast, local: float) -> CloudEvidence:
+def cloud_evidence(scene: SceneGeometry, views: ProposalViews, contrast: Contrast) -> CloudEvidence:
     """Evidence of each concept for proposals and voxels.
 
-    A voxel's evidence is the mean score of the proposals that hold it (a cluster and its parts), mixed with share ``local`` of what its own
-    superpoint shows in their views.
+    Proposals contain one another (a cluster, its parts, two clusters with a gap). A thing is best seen in the proposal that fits it, so each
+    voxel takes, for each concept, the best score of the proposals that hold it.
     """
-    evidence = contrast.view(views.tokens, views.domain)  # [C, P, n]
-    score = view_score(evidence, views.weight)  # [C, P]
-    concepts, count = score.shape
-    voxels = len(scene.xyz)
-    total = np.zeros((concepts, voxels))
-    held = np.zeros(voxels)
+    score = view_score(contrast.view(views.tokens, views.domain), views.weight).numpy()  # [C, P]
+    voxel = np.full((len(score), len(scene.xyz)), -np.inf, np.float32)
+    covered = np.zeros(len(scene.xyz), bool)
+    tries = 0
     for p, members in enumerate(scene.proposals):
-        total[:, members] += score[:, p, None].numpy()
-        held[members] += 1
-    value = np.where(held > 0, total / np.maximum(held, 1), -np.inf)
-    if local > 0:
-        v, h, w = views.grid
-        maps = (evidence * (views.weight > 0)).permute(1, 2, 0).reshape(count * v, h, w, concepts)
-        lifted, seen = lift_tokens(maps, views.index.reshape(count * v, *views.index.shape[2:]), scene.superpoint, int(scene.superpoint.max()) + 1)
-        own = lifted.numpy().T[:, scene.superpoint]
-        value = np.where(seen.numpy()[scene.superpoint], (1 - local) * value + local * own, value)
-    return CloudEvidence(score.numpy(), value.astype(np.float32))
+        voxel[:, members] = np.maximum(voxel[:, members], score[:, p, None])
+        tries += int(covered[members].mean() < 0.5)
+        covered[members] = True
+    return CloudEvidence(score, voxel, tries)
 
 
 def instances(xyz: NDArray[np.float32], members: NDArray[np.int64], radius: float, least: int) -> list[NDArray[np.int64]]:

@@ -19,7 +19,6 @@ class CosegConfig:
     top: int = _option(20, "an image's score is the mean of its so many strongest tokens", 1, 1000)
     min_share: float = _option(0.002, "connected parts of a mask below this share of the image are dropped", 0.0, 1.0)
     image_margin: float = _option(0.0, "evidence above which a pixel belongs to a concept, in cosine", -1.0, 1.0)
-    local: float = _option(0.0, "share of a superpoint's own evidence beside that of the proposals that hold it", 0.0, 1.0)
     guide_radius: int = _option(8, "radius of the guided filter, pixels of the working image; 0 switches it off", 0, 64)
 
 

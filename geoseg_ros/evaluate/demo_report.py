@@ -34,20 +34,26 @@ class Scores:
 
     Args:
         names: concepts in the order of their labels; truth and result use the same labels.
+
+    Attributes:
+        clouds, images: items counted.
     """
 
     def __init__(self, names: Sequence[str]) -> None:
         self.names = tuple(names)
+        self.clouds = self.images = 0
         self._clouds = [_Counts() for _ in names]
         self._images = [_Counts() for _ in names]
 
     def add_cloud(self, label: Labels, truth: Labels) -> None:
         """Count one cloud; both [N]."""
         _add(self._clouds, label, truth)
+        self.clouds += 1
 
     def add_image(self, mask: Labels, truth: Labels) -> None:
         """Count one image; both [H, W]."""
         _add(self._images, mask, truth)
+        self.images += 1
 
     def figures(self) -> dict[str, dict[str, float | None]]:
         """Per concept, None where nothing was counted.
@@ -145,7 +151,8 @@ def format_table(report: dict[str, Any]) -> str:
             f"{_cell(stream['latency_p50_ms'], '.0f'):>9}{_cell(stream['latency_p95_ms'], '.0f'):>9}"
         )
     if report["concepts"]:
-        lines.append("")
+        judged = f"of {report['judged']['clouds']} clouds and {report['judged']['images']} images"
+        lines += ["", f"against the known truth, {judged}:"]
         lines.append(f"{'concept':<12}{'3D IoU':>8}{'image J':>10}{'false clouds':>15}{'false images':>15}")
         for name, figures in report["concepts"].items():
             lines.append(

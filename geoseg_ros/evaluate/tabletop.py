@@ -12,8 +12,10 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from geoseg_ros.coseg.clouds import upright
 from geoseg_ros.geometry.cloud import Cloud
 from geoseg_ros.geometry.io import read_cloud_fields
+from geoseg_ros.geometry.scene import analyse_cloud
 
 # (scenes that give the photographs, scenes that are measured), by number
 SPLITS: dict[str, dict[str, tuple[range, range]]] = {
@@ -54,33 +56,39 @@ def without_colour(cloud: Cloud) -> Cloud:
     return Cloud(cloud.xyz, None, cloud.shape)
 
 
-def compose(first: TabletopScene, second: TabletopScene, gap: float = 0.05) -> tuple[Cloud, NDArray[np.uint8]]:
-    """One table with an instance of each scene: the largest instance of ``second`` is set beside that of ``first``.
+def compose(first: TabletopScene, second: TabletopScene, rank: int = 0, gap: float = 0.04) -> tuple[Cloud, NDArray[np.uint8]]:
+    """One table with one instance of each scene: an instance of ``second`` is set beside one of ``first``, on the side with more table.
 
     Everything else that stood on the first table is removed. The moved instance keeps its distance from the sensor, so its sampling stays
-    plausible; it is turned about the first table's normal and put down at the same height.
+    plausible; it is moved along the table and put down at the same height.
+
+    Args:
+        rank: which instances are taken: of each scene the ``rank`` modulo its number of instances, the largest is 0.
 
     Returns:
         the cloud (unorganised), and truth uint8 [N]: 0 table, 1 the first scene's object, 2 the second's.
     """
-    from geoseg_ros.coseg.clouds import upright
-    from geoseg_ros.geometry.scene import analyse_cloud
 
-    def largest(scene: TabletopScene) -> NDArray[np.bool_]:
+    def instance(scene: TabletopScene) -> NDArray[np.bool_]:
         valid = scene.cloud.valid()
         ids, counts = np.unique(scene.instance[valid & (scene.instance > 0)], return_counts=True)
-        return valid & (scene.instance == ids[counts.argmax()])
+        ids = ids[np.argsort(-counts, kind="stable")]
+        return valid & (scene.instance == ids[rank % len(ids)])
 
-    base, moved = largest(first), largest(second)
-    up_first, up_second = (upright(analyse_cloud(s.cloud)) for s in (first, second))
-    frame_first, frame_second = _table_frame(up_first), _table_frame(up_second)
-    a, b = first.cloud.xyz[base] @ frame_first.T, second.cloud.xyz[moved] @ frame_second.T
-    shift = np.zeros(3)
-    shift[2] = np.quantile(a[:, 2], 0.01) - np.quantile(b[:, 2], 0.01)  # stand on the same table
-    shift[1] = np.median(a[:, 1]) - np.median(b[:, 1])
-    shift[0] = a[:, 0].max() + gap - b[:, 0].min()
+    base, moved = instance(first), instance(second)
     keep = first.cloud.valid() & (first.instance == 0)
-    placed = ((b + shift) @ frame_first).astype(np.float32)
+    frames = [_table_frame(upright(analyse_cloud(scene.cloud))) for scene in (first, second)]
+    a, b = first.cloud.xyz[base] @ frames[0].T, second.cloud.xyz[moved] @ frames[1].T
+    table = first.cloud.xyz[keep] @ frames[0].T
+    top = float(np.median(table[:, 2]))  # nearly all that is no object is table
+    near = (np.abs(table[:, 2] - top) < 0.03) & (np.abs(table[:, 1] - np.median(a[:, 1])) < 0.1)
+    left, right = np.quantile(table[near, 0], [0.01, 0.99]) if near.any() else (-np.inf, np.inf)
+    on_right = right - a[:, 0].max() > a[:, 0].min() - left
+    shift = np.zeros(3)
+    shift[2] = top - np.quantile(b[:, 2], 0.01)  # stand on the same table
+    shift[1] = np.median(a[:, 1]) - np.median(b[:, 1])
+    shift[0] = a[:, 0].max() + gap - b[:, 0].min() if on_right else a[:, 0].min() - gap - b[:, 0].max()
+    placed = ((b + shift) @ frames[0]).astype(np.float32)
     assert first.cloud.rgb is not None and second.cloud.rgb is not None
     xyz = np.concatenate([first.cloud.xyz[keep], first.cloud.xyz[base], placed])
     rgb = np.concatenate([first.cloud.rgb[keep], first.cloud.rgb[base], second.cloud.rgb[moved]])

@@ -108,8 +108,8 @@ class Tabletop:
         pairs = list(zip(self.measured[first], self.measured[second] * 3, strict=False))
         for way in Domain:
             shown, other = [], []
-            for a, b in pairs:
-                cloud, truth = compose(a, b)
+            for rank, (a, b) in enumerate(pairs):
+                cloud, truth = compose(a, b, rank)
                 if way is Domain.SHADED:
                     cloud = without_colour(cloud)
                 result = pipeline.process_cloud(cloud)
@@ -141,7 +141,7 @@ class Tabletop:
                     figures[name].append(iou(answer, truth))
             row[kind] = {name: mean(values) for name, values in figures.items()}
         pairs = list(zip(self.measured[self.kinds[0]], self.measured[self.kinds[1]] * 3, strict=False))
-        objects = [[iou(t > 0, t == w) for w in (1, 2)] for t in (compose(a, b)[1] for a, b in pairs)]
+        objects = [[iou(t > 0, t == w) for w in (1, 2)] for t in (compose(a, b, rank)[1] for rank, (a, b) in enumerate(pairs))]
         row["switch_all_objects"] = mean([value for pair in objects for value in pair])
         return row
 

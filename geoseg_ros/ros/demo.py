@@ -61,7 +61,8 @@ def summarise(
         truth: of ``played``, or None; it has its own order of concepts.
 
     Returns:
-        The report: ``node``, ``streams`` (counts and latencies), ``published``, ``concepts`` (figures, empty without truth), ``files``.
+        The report: ``node``, ``streams`` (counts and latencies), ``published``, ``judged`` (items), ``concepts`` (figures, empty
+        without truth), ``files``.
     """
     recorder, player = live["recorder"], live["player"]
     names = tuple(recorder["packs"])
@@ -101,6 +102,7 @@ def summarise(
         "player_latest_ms": round(1e3 * player["latest"], 1),
         "streams": streams,
         "published": recorder["messages"],
+        "judged": {"clouds": scores.clouds, "images": scores.images},
         "concepts": scores.figures() if truth is not None else {},
         "files": [*files, Path(answered).name],
     }

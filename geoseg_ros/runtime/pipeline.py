@@ -120,11 +120,10 @@ class CosegPipeline:
                 nothing = self._presence(np.full(concepts, -1.0), np.ones(concepts), np.zeros(concepts, bool), [0.0] * concepts)
                 zeros = np.zeros(len(cloud), np.uint32)
                 return CloudResult(zeros, zeros.copy(), np.zeros(len(cloud), np.float32), [], nothing, clock.seconds)
-            evidence = cloud_evidence(scene, views, self._contrast, config.coseg.local)
+            evidence = cloud_evidence(scene, views, self._contrast)
         null = self._null_view[views.domain]
-        tries = len(scene.proposals)
         best = evidence.proposal.max(1)
-        p = np.array([float(best_of(p_value(score, n), tries)) for score, n in zip(best, null, strict=True)])
+        p = np.array([float(best_of(p_value(score, n), evidence.tries)) for score, n in zip(best, null, strict=True)])
         present = p < config.coseg.p_max
         voxel_p = np.stack([p_value(v, n) for v, n in zip(evidence.voxel, null, strict=True)])
         winner = evidence.voxel.argmax(0)

@@ -22,6 +22,7 @@ def test_figures_by_hand() -> None:
     scores.add_image(np.array([[0, 2, 0, 0]]), np.array([[1, 0, 0, 0]]))  # mug 0, no can but found
     figures = scores.figures()
     assert figures["mug"] == {"cloud_iou": 0.5, "image_j": 0.25, "cloud_false": None, "image_false": None}
+    assert (scores.clouds, scores.images) == (2, 2)
     assert figures["can"] == {"cloud_iou": 1.0, "image_j": None, "cloud_false": 0.0, "image_false": 0.5}
     with pytest.raises(ValueError, match="shape"):
         scores.add_cloud(np.zeros(3), np.zeros(4))
@@ -80,6 +81,7 @@ def test_sheets() -> None:
 def test_table_shows_what_is_known() -> None:
     stream = {"played": 9, "received": 8, "processed": 5, "dropped": 2, "rejected": 1, "latency_p50_ms": 12.3, "latency_p95_ms": None}
     figures = {"cloud_iou": 0.512, "image_j": None, "cloud_false": 0.25, "image_false": None}
-    lines = format_table({"streams": {"cloud": stream}, "concepts": {"mug": figures}}).splitlines()
+    lines = format_table({"streams": {"cloud": stream}, "concepts": {"mug": figures}, "judged": {"clouds": 7, "images": 0}}).splitlines()
     assert lines[1].split() == ["cloud", "9", "8", "5", "2", "1", "12", "-"]
+    assert "7 clouds and 0 images" in lines[-3]
     assert lines[-1].split() == ["mug", "0.51", "-", "25%", "-"]

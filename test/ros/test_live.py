@@ -8,16 +8,19 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from geoseg_ros.data.folders import read_image
+from geoseg_ros.cli import main
+from geoseg_ros.data.folders import read_image, write_image
 from geoseg_ros.data.recordings import Recording, RecordingWriter
 from geoseg_ros.data.world.truth import Truth
 from geoseg_ros.errors import GeosegError, InputError
 from geoseg_ros.geometry.cloud import Cloud
+from geoseg_ros.geometry.io import write_pcd
 
 pytest.importorskip("rclpy", reason="needs ROS 2")
 pytest.importorskip("geoseg_ros.msg", reason="needs the messages of this package")
@@ -96,6 +99,7 @@ def test_everything_played_is_answered_recorded_and_judged(tmp_path: Path) -> No
     assert report == json.loads((tmp_path / "report.json").read_text())
     assert report["concepts"]["high"] == {"cloud_iou": 1.0, "image_j": None, "cloud_false": 0.0, "image_false": 0.0}
     assert report["concepts"]["red"] == {"cloud_iou": None, "image_j": 1.0, "cloud_false": 0.0, "image_false": None}
+    assert report["judged"] == {"clouds": 12, "images": 20}
     assert report["streams"]["cloud"]["played"] == 12 and report["streams"]["cloud"]["latency_p95_ms"] > 0
     assert report["files"] == ["clouds.png", "images.png", "OUT.mcap"]
     assert all(read_image(tmp_path / name).std() > 5 for name in ("clouds.png", "images.png"))
@@ -143,3 +147,40 @@ def test_an_interrupt_leaves_no_process(tmp_path: Path) -> None:
         parent.communicate(timeout=40)
     assert left_over(tmp_path) == []
     assert not [p for p in tmp_path.iterdir() if p.name.startswith(".")], "the recorder has cleaned up or finished"
+
+
+def test_demo_on_own_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    write_pcd(tmp_path / "clouds" / "a.pcd", Cloud(np.random.default_rng(0).random((500, 3), np.float32) * 2))
+    (tmp_path / "clouds" / "b.pcd").write_text("junk")
+    write_image(tmp_path / "images" / "a.png", np.full((24, 32, 3), (255, 0, 0), np.uint8))
+    monkeypatch.setattr("geoseg_ros.ros.live.run_live", lambda live, tell: run_live(replace(live, node=(FAKE_NODE,)), tell))
+    monkeypatch.setattr(signal, "signal", lambda *_: None)  # the command's own handler would outlive the test
+    folders = ["--clouds", str(tmp_path / "clouds"), "--images", str(tmp_path / "images")]
+    command = ["demo", *folders, "--packs", "any", "--seconds", "1", "--out", str(tmp_path / "out"), "--domain-id", str(DOMAIN)]
+    assert main(command) == 0
+    printed = capsys.readouterr()
+    assert "b.pcd" in printed.err and "live node: playing" in printed.err
+    assert str(tmp_path / "out") in printed.out.splitlines()[-1]
+    streams = json.loads((tmp_path / "out" / "report.json").read_text())["streams"]
+    assert {name: stream["processed"] for name, stream in streams.items()} == {"cloud": 5, "image": 15}
+    assert {p.name for p in (tmp_path / "out").iterdir()} == {"OUT.mcap", "report.json", "clouds.png", "images.png", "logs", "recording"}
+
+
+@pytest.mark.parametrize(
+    ("arguments", "text"),
+    [
+        (["--clouds", "x"], "both --clouds and --images"),
+        (["--seconds", "0"], "--seconds"),
+        (["--rate", "0"], "--rate"),
+        (["--clouds", "nowhere", "--images", "nowhere"], "nowhere"),
+        (["--concepts", "unicorn", "--seconds", "1"], "unicorn"),
+    ],
+)
+def test_demo_refuses_bad_input_in_one_line(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], arguments: list[str], text: str
+) -> None:
+    monkeypatch.setattr(signal, "signal", lambda *_: None)
+    monkeypatch.chdir(tmp_path)
+    assert main(["demo", *arguments]) == 2
+    last = capsys.readouterr().err.strip().splitlines()[-1]
+    assert last.startswith("geoseg demo: ") and text in last

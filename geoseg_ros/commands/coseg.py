@@ -1,0 +1,158 @@
+"""Find the thing that is common to a folder of clouds and a folder of images. No pairing, no calibration, no labels.
+
+Most items show the thing, those that do not are told so. --without names pictures and clouds that do NOT show it (the empty place, other
+things): optional, and worth a lot. Either --clouds or --images may be missing.
+
+Written to the folder --out: for each cloud NAME.npy (uint32 per point in the order of the file, 1 = the thing, 0 = not) and NAME.ply in
+colour; for each image NAME.png (uint8, 255 = the thing, 0 = not, the image's own size) and NAME_overlay.jpg; and summary.json. NAME is the
+file's name without its suffix, or with it where several files differ in the suffix only.
+
+example:
+  geoseg coseg --clouds scans/ --images photos/ --without elsewhere/ --out result/
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from geoseg_ros.errors import InputError
+
+if TYPE_CHECKING:
+    from geoseg_ros.geometry.cloud import Cloud
+    from geoseg_ros.runtime.pipeline import CosegPipeline
+    from geoseg_ros.runtime.results import Presence
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the options."""
+    parser.add_argument("--clouds", metavar="DIR", help="PCD, PLY, NPY, NPZ, KITTI BIN")
+    parser.add_argument("--images", metavar="DIR", help="JPG, PNG and other pictures")
+    parser.add_argument("--without", nargs="+", action="extend", default=[], metavar="DIR", help="images, clouds or both without the thing")
+    parser.add_argument("--without-clouds", nargs="+", action="extend", default=[], metavar="DIR", help="clouds without the thing")
+    parser.add_argument("--out", required=True, metavar="DIR", help="folder for the results")
+    parser.add_argument("--backbone", default="geoseg_tiny", metavar="NAME", help="image backbone (default %(default)s)")
+    parser.add_argument("--name", default="object", help="what to call the thing (default %(default)s)")
+    parser.add_argument("--save-pack", metavar="FILE", help="keep what was learnt as a concept pack for the live node")
+
+
+def run(options: argparse.Namespace) -> dict[str, object]:
+    """Segment both folders and return the summary."""
+    from geoseg_ros.commands.inputs import Items, open_without
+    from geoseg_ros.commands.progress import Stages
+    from geoseg_ros.commands.train import check_name, check_pack_file
+    from geoseg_ros.concepts.background import open_bank
+    from geoseg_ros.concepts.build import build_pack
+    from geoseg_ros.concepts.pack import save_pack
+    from geoseg_ros.data.folders import load_clouds, load_images
+    from geoseg_ros.features.backbone import open_backbone
+    from geoseg_ros.files import write_text
+    from geoseg_ros.runtime.pipeline import CosegPipeline
+
+    begin = time.monotonic()
+    out = Path(options.out)
+    check_name(options.name)
+    if options.save_pack:
+        check_pack_file(Path(options.save_pack), "--save-pack")
+    if options.images is None and options.clouds is None:
+        raise InputError("expected --images, --clouds, or both")
+    images = None if options.images is None else load_images(options.images)
+    clouds = None if options.clouds is None else load_clouds(options.clouds)
+    without, without_clouds = open_without(options.without, options.without_clouds)
+    _check_out(out, [options.images, options.clouds, *options.without, *options.without_clouds])
+    backbone = open_backbone(options.backbone)
+    summary: dict[str, Any] = {"name": options.name, "backbone": backbone.name, "supervision": backbone.supervision, "held_out": False}
+    with Stages("item", options.json) as progress:
+        bank = open_bank(backbone, progress)
+        own = [Items([folder] if folder is not None else []) for folder in (images, clouds)]
+        pack = build_pack(options.name, *own, without, without_clouds, backbone, bank, progress=progress)
+        if options.save_pack:
+            summary["pack"] = {"file": options.save_pack, "version": save_pack(pack, options.save_pack)}
+        pipeline = CosegPipeline(backbone, [pack])
+        for kind, folder, segment in (("images", images, _segment_image), ("clouds", clouds, _segment_cloud)):
+            summary[kind] = []
+            if folder is None:
+                continue
+            names = result_names(folder.paths)
+            for path, item in folder:
+                summary[kind].append({"file": path.name, **segment(pipeline, item, out, names[path])})
+                progress(f"segmenting {kind}", len(summary[kind]), len(folder))
+            summary[kind] += [{"file": path.name, "error": line} for path, line in folder.skipped.items()]
+    summary["warnings"] = [line for folder in (images, clouds, without, without_clouds) if folder is not None for line in folder.warnings]
+    summary["seconds"] = round(time.monotonic() - begin, 1)
+    write_text(out / "summary.json", json.dumps(summary, indent=1) + "\n")
+    if not options.json:
+        for line in summary["warnings"]:
+            print(f"skipped {line}", file=sys.stderr)
+        for kind in ("images", "clouds"):
+            done = [item for item in summary[kind] if "error" not in item]
+            absent = [item["file"] for item in done if not item["present"]]
+            if done:
+                print(f"{kind}: found in {len(done) - len(absent)} of {len(done)}" + (f", not in {', '.join(absent)}" if absent else ""))
+        print(f"{out}: masks, labels, pictures and summary.json")
+    return {"out": str(out), **summary}
+
+
+def result_names(paths: Sequence[Path]) -> dict[Path, str]:
+    """The name of each file's results: its stem, or its whole name where another file's results would have the same one."""
+    names = {path: path.stem for path in paths}
+    while True:
+        taken: dict[str, list[Path]] = {}
+        for path, name in names.items():
+            taken.setdefault(name.casefold(), []).append(path)  # some file systems do not tell A from a
+        clashing = [path for group in taken.values() if len(group) > 1 for path in group if names[path] != path.name]
+        if not clashing:
+            return names
+        names |= {path: path.name for path in clashing}
+
+
+def _check_out(out: Path, inputs: Sequence[str | None]) -> None:
+    """InputError if results would lie among the inputs, where a mask could replace a picture, or in a file."""
+    if out.exists() and not out.is_dir():
+        raise InputError(f"--out: {out} is a file, expected a folder")
+    for folder in inputs:
+        if folder is not None and out.resolve() == Path(folder).resolve():
+            raise InputError(f"--out: {out} is also an input, expected another folder")
+
+
+def _segment_image(pipeline: CosegPipeline, image: NDArray[np.uint8], out: Path, name: str) -> dict[str, Any]:
+    from geoseg_ros.data.folders import write_mask, write_overlay
+
+    result = pipeline.process_image(image)
+    write_mask(out / f"{name}.png", np.where(result.mask > 0, 255, 0).astype(np.uint8))
+    write_overlay(out / f"{name}_overlay.jpg", image, result.mask, pipeline.labels.palette())
+    return _entry(result.presence[0], bool(result.mask.any()), result.seconds, mask=f"{name}.png", overlay=f"{name}_overlay.jpg")
+
+
+def _segment_cloud(pipeline: CosegPipeline, cloud: Cloud, out: Path, name: str) -> dict[str, Any]:
+    from geoseg_ros.files import atomic_path
+    from geoseg_ros.geometry.cloud import Cloud
+    from geoseg_ros.geometry.io import write_ply
+
+    result = pipeline.process_cloud(cloud)
+    with atomic_path(out / f"{name}.npy") as temporary:
+        np.save(temporary, result.label)
+    palette = pipeline.labels.palette()
+    rgb = palette[result.label] if cloud.rgb is None else np.where((result.label > 0)[:, None], palette[result.label], cloud.rgb)
+    write_ply(out / f"{name}.ply", Cloud(cloud.xyz, rgb, cloud.shape))
+    found = bool(result.label.any())
+    return _entry(result.presence[0], found, result.seconds, labels=f"{name}.npy", coloured=f"{name}.ply", objects=len(result.objects))
+
+
+def _entry(presence: Presence, found: bool, seconds: dict[str, float], **more: Any) -> dict[str, Any]:
+    """One item of the summary. ``present`` is what the mask says: an item with an empty mask does not show the thing."""
+    return {
+        "present": found,
+        "p_value": presence.p_value,
+        "share": presence.share,
+        "seconds": round(sum(seconds.values()), 4),
+        **more,
+    }
