@@ -6,6 +6,7 @@ import os
 import time
 from collections.abc import Callable, Iterable, Sized
 from dataclasses import asdict, dataclass, field
+from typing import TypeVar
 
 import numpy as np
 import torch
@@ -17,7 +18,7 @@ from geoseg_ros.coseg.clouds import look_at_proposals, sample_tokens
 from geoseg_ros.coseg.config import CosegConfig, TrainConfig
 from geoseg_ros.coseg.correlation import affinity, prototypes, recurrence
 from geoseg_ros.coseg.foreground import find_foreground
-from geoseg_ros.coseg.references import Contrast, References
+from geoseg_ros.coseg.references import Contrast, References, strongest
 from geoseg_ros.coseg.tokens import Domain, photo_tokens, unit
 from geoseg_ros.errors import InputError
 from geoseg_ros.features.backbone import ImageBackbone
@@ -25,9 +26,10 @@ from geoseg_ros.features.views import ViewConfig
 from geoseg_ros.geometry.cloud import Cloud
 from geoseg_ros.geometry.scene import GeometryConfig, analyse_cloud
 
-NULL_TOKENS = 32  # kept of a null photograph: those most like the concept
+NULL_TOKENS = 16  # kept of a null photograph, evenly spread over those most like the concept
 LARGEST_NULL = 256  # items per kind
 Progress = Callable[[str, int, int], object]
+Item = TypeVar("Item")
 
 
 @dataclass(frozen=True)
@@ -126,33 +128,52 @@ def _photo_references(
     """Foreground, context and background prototypes from the photographs; the scales are searched one by one and pooled."""
     dim = bank.mean.shape[0]
     neighbours, train = config.coseg.neighbours, config.train
-    elsewhere = [tokens.reshape(-1, dim) for scales in without for tokens in scales]
-    general = bank.photos.reshape(-1, dim)
+    nothing = torch.zeros(0, dim)
+    general = [bank.photos[half::2].reshape(-1, dim) for half in (0, 1)]
+    place = [
+        prototypes(torch.cat([nothing, *(tokens.reshape(-1, dim) for scales in part for tokens in scales)]), train.background_tokens // 4)
+        for part in _halves(without)
+    ]
+
+    def background(front: torch.Tensor, typical: float) -> tuple[torch.Tensor, torch.Tensor]:
+        kept = [prototypes(g[affinity(g, front, neighbours) < typical], train.background_tokens // 4) for g in general]
+        return torch.cat([kept[0], place[0]]), torch.cat([kept[1], place[1]])
+
+    everything = background(nothing, 1.0)
     if not own:
-        return References(torch.zeros(0, dim), torch.zeros(0, dim), prototypes(torch.cat([general, *elsewhere]), train.background_tokens))
-    generic = prototypes(general, train.background_tokens // 2)
-    place = prototypes(torch.cat(elsewhere), train.background_tokens // 2) if elsewhere else torch.zeros(0, dim)
+        return References(nothing, nothing, everything)
     foreground, context = [], []
     for scale in range(len(train.scales)):
         maps = [scales[scale] for scales in own]
-        chosen, _ = find_foreground(maps, torch.cat([generic, place]), config.coseg, train)
+        chosen, _ = find_foreground(maps, torch.cat(everything), config.coseg, train)
         foreground += [tokens[mask] for tokens, mask in zip(maps, chosen, strict=True)]
         context += [tokens[~mask] for tokens, mask in zip(maps, chosen, strict=True)]
     front = prototypes(torch.cat(foreground), train.foreground_tokens)
     # a bank that happens to hold the concept must not speak against it: leave out what looks like it as much as it does itself
-    typical = affinity(torch.cat(foreground), front, neighbours).quantile(0.25)
-    generic = prototypes(general[affinity(general, front, neighbours) < typical], train.background_tokens // 2)
-    return References(front, prototypes(torch.cat(context), train.context_tokens), torch.cat([generic, place]))
+    typical = float(affinity(torch.cat(foreground), front, neighbours).quantile(0.25))
+    return References(front, prototypes(torch.cat(context), train.context_tokens), background(front, typical))
+
+
+def _halves(without: list[Item]) -> tuple[list[Item], list[Item]]:
+    """First and second half: neighbours in a row of pictures are often alike, and must not be in different halves."""
+    middle = (len(without) + 1) // 2
+    return without[:middle], without[middle:]
 
 
 def _null_photos(references: References, without: list[torch.Tensor], bank: BackgroundBank, config: BuildConfig) -> torch.Tensor:
-    """The tokens most like the concept of each photograph without it and of each of the bank's, [n, NULL_TOKENS, D]."""
+    """The tokens most like the concept of each photograph without it and of each of the bank's, [n, NULL_TOKENS, D], for
+    :func:`~geoseg_ros.coseg.references.null_scores`: even rows are of half 0 of the background, odd ones of half 1."""
     contrast = Contrast([references], config.coseg.neighbours)
+    pairs = list(zip(*_halves(without), strict=False))[: LARGEST_NULL // 2]
+    general = list(zip(bank.photos[0::2], bank.photos[1::2], strict=False))
+    free = min(len(general), LARGEST_NULL // 2 - len(pairs))
+    pairs += [general[k * len(general) // free] for k in range(free)]
     rows = []
-    for tokens in [*without, *bank.photos][:LARGEST_NULL]:
-        best = contrast.photo(tokens)[0].topk(min(NULL_TOKENS, len(tokens))).indices
+    for row, tokens in enumerate(photo for pair in pairs for photo in pair):
+        evidence = contrast.photo(tokens, [1 - row % 2])[0]
+        best = evidence.topk(strongest(len(tokens), config.coseg.top_share)).indices
         rows.append(spread(tokens[best], NULL_TOKENS))
-    return torch.stack(rows)
+    return torch.stack(rows) if rows else torch.zeros(0, NULL_TOKENS, bank.mean.shape[0])
 
 
 def _look(

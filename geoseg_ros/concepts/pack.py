@@ -38,7 +38,8 @@ class ConceptPack:
         backbone: spec that ``open_backbone`` takes. backbone_hash: hash of that backbone.
         mean: [D], removed from every token before it is compared.
         references: the reference tokens.
-        null_photos: [n, t, D], the tokens most like the concept of each photograph that does not show it.
+        null_photos: [n, t, D], the tokens most like the concept of each photograph that does not show it, see
+            :func:`~geoseg_ros.coseg.references.null_scores`.
         null_views: per domain [n, t, D], tokens of proposals that are not the concept.
         version: first 12 hex digits of the hash of all tensors.
         info: the rest of the manifest (configuration, training summary, date).
@@ -68,7 +69,8 @@ def _tensors(pack: ConceptPack) -> dict[str, torch.Tensor]:
         "mean": pack.mean.float(),
         "foreground": references.foreground.half(),
         "context": references.context.half(),
-        "background": references.background.half(),
+        "background.0": references.background[0].half(),
+        "background.1": references.background[1].half(),
         "null.photos": pack.null_photos.half(),
     }
     for domain, (own, other) in references.views.items():
@@ -140,7 +142,7 @@ def load_pack(name_or_path: str | os.PathLike[str]) -> ConceptPack:
             if f"views.{domain.value}.own" in tensors:
                 views[domain] = (tensors[f"views.{domain.value}.own"], tensors[f"views.{domain.value}.other"])
             null_views[domain] = tensors[f"null.views.{domain.value}"]
-        references = References(tensors["foreground"], tensors["context"], tensors["background"], views)
+        references = References(tensors["foreground"], tensors["context"], (tensors["background.0"], tensors["background.1"]), views)
         head = ("format", "name", "backbone", "backbone_hash", "version")
         info = {key: value for key, value in manifest.items() if key not in head}
         texts = [manifest[key] for key in head[1:]]

@@ -26,7 +26,7 @@ class ProposalViews:
     Attributes:
         domain: COLOUR: V / 2 views in colour, then the same V / 2 shaded; SHADED: V shaded views.
         tokens: [P, V * h * w, D] float32, unit, the bank's mean removed.
-        weight: [P, V * h * w], share of each token's pixels that show the proposal; 0 below one half.
+        weight: [P, V * h * w], share of each token's pixels that show the proposal; 0 below one half, unless no token reaches that.
         index: int32 [P, V, S, S], the voxel seen at each pixel, -1 = none.
         grid: (V, h, w).
     """
@@ -81,7 +81,9 @@ def look_at_proposals(
     all_index = np.concatenate(index)
     tokens, coverage = view_tokens(backbone, np.concatenate(images), all_index)
     height, width = tokens.shape[1:3]
-    weight = torch.where(coverage >= 0.5, coverage, 0.0).reshape(count, -1)
+    coverage = coverage.reshape(count, -1)
+    weight = torch.where(coverage >= 0.5, coverage, 0.0)
+    weight = torch.where(weight.amax(1, keepdim=True) > 0, weight, coverage)  # thin things fill no token
     tokens = unit(tokens, mean).reshape(count, weight.shape[1], -1)
     return ProposalViews(domain, tokens, weight, all_index.reshape(count, -1, size, size), (len(all_index) // count, height, width))
 
@@ -132,6 +134,5 @@ def sample_tokens(views: ProposalViews, count: int) -> torch.Tensor:
     result = []
     for tokens, weight in zip(views.tokens.chunk(parts, 1), views.weight.chunk(parts, 1), strict=True):
         rows = [torch.nonzero(w > 0).flatten() for w in weight]
-        rows = [r if len(r) else w.argmax().reshape(1) for r, w in zip(rows, weight, strict=True)]
         result.append(torch.stack([t[r[torch.arange(count) * len(r) // count]] for t, r in zip(tokens, rows, strict=True)]))
     return torch.cat(result, 1)

@@ -13,13 +13,13 @@ def _option(default: float | int, text: str, low: float, high: float):
 class CosegConfig:
     """How evidence is taken and decided. Attributes are documented by their ``help`` metadata."""
 
-    image_side: int = _option(448, "longer side of the image given to the backbone, pixels", 64, 2048)
+    image_side: int = _option(640, "longer side of the image given to the backbone, pixels", 64, 2048)
     neighbours: int = _option(3, "similarities averaged against each set of reference tokens (max_per_image aggregation, smoothed)", 1, 64)
     p_max: float = _option(0.05, "a concept is present when its p-value is below this", 0.0, 1.0)
-    top: int = _option(20, "an image's score is the mean of its so many strongest tokens", 1, 1000)
+    top_share: float = _option(0.035, "an image's score is the mean of this share of its tokens, the strongest", 0.0, 1.0)
     min_share: float = _option(0.002, "connected parts of a mask below this share of the image are dropped", 0.0, 1.0)
     image_margin: float = _option(0.0, "evidence above which a pixel belongs to a concept, in cosine", -1.0, 1.0)
-    guide_radius: int = _option(8, "radius of the guided filter, pixels of the working image; 0 switches it off", 0, 64)
+    guide_radius: int = _option(12, "radius of the guided filter, pixels of the working image; 0 switches it off", 0, 64)
 
 
 @dataclass(frozen=True)
@@ -31,9 +31,9 @@ class TrainConfig:
     border: float = 0.1
     """Share of each side of a photograph taken as background when the foreground is looked for (border prior)."""
     foreground_low: float = 0.02
-    foreground_high: float = 0.15
+    foreground_high: float = 0.2
     """Bounds of the share of a set's tokens taken as foreground; in between Otsu's threshold decides."""
-    still: float = 0.85
+    still: float = 0.8
     """Tokens that look this much alike (median cosine) at the same place in the other photographs are never foreground."""
     rounds: int = 2
     """Foreground and prototypes are re-estimated from each other so many times."""

@@ -18,13 +18,14 @@ class References:
     Attributes:
         foreground: [F, D] prototypes of what recurs in the concept's photographs and not elsewhere.
         context: [C, D] prototypes of the rest of these photographs.
-        background: [B, D] prototypes of the background bank and of photographs without the concept.
+        background: prototypes [., D] of the two halves of the background bank and of the photographs without the concept. A photograph of
+            one half is a null item for the other only: what the references were made from does not tell how new photographs score.
         views: per view domain, prototypes [., D] of the concept's own proposals and of other proposals.
     """
 
     foreground: torch.Tensor
     context: torch.Tensor
-    background: torch.Tensor
+    background: tuple[torch.Tensor, torch.Tensor]
     views: Mapping[Domain, tuple[torch.Tensor, torch.Tensor]] = field(default_factory=dict)
 
 
@@ -42,10 +43,14 @@ class Contrast:
     def _affinity(self, tokens: torch.Tensor, references: torch.Tensor) -> torch.Tensor:
         return affinity(tokens, references, self.neighbours)
 
-    def photo(self, tokens: torch.Tensor) -> torch.Tensor:
-        """Evidence [C, ...] of photo tokens [..., D]. Against a concept speak every context, every bank, the other concepts."""
+    def _background(self, tokens: torch.Tensor, concept: References, halves: Sequence[int] = (0, 1)) -> torch.Tensor:
+        return torch.stack([self._affinity(tokens, concept.background[half]) for half in halves]).amax(0)
+
+    def photo(self, tokens: torch.Tensor, halves: Sequence[int] = (0, 1)) -> torch.Tensor:
+        """Evidence [C, ...] of photo tokens [..., D]. Against a concept speak every context, every bank (its ``halves``), the other
+        concepts."""
         foreground = [self._affinity(tokens, c.foreground) for c in self.concepts]
-        against = [torch.maximum(self._affinity(tokens, c.context), self._affinity(tokens, c.background)) for c in self.concepts]
+        against = [torch.maximum(self._affinity(tokens, c.context), self._background(tokens, c, halves)) for c in self.concepts]
         ground = torch.stack(against).amax(0)
         evidence = []
         for i, own in enumerate(foreground):
@@ -62,7 +67,7 @@ class Contrast:
         photo = [self._affinity(tokens, c.foreground) for c in self.concepts]
         evidence = []
         for i, concept in enumerate(self.concepts):
-            against = [self._affinity(tokens, concept.background), *(p for j, p in enumerate(photo) if j != i)]
+            against = [self._background(tokens, concept), *(p for j, p in enumerate(photo) if j != i)]
             own = photo[i] - torch.stack(against).amax(0)
             if domain in concept.views:
                 seen, other = concept.views[domain]
@@ -80,9 +85,21 @@ class Contrast:
         return torch.cat([self.drawn(tokens[:, :half], Domain.COLOUR), self.drawn(tokens[:, half:], Domain.SHADED)], dim=2)
 
 
-def image_score(evidence: torch.Tensor, top: int) -> torch.Tensor:
-    """Mean of the ``top`` strongest tokens, [C] from evidence [C, n]."""
-    return evidence.topk(min(top, evidence.shape[1]), dim=1).values.mean(1)
+def image_score(evidence: torch.Tensor, top_share: float) -> torch.Tensor:
+    """Mean of the strongest tokens, ``top_share`` of all, [C] from evidence [C, n]."""
+    return evidence.topk(strongest(evidence.shape[1], top_share), dim=1).values.mean(1)
+
+
+def strongest(count: int, top_share: float) -> int:
+    """How many of ``count`` tokens are ``top_share`` of them, at least one."""
+    return min(count, max(1, round(top_share * count)))
+
+
+def null_scores(contrast: Contrast, null: torch.Tensor) -> torch.Tensor:
+    """Scores [C, n] of null photographs [n, t, D], given by their strongest tokens. Even rows belong to half 0 of the background and are
+    scored against half 1, and the other way round (cross-fitting)."""
+    scores = torch.stack([contrast.photo(null, [half]).mean(2) for half in (1, 0)])  # [2, C, n]
+    return torch.where(torch.arange(len(null)) % 2 == 0, scores[0], scores[1])
 
 
 def view_score(evidence: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:

@@ -16,7 +16,7 @@ from geoseg_ros.coseg.clouds import cloud_evidence, instances, look_at_proposals
 from geoseg_ros.coseg.config import CosegConfig
 from geoseg_ros.coseg.decode import drop_small, upsample
 from geoseg_ros.coseg.presence import best_of, p_value
-from geoseg_ros.coseg.references import Contrast, image_score
+from geoseg_ros.coseg.references import Contrast, image_score, null_scores
 from geoseg_ros.coseg.tokens import Domain, photo_tokens, unit
 from geoseg_ros.errors import InputError
 from geoseg_ros.features.backbone import ImageBackbone, open_backbone
@@ -77,8 +77,7 @@ class CosegPipeline:
         self._mean = packs[0].mean
         self._contrast = Contrast([pack.references for pack in packs], self.config.coseg.neighbours)
         # null scores are taken with all packs loaded, because each pack changes the others' evidence
-        top = self.config.coseg.top
-        self._null_photo = [image_score(self._contrast.photo(pack.null_photos)[i], top).numpy() for i, pack in enumerate(packs)]
+        self._null_photo = [null_scores(self._contrast, pack.null_photos)[i].numpy() for i, pack in enumerate(packs)]
         self._null_view = {
             domain: [self._contrast.view(pack.null_views[domain], domain)[i].mean(1).numpy() for i, pack in enumerate(packs)]
             for domain in Domain
@@ -91,7 +90,7 @@ class CosegPipeline:
             tokens, small = photo_tokens(self.backbone, image, config.image_side)
             clock.stop("tokens")
             evidence = self._contrast.photo(unit(tokens, self._mean))  # [C, h, w]
-            scores = image_score(evidence.flatten(1), config.top).numpy()
+            scores = image_score(evidence.flatten(1), config.top_share).numpy()
         p = np.array([float(p_value(score, null)) for score, null in zip(scores, self._null_photo, strict=True)])
         present = p < config.p_max
         clock.stop("evidence")
