@@ -39,7 +39,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     for name, (module, text) in COMMANDS.items():
         if wanted == name:
             modules[name] = importlib.import_module(f"geoseg_ros.commands.{module}")
-            sub = commands.add_parser(name, help=text, description=modules[name].__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+            layout = argparse.RawDescriptionHelpFormatter
+            sub = commands.add_parser(name, help=text, description=modules[name].__doc__, formatter_class=layout)
             modules[name].add_arguments(sub)
             sub.add_argument("--json", action="store_true", help="print the result as one JSON object")
         else:

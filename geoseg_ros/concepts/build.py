@@ -203,7 +203,7 @@ def _view_references(
     """Which proposals of the concept's clouds are the concept: multiple-instance selection.
 
     A proposal is scored by its recurrence in the other clouds minus its affinity with proposals from elsewhere, plus, where there are
-    photographs, by their evidence. The best of each cloud, and what comes near it, are positives; the rest are others. One more round scores
+    photographs, by their evidence. The best of each cloud, and what comes near it, are positives; the rest are others. Two rounds score
     against those prototypes.
     """
     result, chosen = {}, 0
@@ -216,7 +216,9 @@ def _view_references(
         dim = items[0].shape[-1]
         flat = [tokens.reshape(-1, dim) for tokens in items]
         elsewhere = prototypes(null.reshape(-1, dim), train.background_tokens) if len(null) else torch.zeros(0, dim)
-        base = [r - (affinity(f, elsewhere, neighbours) if len(null) else 0) for r, f in zip(recurrence(flat, neighbours, train.partners), flat, strict=True)]
+        base = recurrence(flat, neighbours, train.partners)
+        if len(elsewhere):
+            base = [own - affinity(f, elsewhere, neighbours) for own, f in zip(base, flat, strict=True)]
         photo = [torch.zeros(len(f)) for f in flat]
         if len(references.foreground):
             contrast = Contrast([references], neighbours)

@@ -59,7 +59,8 @@ class ConceptPack:
         """InputError unless the pack was made with this backbone."""
         if digest != self.backbone_hash:
             raise InputError(
-                f"pack '{self.name}': made with backbone {self.backbone} ({self.backbone_hash[:12]}), cannot be used with {name} ({digest[:12]})"
+                f"pack '{self.name}': made with backbone {self.backbone} ({self.backbone_hash[:12]}), "
+                f"cannot be used with {name} ({digest[:12]})"
             )
 
 
@@ -132,7 +133,8 @@ def load_pack(name_or_path: str | os.PathLike[str]) -> ConceptPack:
             if not isinstance(manifest, dict):
                 raise KeyError("manifest")
             if int(manifest["format"]) > FORMAT:
-                raise InputError(f"{path}: pack format {manifest['format']} is newer than this version of geoseg_ros reads ({FORMAT}); update it")
+                newer = f"pack format {manifest['format']} is newer than this version of geoseg_ros reads ({FORMAT}); update it"
+                raise InputError(f"{path}: {newer}")
             stored = {key: file.get_tensor(key) for key in file.keys()}
         if _version(stored) != manifest["version"]:
             raise InputError(f"{path}: damaged concept pack (the content does not match its version)")
@@ -145,10 +147,10 @@ def load_pack(name_or_path: str | os.PathLike[str]) -> ConceptPack:
         references = References(tensors["foreground"], tensors["context"], (tensors["background.0"], tensors["background.1"]), views)
         head = ("format", "name", "backbone", "backbone_hash", "version")
         info = {key: value for key, value in manifest.items() if key not in head}
-        texts = [manifest[key] for key in head[1:]]
-        if not all(isinstance(text, str) and text for text in texts):
+        name, backbone, digest, version = (manifest[key] for key in head[1:])
+        if not all(isinstance(text, str) and text for text in (name, backbone, digest, version)):
             raise KeyError("manifest")
-        return ConceptPack(*texts[:3], tensors["mean"], references, tensors["null.photos"], null_views, texts[3], info)
+        return ConceptPack(name, backbone, digest, tensors["mean"], references, tensors["null.photos"], null_views, version, info)
     except (SafetensorError, KeyError, TypeError, ValueError, OSError) as error:
         if isinstance(error, InputError):
             raise

@@ -90,8 +90,8 @@ def look_at_proposals(
 
 @dataclass(frozen=True)
 class CloudEvidence:
-    """Attributes: proposal [C, P], the score of each proposal; voxel [C, M], that of the best proposal that holds the voxel, -inf where none
-    does; tries: number of proposals that do not overlap, the independent candidates of the cloud."""
+    """Attributes: proposal [C, P], the score of each proposal; voxel [C, M], that of the best proposal that holds the voxel, -inf where
+    none does; tries: number of proposals that do not overlap, the independent candidates of the cloud."""
 
     proposal: NDArray[np.float32]
     voxel: NDArray[np.float32]
@@ -101,8 +101,8 @@ class CloudEvidence:
 def cloud_evidence(scene: SceneGeometry, views: ProposalViews, contrast: Contrast) -> CloudEvidence:
     """Evidence of each concept for proposals and voxels.
 
-    Proposals contain one another (a cluster, its parts, two clusters with a gap). A thing is best seen in the proposal that fits it, so each
-    voxel takes, for each concept, the best score of the proposals that hold it.
+    Proposals contain one another (a cluster, its parts, two clusters with a gap). A thing is best seen in the proposal that fits it, so
+    each voxel takes, for each concept, the best score of the proposals that hold it.
     """
     score = view_score(contrast.view(views.tokens, views.domain), views.weight).numpy()  # [C, P]
     voxel = np.full((len(score), len(scene.xyz)), -np.inf, np.float32)

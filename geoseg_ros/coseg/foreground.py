@@ -62,7 +62,7 @@ def find_foreground(
     flat = [m.reshape(-1, m.shape[-1]) for m in maps]
     sizes = [len(f) for f in flat]
     tokens = torch.cat(flat)
-    interior = torch.cat([inside(*m.shape[:2], train.border).flatten() for m in maps])
+    interior = torch.cat([inside(m.shape[0], m.shape[1], train.border).flatten() for m in maps])
     background = torch.cat([background, prototypes(tokens[~interior], train.background_tokens)])
     eligible = interior & (standing_still(maps) < train.still)
     if not eligible.any():

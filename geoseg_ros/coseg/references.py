@@ -78,7 +78,7 @@ class Contrast:
         return torch.stack(evidence)
 
     def view(self, tokens: torch.Tensor, domain: Domain) -> torch.Tensor:
-        """Evidence [C, P, n] of proposals' tokens [P, n, D]. Of a coloured cloud, the first half of n is drawn in colour, the second shaded."""
+        """Evidence [C, P, n] of proposals' tokens [P, n, D]. Of a coloured cloud, the first half of n is in colour, the rest shaded."""
         if domain is Domain.SHADED:
             return self.drawn(tokens, Domain.SHADED)
         half = tokens.shape[1] // 2

@@ -27,18 +27,19 @@ def unit(tokens: torch.Tensor, mean: torch.Tensor | None = None) -> torch.Tensor
 def working_size(height: int, width: int, side: int, stride: int) -> tuple[int, int]:
     """(height, width) near ``side`` for the longer side, same aspect, both multiples of ``stride`` and at least 2 strides."""
     scale = side / max(height, width)
-    return tuple(max(2, round(length * scale / stride)) * stride for length in (height, width))  # type: ignore[return-value]
+    return max(2, round(height * scale / stride)) * stride, max(2, round(width * scale / stride)) * stride
 
 
 def resize(image: NDArray[np.uint8], height: int, width: int) -> NDArray[np.uint8]:
     """RGB image [H, W, 3] resized; area averaging when it shrinks."""
     shrink = height * width < image.shape[0] * image.shape[1]
-    return cv2.resize(image, (width, height), interpolation=cv2.INTER_AREA if shrink else cv2.INTER_LINEAR)
+    return np.asarray(cv2.resize(image, (width, height), interpolation=cv2.INTER_AREA if shrink else cv2.INTER_LINEAR), np.uint8)
 
 
 def photo_tokens(backbone: ImageBackbone, image: NDArray[np.uint8], side: int) -> tuple[torch.Tensor, NDArray[np.uint8]]:
     """Tokens [h, w, D] of one photograph at ``side`` pixels, and the resized photograph itself."""
-    small = resize(image, *working_size(*image.shape[:2], side, backbone.stride))
+    height, width = working_size(image.shape[0], image.shape[1], side, backbone.stride)
+    small = resize(image, height, width)
     return backbone.tokens(small[None])[0][0], small
 
 
@@ -55,4 +56,5 @@ def view_tokens(
     """
     tokens = torch.cat([backbone.tokens(images[i : i + batch])[0] for i in range(0, len(images), batch)])
     seen = torch.from_numpy((index >= 0).astype(np.float32))
-    return tokens, torch.nn.functional.adaptive_avg_pool2d(seen[:, None], tokens.shape[1:3])[:, 0].to(tokens.device)
+    grid = (tokens.shape[1], tokens.shape[2])
+    return tokens, torch.nn.functional.adaptive_avg_pool2d(seen[:, None], grid)[:, 0].to(tokens.device)

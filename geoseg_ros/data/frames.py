@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
 from geoseg_ros.data.folders import Folder, load_clouds, load_images
 from geoseg_ros.data.recordings import RecordingWriter
 from geoseg_ros.errors import InputError
+from geoseg_ros.geometry.cloud import Cloud
 
+_KEPT_BYTES = 512 * 2**20
 START_NS = 1_700_000_000 * 10**9  # the first stamp; fixed, so that equal files give equal recordings
 
 
@@ -85,7 +87,7 @@ def pack_frames(
 
 
 class _Stream:
-    """The messages of one folder, made when they are due."""
+    """The messages of one folder, made when they are due. Files that are shown again are kept in memory while they fit."""
 
     def __init__(
         self, folder: Folder[Any], write: Callable[[str, int, str, Any], None], topic: str, frame: str, rate: float, seconds: float | None
@@ -96,23 +98,36 @@ class _Stream:
         self.expected = len(folder) if seconds is None else max(1, round(seconds * rate))
         self._write = write
         self._topic, self._frame = topic, frame
-        self._repeat = seconds is not None
-        self._items = iter(folder)
+        self._items = self._repeated() if seconds is not None else (item for _, item in folder)
         self._next: Any = None
         self._written = 0
 
+    def _repeated(self) -> Iterator[Any]:
+        kept: list[Any] = []
+        room = _KEPT_BYTES
+        for _, item in self.folder:
+            room -= _size(item)
+            if room >= 0:
+                kept.append(item)
+            yield item
+        while True:
+            yield from kept if room >= 0 else (item for _, item in self.folder)
+
     def has_next(self) -> bool:
-        if self._repeat and self._written >= self.expected:
+        if self._written == self.expected:
             return False
         if self._next is None:
-            self._next = next(self._items, None)
-        if self._next is None and self._repeat:
-            self._items = iter(self.folder)
             self._next = next(self._items, None)
         return self._next is not None
 
     def write_next(self) -> None:
-        self._write(self._topic, self.stamp_ns, self._frame, self._next[1])
+        self._write(self._topic, self.stamp_ns, self._frame, self._next)
         self._next = None
         self._written += 1
         self.stamp_ns += self.period_ns
+
+
+def _size(item: Any) -> int:
+    if isinstance(item, Cloud):
+        return item.xyz.nbytes + (0 if item.rgb is None else item.rgb.nbytes)
+    return item.nbytes

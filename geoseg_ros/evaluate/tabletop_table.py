@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from geoseg_ros.concepts.bank import BackgroundBank
 from geoseg_ros.concepts.build import BuildConfig, build_pack
 from geoseg_ros.coseg.tokens import Domain
-from geoseg_ros.evaluate.tabletop import SPLITS, TabletopScene, compose, iou, mean, read_scene, without_colour
+from geoseg_ros.evaluate.tabletop import SPLITS, compose, iou, mean, read_scene, without_colour
 from geoseg_ros.features.backbone import ImageBackbone
 from geoseg_ros.geometry.scene import analyse_cloud
 from geoseg_ros.runtime.pipeline import CosegPipeline, PipelineConfig
@@ -94,11 +94,12 @@ class Tabletop:
                 figures.setdefault("j", []).append(iou(mask == label, scene.mask))
                 figures.setdefault("p_acc", []).append(float(((mask == label) == scene.mask).mean()))
                 figures.setdefault("other_j", []).append(iou((mask > 0) & (mask != label), scene.mask))
-            row[kind] = {name: mean(values) for name, values in figures.items()} | {"worst_iou_colour": min(figures["iou_colour"]), "worst_j": min(figures["j"])}
+            worst = {"worst_iou_colour": min(figures["iou_colour"]), "worst_j": min(figures["j"])}
+            row[kind] = {name: mean(values) for name, values in figures.items()} | worst
         row["seconds"] = {name: float(np.median(values)) for name, values in seconds.items()}
         return row
 
-    def switch(self, pipeline: CosegPipeline, config: BuildConfig) -> dict[str, object]:
+    def switch(self, pipeline: CosegPipeline) -> dict[str, object]:
         """The switch test: a box and a cylinder on one real table. Each kind is asked for alone, of the very same clouds.
 
         The answer must follow the pictures: ``shown`` is the IoU with the kind asked for, ``other`` with the kind not asked for.
@@ -117,7 +118,8 @@ class Tabletop:
                     found = result.label == pipeline.labels.names.index(kind) + 1
                     shown.append(iou(found, truth == wanted))
                     other.append(iou(found, truth == 3 - wanted))
-            row["colour" if way is Domain.COLOUR else "xyz"] = {"shown": mean(shown), "other": mean(other), "worst_shown": min(shown), "n": len(shown)}
+            figures = {"shown": mean(shown), "other": mean(other), "worst_shown": min(shown), "n": len(shown)}
+            row["colour" if way is Domain.COLOUR else "xyz"] = figures
         return row
 
     def baselines(self) -> dict[str, object]:
@@ -150,41 +152,41 @@ def table(root: Path, split: str, backbone: ImageBackbone, bank: BackgroundBank,
     """Every row for one backbone."""
     tell("reading scenes")
     data = Tabletop(root, split)
-    result: dict[str, object] = {"split": split, "backbone": backbone.name, "supervision": backbone.supervision, "baselines": data.baselines(), "rows": {}}
+    rows: dict[str, object] = {}
     for variant in VARIANTS:
         tell(variant.name)
         start = time.perf_counter()
         pipeline = data.pipeline(backbone, bank, variant, config)
         trained = time.perf_counter() - start
-        rows = result["rows"]
-        assert isinstance(rows, dict)
-        rows[variant.name] = {"scenes": data.scenes(pipeline), "switch": data.switch(pipeline, config), "train_seconds": trained}
-    return result
+        rows[variant.name] = {"scenes": data.scenes(pipeline), "switch": data.switch(pipeline), "train_seconds": trained}
+    about = {"split": split, "backbone": backbone.name, "supervision": backbone.supervision}
+    return {**about, "baselines": data.baselines(), "rows": rows}
+
+
+def _row(*cells: str) -> str:
+    return "| " + " | ".join(cells) + " |"
 
 
 def markdown(result: dict) -> str:
     """The figures as Markdown tables."""
-    lines = [
-        f"Backbone `{result['backbone']}` ({result['supervision']}), split `{result['split']}`.",
-        "",
-        "| packs made from | kind | IoU colour (worst) | IoU XYZ | wrong label colour / XYZ | J image (worst) | P accuracy |",
-        "|---|---|---|---|---|---|---|",
-    ]
+    scenes = [_row("packs made from", "kind", "IoU colour (worst)", "IoU XYZ", "wrong label colour / XYZ", "J image (worst)", "P accuracy")]
+    switch = [_row("packs made from", "colour: shown / other (worst shown)", "XYZ only: shown / other (worst shown)", "n")]
+    scenes.append("|---" * 7 + "|")
+    switch.append("|---" * 4 + "|")
     for name, row in result["rows"].items():
         for kind, f in row["scenes"].items():
             if kind != "seconds":
-                lines.append(
-                    f"| {name} | {kind} | {f['iou_colour']:.3f} ({f['worst_iou_colour']:.2f}) | {f['iou_xyz']:.3f} | "
-                    f"{f['other_colour']:.3f} / {f['other_xyz']:.3f} | {f['j']:.3f} ({f['worst_j']:.2f}) | {f['p_acc']:.3f} |"
-                )
+                colour = f"{f['iou_colour']:.3f} ({f['worst_iou_colour']:.2f})"
+                wrong = f"{f['other_colour']:.3f} / {f['other_xyz']:.3f}"
+                image = f"{f['j']:.3f} ({f['worst_j']:.2f})"
+                scenes.append(_row(name, kind, colour, f"{f['iou_xyz']:.3f}", wrong, image, f"{f['p_acc']:.3f}"))
+        ways = [row["switch"][way] for way in ("colour", "xyz")]
+        switch.append(_row(name, *(f"{w['shown']:.3f} / {w['other']:.3f} ({w['worst_shown']:.2f})" for w in ways), str(ways[0]["n"])))
     for kind, f in result["baselines"].items():
         if isinstance(f, dict):
-            lines.append(f"| (none: all points / minus planes / largest proposal) | {kind} | {f['all']:.3f} / {f['minus_planes']:.3f} / {f['largest_proposal']:.3f} | | | | |")
-    lines += ["", "| packs made from | switch test, colour: shown / other (worst shown) | XYZ only: shown / other (worst shown) | n |", "|---|---|---|---|"]
-    for name, row in result["rows"].items():
-        c, x = row["switch"]["colour"], row["switch"]["xyz"]
-        lines.append(
-            f"| {name} | {c['shown']:.3f} / {c['other']:.3f} ({c['worst_shown']:.2f}) | {x['shown']:.3f} / {x['other']:.3f} ({x['worst_shown']:.2f}) | {c['n']} |"
-        )
-    lines.append(f"| (none: every object of the table) | {result['baselines']['switch_all_objects']:.3f} / {result['baselines']['switch_all_objects']:.3f} | same | |")
-    return "\n".join(lines) + "\n"
+            value = f"{f['all']:.3f} / {f['minus_planes']:.3f} / {f['largest_proposal']:.3f}"
+            scenes.append(_row("nothing: all points / minus planes / largest proposal", kind, value, "", "", "", ""))
+    every = f"{result['baselines']['switch_all_objects']:.3f}"
+    switch.append(_row("nothing: every object of the table", f"{every} / {every}", f"{every} / {every}", ""))
+    head = f"Backbone `{result['backbone']}` ({result['supervision']}), split `{result['split']}`."
+    return "\n".join([head, "", *scenes, "", "Switch test:", "", *switch, ""])

@@ -35,4 +35,4 @@ class Cloud:
 
     def valid(self) -> NDArray[np.bool_]:
         """bool [N]: the points whose three coordinates are finite."""
-        return np.isfinite(self.xyz).all(axis=1)
+        return np.asarray(np.isfinite(self.xyz).all(axis=1))

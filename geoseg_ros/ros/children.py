@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import queue
+import re
 import signal
 import subprocess
 import sys
@@ -13,8 +14,9 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
-from geoseg_ros.errors import GeosegError
+from geoseg_ros.errors import GeosegError, InputError
 
+_LOG_PREFIX = re.compile(r"^\[\w+\] \[[\d.]+\] \[[\w.]+\]: ")  # of ROS
 _GRACE = 8.0  # seconds between the polite and the hard end
 
 
@@ -64,10 +66,12 @@ class Child:
         """Whether it has ended."""
         return self._process.poll() is not None
 
-    def error(self) -> GeosegError:
-        """What to raise when the child has ended too early: its last line on standard error."""
+    def error(self) -> GeosegError | InputError:
+        """What to raise when the child has ended too early: its last line on standard error. Code 2 means bad input here too."""
         lines = self.log.read_text(errors="replace").strip().splitlines()
-        return GeosegError(f"the {self.name} ended with code {self._process.poll()}: {lines[-1] if lines else 'it said nothing'}")
+        last = _LOG_PREFIX.sub("", lines[-1]) if lines else "it said nothing"
+        code = self._process.poll()
+        return (InputError if code == 2 else GeosegError)(f"the {self.name} ended with code {code}: {last}")
 
     def end(self) -> None:
         """SIGINT, and after a grace period SIGKILL, to the child and whatever it started."""
@@ -112,7 +116,7 @@ class Children:
         """Wait for a line of ``child`` that starts with ``wanted`` (None: for the last line before it ends) and return it.
 
         Raises:
-            GeosegError: ``child`` ends without it, another child fails meanwhile, or ``seconds`` pass.
+            GeosegError, InputError: ``child`` ends without it, another child fails meanwhile, or ``seconds`` pass.
         """
         deadline, last = time.monotonic() + seconds, ""
         while time.monotonic() < deadline:

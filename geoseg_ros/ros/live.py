@@ -57,7 +57,7 @@ def run_live(live: LiveRun, tell: Callable[[str], None] = lambda text: None) -> 
         ``recorder`` (messages per topic, last node status) and ``player`` (published per topic, seconds, latest).
 
     Raises:
-        GeosegError: a process ends early or hangs; its last line is in the message, and no process is left behind.
+        GeosegError, InputError: a process ends early or hangs; its last line is in the message, and no process is left behind.
     """
     topics = [topic for topic in (live.cloud_topic, live.image_topic) if topic]
     if not topics:

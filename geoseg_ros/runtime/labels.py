@@ -25,5 +25,6 @@ class LabelSpace:
         for i in range(len(self.names)):
             # the golden ratio spreads hues evenly for any number of labels
             hue = (0.02 + 0.618033988749895 * i) % 1.0
-            rows.append(tuple(round(255 * c) for c in colorsys.hsv_to_rgb(hue, 0.85, 1.0)))
+            red, green, blue = (round(255 * c) for c in colorsys.hsv_to_rgb(hue, 0.85, 1.0))
+            rows.append((red, green, blue))
         return np.array(rows, np.uint8)

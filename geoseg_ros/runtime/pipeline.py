@@ -6,7 +6,6 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-import cv2
 import numpy as np
 import torch
 from numpy.typing import NDArray
@@ -14,7 +13,7 @@ from numpy.typing import NDArray
 from geoseg_ros.concepts.pack import ConceptPack, load_pack
 from geoseg_ros.coseg.clouds import cloud_evidence, instances, look_at_proposals, upright
 from geoseg_ros.coseg.config import CosegConfig
-from geoseg_ros.coseg.decode import drop_small, upsample
+from geoseg_ros.coseg.decode import label_mask
 from geoseg_ros.coseg.presence import best_of, p_value
 from geoseg_ros.coseg.references import Contrast, image_score, null_scores
 from geoseg_ros.coseg.tokens import Domain, photo_tokens, unit
@@ -94,14 +93,7 @@ class CosegPipeline:
         p = np.array([float(p_value(score, null)) for score, null in zip(scores, self._null_photo, strict=True)])
         present = p < config.p_max
         clock.stop("evidence")
-        mask = np.zeros(image.shape[:2], np.uint8)
-        if present.any():
-            fine = np.stack([upsample(e, small, config.guide_radius) if ok else np.full(small.shape[:2], -9, np.float32) for e, ok in zip(evidence.numpy(), present, strict=True)])
-            # interpolate the evidence, not the labels: borders stay smooth at any image size
-            full = np.stack([cv2.resize(f, (image.shape[1], image.shape[0]), interpolation=cv2.INTER_LINEAR) for f in fine])
-            best = full.argmax(0)
-            mask = np.where(np.take_along_axis(full, best[None], 0)[0] > config.image_margin, best + 1, 0).astype(np.uint8)
-            mask = drop_small(mask, config.min_share)
+        mask = label_mask(evidence.numpy(), present, small, (image.shape[0], image.shape[1]), config)
         clock.stop("mask")
         share = [float(np.count_nonzero(mask == i + 1)) / mask.size for i in range(len(p))]
         return ImageResult(mask, self._presence(scores, p, present, share), clock.seconds)

@@ -47,8 +47,12 @@ def test_each_file_once_at_the_rate_of_its_stream(tmp_path: Path, folders: tuple
     assert (result["clouds"], result["images"], result["seconds"]) == (2, 3, pytest.approx(0.25))
     assert len(result["skipped"]) == 1 and "1b.png" in result["skipped"][0]
     assert read(tmp_path / "bag") == [
-        ("/lidar/points", 0.0, 0), ("/camera/image_raw", 0.0, 0), ("/camera/image_raw", 0.1, 10), ("/camera/image_raw", 0.2, 20), ("/lidar/points", 0.25, 1),
-    ]  # fmt: skip
+        ("/lidar/points", 0.0, 0),
+        ("/camera/image_raw", 0.0, 0),
+        ("/camera/image_raw", 0.1, 10),
+        ("/camera/image_raw", 0.2, 20),
+        ("/lidar/points", 0.25, 1),
+    ]
 
 
 def test_files_are_repeated_to_a_length(tmp_path: Path, folders: tuple[Path, Path]) -> None:

@@ -111,14 +111,14 @@ def test_everything_played_is_answered_recorded_and_judged(tmp_path: Path) -> No
 def test_a_node_that_dies_is_told_with_its_last_line(tmp_path: Path) -> None:
     write_bag(tmp_path / "bag", 2, 2)
     with pytest.raises(GeosegError, match="the node ended with code 1: thing.pack: truncated"):
-        run_live(make_run(tmp_path, "-c", "import sys; print('starting', file=sys.stderr); sys.exit('thing.pack: truncated')"))
+        run_live(make_run(tmp_path, "-c", "import sys; print('starting', file=sys.stderr); sys.exit('[FATAL] [17.5] [coseg_node]: thing.pack: truncated')"))
     assert left_over(tmp_path) == [] and not (tmp_path / "OUT.mcap").exists()
 
 
 def test_a_recording_that_breaks_off_ends_everything(tmp_path: Path) -> None:
     write_bag(tmp_path / "bag", 2, 2)
     (tmp_path / "bag" / "bag.mcap").write_bytes(b"broken")
-    with pytest.raises(GeosegError, match="the player ended with code 2: .*bag: not a readable recording"):
+    with pytest.raises(InputError, match="the player ended with code 2: .*bag: not a readable recording"):
         run_live(make_run(tmp_path))
     assert left_over(tmp_path) == []
 
