@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from geoseg_ros.concepts.bank import BackgroundBank, bank_paths, build_bank, find_bank, save_bank
 from geoseg_ros.concepts.build import BuildConfig
 from geoseg_ros.data.world.background import BackgroundConfig, background_clouds, background_pictures
+from geoseg_ros.errors import InputError
 from geoseg_ros.features.backbone import ImageBackbone
 
 Progress = Callable[[str, int, int], object]
@@ -53,12 +54,12 @@ def make_bank(
 def open_bank(backbone: ImageBackbone, progress: Progress = lambda stage, done, total: None) -> BackgroundBank:
     """The bank of a backbone: the shipped one, else that in the user's cache, else a new one from the procedural world, then cached.
 
-    The cache is an optimisation: where it cannot be written, the bank is made again next time.
-
-    Raises:
-        InputError: a bank file is there, but damaged.
+    The cache is an optimisation: where it cannot be written, or is damaged, the bank is made again.
     """
-    bank = find_bank(backbone)
+    try:
+        bank = find_bank(backbone)
+    except InputError:
+        bank = None
     if bank is None:
         bank = make_bank(backbone, progress=progress)
         try:

@@ -41,6 +41,7 @@ class BackgroundBank:
     mean: [D], mean photo token; removed from every token before it is compared.
     photos: [n, PHOTO_TOKENS, D] unit tokens, mean removed.
     views: per domain [n, per_proposal(domain), D], one row per proposal.
+    clouds: per domain int64 [n], number of the cloud that the proposal is from.
     source: what it was made from, in words.
     """
 
@@ -48,6 +49,7 @@ class BackgroundBank:
     mean: torch.Tensor
     photos: torch.Tensor
     views: Mapping[Domain, torch.Tensor]
+    clouds: Mapping[Domain, torch.Tensor]
     source: str
 
 
@@ -82,20 +84,24 @@ def build_bank(
         raise InputError("background bank: expected at least one photograph")
     mean = torch.stack(means).mean(0)
     seen: dict[Domain, list[torch.Tensor]] = {domain: [] for domain in Domain}
-    for cloud in clouds:
+    number: dict[Domain, list[int]] = {domain: [] for domain in Domain}
+    for k, cloud in enumerate(clouds):
         step()
         scene = analyse_cloud(cloud, geometry)
         found = look_at_proposals(cloud, scene, backbone, mean, views)
         if found is not None:
             tokens = sample_tokens(found, VIEW_TOKENS)
             seen[found.domain].append(tokens)
+            number[found.domain] += [k] * len(tokens)
             if found.domain is Domain.COLOUR:
                 seen[Domain.SHADED].append(tokens[:, VIEW_TOKENS:])
+                number[Domain.SHADED] += [k] * len(tokens)
     return BackgroundBank(
         backbone.hash,
         mean,
         unit(torch.stack(kept), mean),
         {domain: torch.cat([*parts, torch.zeros(0, per_proposal(domain), backbone.dim)]) for domain, parts in seen.items()},
+        {domain: torch.tensor(numbers, dtype=torch.int64) for domain, numbers in number.items()},
         source,
     )
 
@@ -104,6 +110,7 @@ def save_bank(bank: BackgroundBank, path: str | os.PathLike[str]) -> None:
     """Write a bank as half-precision safetensors, atomically."""
     tensors = {"mean": bank.mean, "photos": bank.photos.half().contiguous()}
     tensors |= {f"views.{domain.value}": tokens.half().contiguous() for domain, tokens in bank.views.items()}
+    tensors |= {f"clouds.{domain.value}": numbers for domain, numbers in bank.clouds.items()}
     manifest = {"format": FORMAT, "backbone_hash": bank.backbone_hash, "source": bank.source}
     with atomic_path(path) as temporary:
         save_file(tensors, temporary, {"geoseg_bank": json.dumps(manifest, sort_keys=True)})
@@ -114,11 +121,12 @@ def load_bank(path: str | os.PathLike[str]) -> BackgroundBank:
     try:
         with safe_open(path, "pt") as file:
             manifest = json.loads((file.metadata() or {})["geoseg_bank"])
-            tensors = {key: file.get_tensor(key).float() for key in file.keys()}
+            tensors = {key: file.get_tensor(key) for key in file.keys()}
         if manifest["format"] != FORMAT:
             raise InputError(f"{path}: format: expected {FORMAT}, got {manifest['format']}")
-        views = {domain: tensors[f"views.{domain.value}"] for domain in Domain}
-        return BackgroundBank(manifest["backbone_hash"], tensors["mean"], tensors["photos"], views, manifest["source"])
+        views = {domain: tensors[f"views.{domain.value}"].float() for domain in Domain}
+        clouds = {domain: tensors[f"clouds.{domain.value}"] for domain in Domain}
+        return BackgroundBank(manifest["backbone_hash"], tensors["mean"], tensors["photos"].float(), views, clouds, manifest["source"])
     except FileNotFoundError:
         raise InputError(f"{path}: no such file") from None
     except (SafetensorError, KeyError, TypeError, json.JSONDecodeError, OSError) as error:

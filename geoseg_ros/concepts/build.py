@@ -18,7 +18,7 @@ from geoseg_ros.coseg.clouds import look_at_proposals, sample_tokens
 from geoseg_ros.coseg.config import CosegConfig, TrainConfig
 from geoseg_ros.coseg.correlation import affinity, prototypes, recurrence
 from geoseg_ros.coseg.foreground import find_foreground
-from geoseg_ros.coseg.references import Contrast, References, strongest
+from geoseg_ros.coseg.references import Contrast, References, ViewReferences, strongest
 from geoseg_ros.coseg.tokens import Domain, photo_tokens, unit
 from geoseg_ros.errors import InputError
 from geoseg_ros.features.backbone import ImageBackbone
@@ -44,8 +44,9 @@ class BuildConfig:
 
 @dataclass
 class _Seen:
-    """Tokens [p, per_proposal(domain), D] of a cloud's proposals."""
+    """Tokens [p, per_proposal(domain), D] of the proposals of the cloud with this number."""
 
+    cloud: int
     domain: Domain
     tokens: torch.Tensor
 
@@ -85,16 +86,16 @@ def build_pack(
 
     own = photographs("images", images)
     without = photographs("images without", without_images)
-    own_clouds = _look("clouds", clouds, backbone, bank, config, progress)
-    other_clouds = _look("clouds without", without_clouds, backbone, bank, config, progress)
+    own_clouds, clouds_count = _look("clouds", clouds, backbone, bank, config, progress)
+    other_clouds, others_count = _look("clouds without", without_clouds, backbone, bank, config, progress)
     if not own and not any(len(seen.tokens) for seen in own_clouds):
         raise InputError(f"concept '{name}': nothing to learn from: no image, and no object proposal in any cloud")
 
     references = _photo_references(own, without, bank, config)
-    null_views = {domain: _join(other_clouds, domain, bank.views[domain]) for domain in Domain}
+    null_views = {domain: _null_halves(other_clouds, others_count, bank, domain) for domain in Domain}
     views, chosen = _view_references(own_clouds, null_views, references, config)
     if not own:  # a concept given by clouds alone: what its views show is what photographs are searched for
-        references = References(torch.cat([own_views for own_views, _ in views.values()]), references.context, references.background)
+        references = References(torch.cat([seen.own for seen in views.values()]), references.context, references.background)
     references = References(references.foreground, references.context, references.background, views)
     stamp = time.gmtime(int(os.environ.get("SOURCE_DATE_EPOCH", time.time())))
     info = {
@@ -102,9 +103,9 @@ def build_pack(
         "config": asdict(config),
         "training": {
             "images": len(own),
-            "clouds": len(own_clouds),
+            "clouds": clouds_count,
             "without_images": len(without),
-            "without_clouds": len(other_clouds),
+            "without_clouds": others_count,
             "clouds_with_a_positive_proposal": chosen,
             "background": bank.source,
             "supervision_of_backbone": backbone.supervision,
@@ -117,7 +118,7 @@ def build_pack(
         bank.mean,
         references,
         _null_photos(references, [scales[0].reshape(-1, backbone.dim) for scales in without], bank, config),
-        {domain: spread(tokens, min(len(tokens), LARGEST_NULL)) for domain, tokens in null_views.items()},
+        {domain: _alternate(*halves) for domain, halves in null_views.items()},
         info=info,
     )
 
@@ -176,30 +177,43 @@ def _null_photos(references: References, without: list[torch.Tensor], bank: Back
     return torch.stack(rows) if rows else torch.zeros(0, NULL_TOKENS, bank.mean.shape[0])
 
 
+def _alternate(first: torch.Tensor, second: torch.Tensor) -> torch.Tensor:
+    """Rows of both in turn, equally many and at most ``LARGEST_NULL``."""
+    count = min(len(first), len(second), LARGEST_NULL // 2)
+    return torch.stack([spread(first, count), spread(second, count)], 1).flatten(0, 1)
+
+
 def _look(
     stage: str, clouds: Iterable[Cloud], backbone: ImageBackbone, bank: BackgroundBank, config: BuildConfig, progress: Progress
-) -> list[_Seen]:
+) -> tuple[list[_Seen], int]:
     total = len(clouds) if isinstance(clouds, Sized) else 0
-    result = []
+    result, done = [], 0
     for done, cloud in enumerate(clouds, 1):
         scene = analyse_cloud(cloud, config.geometry)
         views = look_at_proposals(cloud, scene, backbone, bank.mean, config.views)
         if views is not None:
             tokens = sample_tokens(views, VIEW_TOKENS)
-            result.append(_Seen(views.domain, tokens))
+            result.append(_Seen(done - 1, views.domain, tokens))
             if views.domain is Domain.COLOUR:  # a coloured cloud also teaches what the thing looks like without colour
-                result.append(_Seen(Domain.SHADED, tokens[:, VIEW_TOKENS:]))
+                result.append(_Seen(done - 1, Domain.SHADED, tokens[:, VIEW_TOKENS:]))
         progress(stage, done, total)
-    return result
+    return result, done
 
 
-def _join(seen: list[_Seen], domain: Domain, more: torch.Tensor) -> torch.Tensor:
-    return torch.cat([*(s.tokens for s in seen if s.domain is domain), more])
+def _null_halves(seen: list[_Seen], clouds: int, bank: BackgroundBank, domain: Domain) -> list[torch.Tensor]:
+    """Proposals that are not the concept in two halves [., per_proposal(domain), D]; those of one cloud are in the same half."""
+    return [
+        torch.cat([
+            *(s.tokens for s in seen if s.domain is domain and (s.cloud >= (clouds + 1) // 2) == bool(half)),
+            bank.views[domain][bank.clouds[domain] % 2 == half],
+        ])
+        for half in (0, 1)
+    ]  # fmt: skip
 
 
 def _view_references(
-    clouds: list[_Seen], null_views: dict[Domain, torch.Tensor], references: References, config: BuildConfig
-) -> tuple[dict[Domain, tuple[torch.Tensor, torch.Tensor]], int]:
+    clouds: list[_Seen], null_views: dict[Domain, list[torch.Tensor]], references: References, config: BuildConfig
+) -> tuple[dict[Domain, ViewReferences], int]:
     """Which proposals of the concept's clouds are the concept: multiple-instance selection.
 
     A proposal is scored by its recurrence in the other clouds minus its affinity with proposals from elsewhere, plus, where there are
@@ -208,14 +222,14 @@ def _view_references(
     """
     result, chosen = {}, 0
     neighbours, train = config.coseg.neighbours, config.train
-    for domain, null in null_views.items():
+    for domain, halves in null_views.items():
         items = [seen.tokens[:, :VIEW_TOKENS] for seen in clouds if seen.domain is domain]
         if not items:
             continue
-        null = null[:, :VIEW_TOKENS]
         dim = items[0].shape[-1]
         flat = [tokens.reshape(-1, dim) for tokens in items]
-        elsewhere = prototypes(null.reshape(-1, dim), train.background_tokens) if len(null) else torch.zeros(0, dim)
+        background = [prototypes(null[:, :VIEW_TOKENS].reshape(-1, dim), train.background_tokens // 2) for null in halves]
+        elsewhere = torch.cat(background)
         base = recurrence(flat, neighbours, train.partners)
         if len(elsewhere):
             base = [own - affinity(f, elsewhere, neighbours) for own, f in zip(base, flat, strict=True)]
@@ -233,7 +247,7 @@ def _view_references(
             scores = [(e + p).reshape(-1, VIEW_TOKENS).mean(1) for e, p in zip(evidence, photo, strict=True)]
         # a bank that happens to hold the concept must not speak against it
         typical = affinity(own, own, neighbours + 1).quantile(0.25)
-        kept = elsewhere[affinity(elsewhere, own, neighbours) < typical] if len(elsewhere) else elsewhere
-        result[domain] = (own, torch.cat([prototypes(rest, train.view_tokens), kept]))
+        kept = [tokens[affinity(tokens, own, neighbours) < typical] for tokens in background]
+        result[domain] = ViewReferences(own, prototypes(rest, train.view_tokens), (kept[0], kept[1]))
         chosen += sum(int(bool((s > 0).any())) for s in scores)
     return result, chosen

@@ -18,13 +18,14 @@ import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 
-from geoseg_ros.coseg.references import References
+from geoseg_ros.coseg.references import References, ViewReferences
 from geoseg_ros.coseg.tokens import Domain
 from geoseg_ros.errors import InputError
 from geoseg_ros.files import write_bytes
 
 FORMAT = 1
 KEY = "geoseg_pack"
+VIEW_PARTS = ("own", "other", "background.0", "background.1")
 SHIPPED = Path(__file__).parent / "packs"
 LARGEST = 256 << 20  # bytes; a real pack has a few MB
 
@@ -74,8 +75,9 @@ def _tensors(pack: ConceptPack) -> dict[str, torch.Tensor]:
         "background.1": references.background[1].half(),
         "null.photos": pack.null_photos.half(),
     }
-    for domain, (own, other) in references.views.items():
-        tensors |= {f"views.{domain.value}.own": own.half(), f"views.{domain.value}.other": other.half()}
+    for domain, views in references.views.items():
+        parts = zip(VIEW_PARTS, (views.own, views.other, *views.background), strict=True)
+        tensors |= {f"views.{domain.value}.{part}": tokens.half() for part, tokens in parts}
     for domain, tokens in pack.null_views.items():
         tensors[f"null.views.{domain.value}"] = tokens.half()
     return {name: tensor.contiguous() for name, tensor in sorted(tensors.items())}
@@ -118,6 +120,15 @@ def find_pack(name_or_path: str) -> Path:
     raise InputError(f"pack '{name_or_path}': no such file, and not one of the shipped packs ({known})")
 
 
+def _check_shapes(tensors: Mapping[str, torch.Tensor]) -> None:
+    """ValueError unless every tensor is finite and has the shape that its name promises."""
+    dim = tensors["mean"].numel()
+    for key, tensor in tensors.items():
+        axes = 1 if key == "mean" else 3 if key.startswith("null.") else 2
+        if tensor.dim() != axes or tensor.shape[-1] != dim or not bool(torch.isfinite(tensor).all()):
+            raise ValueError(f"{key}: expected {axes} axes, the last of {dim} finite numbers, got {list(tensor.shape)}")
+
+
 def load_pack(name_or_path: str | os.PathLike[str]) -> ConceptPack:
     """Read a pack.
 
@@ -142,8 +153,10 @@ def load_pack(name_or_path: str | os.PathLike[str]) -> ConceptPack:
         views, null_views = {}, {}
         for domain in Domain:
             if f"views.{domain.value}.own" in tensors:
-                views[domain] = (tensors[f"views.{domain.value}.own"], tensors[f"views.{domain.value}.other"])
+                own, other, *background = (tensors[f"views.{domain.value}.{part}"] for part in VIEW_PARTS)
+                views[domain] = ViewReferences(own, other, (background[0], background[1]))
             null_views[domain] = tensors[f"null.views.{domain.value}"]
+        _check_shapes(tensors)
         references = References(tensors["foreground"], tensors["context"], (tensors["background.0"], tensors["background.1"]), views)
         head = ("format", "name", "backbone", "backbone_hash", "version")
         info = {key: value for key, value in manifest.items() if key not in head}
@@ -151,7 +164,7 @@ def load_pack(name_or_path: str | os.PathLike[str]) -> ConceptPack:
         if not all(isinstance(text, str) and text for text in (name, backbone, digest, version)):
             raise KeyError("manifest")
         return ConceptPack(name, backbone, digest, tensors["mean"], references, tensors["null.photos"], null_views, version, info)
-    except (SafetensorError, KeyError, TypeError, ValueError, OSError) as error:
+    except (SafetensorError, KeyError, TypeError, ValueError, OSError, RecursionError) as error:
         if isinstance(error, InputError):
             raise
         raise InputError(f"{path}: not a concept pack, or a damaged one ({type(error).__name__}: {error})") from None

@@ -66,7 +66,7 @@ def find_foreground(
     background = torch.cat([background, prototypes(tokens[~interior], train.background_tokens)])
     eligible = interior & (standing_still(maps) < train.still)
     if not eligible.any():
-        eligible = interior
+        eligible = interior if interior.any() else torch.ones_like(interior)
     against = affinity(tokens, background, config.neighbours)
     score = torch.cat(recurrence(flat, config.neighbours, train.partners)) - against
     chosen = _threshold(score, eligible, train)

@@ -24,15 +24,17 @@ def p_value(score: ArrayLike, null: NDArray[np.floating]) -> NDArray[np.float64]
         return np.ones(score.shape)
     ordered = np.sort(np.asarray(null, np.float64))
     rank = (1 + n - np.searchsorted(ordered, score, side="left")) / (1 + n)
-    in_tail = max(2, int(np.ceil(TAIL * n)))
     if n < 8:
         return rank
-    threshold = ordered[n - in_tail]
+    in_tail = int(np.ceil(TAIL * n))
+    threshold = ordered[n - in_tail - 1]
     excess = max(float((ordered[n - in_tail :] - threshold).mean()), 1e-6)
-    tail = in_tail / n * np.exp(-np.maximum(score - threshold, 0) / excess)
+    # (1 + in_tail) / (1 + n) is the rank just above the threshold; the bound keeps p above 0
+    tail = (1 + in_tail) / (1 + n) * np.exp(-np.clip((score - threshold) / excess, 0, 600))
     return np.where(score > threshold, np.minimum(rank, tail), rank)
 
 
 def best_of(p: ArrayLike, tries: int) -> NDArray[np.float64]:
     """p-value of the best of ``tries`` independent candidates (Sidak)."""
-    return 1 - (1 - np.asarray(p, np.float64)) ** max(tries, 1)
+    p = np.minimum(np.asarray(p, np.float64), np.nextafter(1.0, 0.0))
+    return -np.expm1(max(tries, 1) * np.log1p(-p))  # 1 - (1 - p) ** tries, exact for small p too

@@ -2,13 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import torch
 
 from geoseg_ros.coseg.correlation import affinity
 from geoseg_ros.coseg.tokens import Domain
+
+
+@dataclass(frozen=True)
+class ViewReferences:
+    """Unit tokens of views in one domain.
+
+    Attributes:
+        own: [., D] prototypes of the concept's own proposals.
+        other: [., D] prototypes of the other proposals of its clouds.
+        background: prototypes [., D] of the two halves of the proposals from elsewhere, see :class:`References`.
+    """
+
+    own: torch.Tensor
+    other: torch.Tensor
+    background: tuple[torch.Tensor, torch.Tensor]
 
 
 @dataclass(frozen=True)
@@ -20,13 +35,13 @@ class References:
         context: [C, D] prototypes of the rest of these photographs.
         background: prototypes [., D] of the two halves of the background bank and of the photographs without the concept. A photograph of
             one half is a null item for the other only: what the references were made from does not tell how new photographs score.
-        views: per view domain, prototypes [., D] of the concept's own proposals and of other proposals.
+        views: per view domain, where the concept has clouds.
     """
 
     foreground: torch.Tensor
     context: torch.Tensor
     background: tuple[torch.Tensor, torch.Tensor]
-    views: Mapping[Domain, tuple[torch.Tensor, torch.Tensor]] = field(default_factory=dict)
+    views: Mapping[Domain, ViewReferences] = field(default_factory=dict)
 
 
 class Contrast:
@@ -43,7 +58,7 @@ class Contrast:
     def _affinity(self, tokens: torch.Tensor, references: torch.Tensor) -> torch.Tensor:
         return affinity(tokens, references, self.neighbours)
 
-    def _background(self, tokens: torch.Tensor, concept: References, halves: Sequence[int] = (0, 1)) -> torch.Tensor:
+    def _background(self, tokens: torch.Tensor, concept: References | ViewReferences, halves: Sequence[int] = (0, 1)) -> torch.Tensor:
         return torch.stack([self._affinity(tokens, concept.background[half]) for half in halves]).amax(0)
 
     def photo(self, tokens: torch.Tensor, halves: Sequence[int] = (0, 1)) -> torch.Tensor:
@@ -58,7 +73,7 @@ class Contrast:
             evidence.append(own - torch.stack([ground, *others]).amax(0))
         return torch.stack(evidence)
 
-    def drawn(self, tokens: torch.Tensor, domain: Domain) -> torch.Tensor:
+    def drawn(self, tokens: torch.Tensor, domain: Domain, halves: Sequence[int] = (0, 1)) -> torch.Tensor:
         """Evidence [C, ...] of tokens [..., D] of views drawn in one way: the photographs' and, where the concept has clouds, the mean with
         its own views'.
 
@@ -70,19 +85,19 @@ class Contrast:
             against = [self._background(tokens, concept), *(p for j, p in enumerate(photo) if j != i)]
             own = photo[i] - torch.stack(against).amax(0)
             if domain in concept.views:
-                seen, other = concept.views[domain]
-                rivals = [self._affinity(tokens, other)]
-                rivals += [self._affinity(tokens, c.views[domain][0]) for j, c in enumerate(self.concepts) if j != i and domain in c.views]
-                own = (own + self._affinity(tokens, seen) - torch.stack(rivals).amax(0)) / 2
+                views = concept.views[domain]
+                rivals = [self._affinity(tokens, views.other), self._background(tokens, views, halves)]
+                rivals += [self._affinity(tokens, c.views[domain].own) for j, c in enumerate(self.concepts) if j != i and domain in c.views]
+                own = (own + self._affinity(tokens, views.own) - torch.stack(rivals).amax(0)) / 2
             evidence.append(own)
         return torch.stack(evidence)
 
-    def view(self, tokens: torch.Tensor, domain: Domain) -> torch.Tensor:
+    def view(self, tokens: torch.Tensor, domain: Domain, halves: Sequence[int] = (0, 1)) -> torch.Tensor:
         """Evidence [C, P, n] of proposals' tokens [P, n, D]. Of a coloured cloud, the first half of n is in colour, the rest shaded."""
         if domain is Domain.SHADED:
-            return self.drawn(tokens, Domain.SHADED)
-        half = tokens.shape[1] // 2
-        return torch.cat([self.drawn(tokens[:, :half], Domain.COLOUR), self.drawn(tokens[:, half:], Domain.SHADED)], dim=2)
+            return self.drawn(tokens, Domain.SHADED, halves)
+        colour, shaded = tokens.tensor_split(2, 1)
+        return torch.cat([self.drawn(colour, Domain.COLOUR, halves), self.drawn(shaded, Domain.SHADED, halves)], dim=2)
 
 
 def image_score(evidence: torch.Tensor, top_share: float) -> torch.Tensor:
@@ -95,11 +110,15 @@ def strongest(count: int, top_share: float) -> int:
     return min(count, max(1, round(top_share * count)))
 
 
-def null_scores(contrast: Contrast, null: torch.Tensor) -> torch.Tensor:
-    """Scores [C, n] of null photographs [n, t, D], given by their strongest tokens. Even rows belong to half 0 of the background and are
-    scored against half 1, and the other way round (cross-fitting)."""
-    scores = torch.stack([contrast.photo(null, [half]).mean(2) for half in (1, 0)])  # [2, C, n]
-    return torch.where(torch.arange(len(null)) % 2 == 0, scores[0], scores[1])
+def null_scores(evidence: Callable[[Sequence[int]], torch.Tensor]) -> torch.Tensor:
+    """Scores [C, n] of null items. Even ones belong to half 0 of the background and are scored against half 1, and the other way round
+    (cross-fitting).
+
+    Args:
+        evidence: from the halves to score against to the evidence [C, n, t] of the items' tokens.
+    """
+    even, odd = (evidence([half]).mean(2) for half in (1, 0))
+    return torch.where(torch.arange(even.shape[1]) % 2 == 0, even, odd)
 
 
 def view_score(evidence: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:

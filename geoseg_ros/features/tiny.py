@@ -120,7 +120,7 @@ class GeosegTiny(nn.Module):
         self.head = nn.Conv2d(widths[-1], self.config.dim, 1)
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:
-        return self.head(self.body(images / 127.5 - 1.0))
+        return self.head(self.body((images / 127.5).sub_(1.0)))
 
     def fold(self) -> GeosegTiny:
         """Fold every batch normalisation into its convolution, in place."""

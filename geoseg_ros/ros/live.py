@@ -89,7 +89,7 @@ def run_live(live: LiveRun, tell: Callable[[str], None] = lambda text: None) -> 
 def _parameters(live: LiveRun, topics: list[str]) -> dict[str, Any]:
     # best effort, the default of the inputs, loses large messages with Fast DDS's small shared memory segment; and the recorder wants
     # every answer, where a live consumer wants the newest one
-    profiles: dict[str, Any] = {topic: {"subscription": {"reliability": "reliable", "depth": 10}} for topic in topics}
+    profiles: dict[str, Any] = {topic: {"subscription": {"reliability": "reliable", "depth": 20}} for topic in topics}
     profiles |= {f"/coseg_node/{name}": {"publisher": {"depth": 20}} for name in ("points_labeled", "objects", "mask")}
     return {
         "packs": list(live.packs) or [""],

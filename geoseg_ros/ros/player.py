@@ -22,7 +22,7 @@ from geoseg_ros.data.recordings import RawMessage, Recording
 from geoseg_ros.errors import GeosegError, InputError
 
 _CLOCK_PERIOD = 0.025  # seconds of wall time between clock messages, 40 Hz as ros2 bag play
-_DEPTH = 10
+_DEPTH = 20
 
 
 @dataclass(frozen=True)

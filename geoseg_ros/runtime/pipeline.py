@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import partial
 
 import numpy as np
 import torch
@@ -76,9 +77,9 @@ class CosegPipeline:
         self._mean = packs[0].mean
         self._contrast = Contrast([pack.references for pack in packs], self.config.coseg.neighbours)
         # null scores are taken with all packs loaded, because each pack changes the others' evidence
-        self._null_photo = [null_scores(self._contrast, pack.null_photos)[i].numpy() for i, pack in enumerate(packs)]
+        self._null_photo = [null_scores(partial(self._contrast.photo, pack.null_photos))[i].numpy() for i, pack in enumerate(packs)]
         self._null_view = {
-            domain: [self._contrast.view(pack.null_views[domain], domain)[i].mean(1).numpy() for i, pack in enumerate(packs)]
+            domain: [null_scores(partial(self._contrast.view, pack.null_views[domain], domain))[i].numpy() for i, pack in enumerate(packs)]
             for domain in Domain
         }
 

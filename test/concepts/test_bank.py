@@ -1,0 +1,125 @@
+import dataclasses
+
+import numpy as np
+import pytest
+import torch
+from fake_world import CONFIG, picture
+
+from geoseg_ros.concepts import background, bank
+from geoseg_ros.coseg.tokens import Domain
+from geoseg_ros.data.world import background as rooms
+from geoseg_ros.data.world.background import BackgroundConfig, background_clouds, background_pictures
+from geoseg_ros.data.world.sets import make_dials
+from geoseg_ros.errors import InputError
+
+
+@pytest.fixture
+def folders(tmp_path, monkeypatch):
+    """No shipped banks, and a cache of our own."""
+    monkeypatch.setattr(bank, "SHIPPED", tmp_path / "shipped")
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    return tmp_path
+
+
+def test_what_is_written_is_read(fake_bank, tmp_path):
+    bank.save_bank(fake_bank, tmp_path / "bank")
+    read = bank.load_bank(tmp_path / "bank")
+    assert (read.backbone_hash, read.source) == (fake_bank.backbone_hash, fake_bank.source)
+    assert torch.equal(read.mean, fake_bank.mean) and torch.allclose(read.photos, fake_bank.photos, atol=1e-3)
+    for domain in Domain:
+        assert torch.allclose(read.views[domain], fake_bank.views[domain], atol=1e-3)
+        assert torch.equal(read.clouds[domain], fake_bank.clouds[domain])
+    bank.save_bank(read, tmp_path / "again")
+    assert (tmp_path / "again").read_bytes() == (tmp_path / "bank").read_bytes()
+
+
+def test_a_bank_holds_unit_tokens_and_both_ways_of_drawing(fake_bank):
+    assert fake_bank.photos.shape == (24, bank.PHOTO_TOKENS, 27)
+    assert torch.allclose(fake_bank.photos.norm(dim=-1), torch.ones(24, bank.PHOTO_TOKENS), atol=1e-3)
+    colour, shaded = fake_bank.views[Domain.COLOUR], fake_bank.views[Domain.SHADED]
+    assert len(colour) == len(shaded) == len(fake_bank.clouds[Domain.COLOUR]) >= 6 * 3
+    assert torch.equal(colour[:, bank.VIEW_TOKENS :], shaded)
+    assert fake_bank.clouds[Domain.SHADED].unique().tolist() == list(range(6))
+
+
+def test_photographs_are_needed(fake_backbone):
+    with pytest.raises(InputError, match="at least one photograph"):
+        bank.build_bank(fake_backbone, [], [], "", CONFIG.coseg, CONFIG.views, CONFIG.geometry)
+
+
+@pytest.mark.parametrize("content", [b"", b"not a bank", b"\x80\x04\x95" * 50])
+def test_other_files_are_refused(tmp_path, content):
+    path = tmp_path / "bank"
+    path.write_bytes(content)
+    with pytest.raises(InputError, match="not a background bank"):
+        bank.load_bank(path)
+    with pytest.raises(InputError, match="no such file"):
+        bank.load_bank(tmp_path / "absent")
+
+
+def test_a_bank_is_made_once_and_then_found(fake_backbone, fake_bank, folders, monkeypatch):
+    made = []
+
+    def make(backbone, progress):
+        made.append(backbone)
+        progress(background.STAGE, 1, 1)
+        return fake_bank
+
+    monkeypatch.setattr(background, "make_bank", make)
+    told = []
+    background.open_bank(fake_backbone, lambda *step: told.append(step))
+    assert torch.equal(background.open_bank(fake_backbone).mean, fake_bank.mean)
+    assert len(made) == 1 and told == [(background.STAGE, 1, 1)]
+    kept = folders / "cache" / "geoseg_ros" / "banks"
+    assert [p.name for p in kept.iterdir()] == [f"{fake_backbone.hash[:16]}.safetensors"]
+
+
+def test_a_shipped_bank_goes_first_and_another_backbones_is_not_taken(fake_backbone, fake_bank, folders):
+    shipped, cached = bank.bank_paths(fake_backbone)
+    bank.save_bank(dataclasses.replace(fake_bank, source="cached"), cached)
+    bank.save_bank(dataclasses.replace(fake_bank, source="shipped"), shipped)
+    assert background.open_bank(fake_backbone).source == "shipped"
+    bank.save_bank(dataclasses.replace(fake_bank, backbone_hash=fake_bank.backbone_hash[:16] + "0" * 48), shipped)
+    assert background.open_bank(fake_backbone).source == "cached"
+
+
+def test_a_cache_that_cannot_be_written_is_no_failure(fake_backbone, fake_bank, folders, monkeypatch):
+    (folders / "cache").write_text("a file where the folder should be")
+    monkeypatch.setattr(background, "make_bank", lambda backbone, progress: fake_bank)
+    assert background.open_bank(fake_backbone) is fake_bank
+
+
+def test_a_damaged_cached_bank_is_made_again(fake_backbone, fake_bank, folders, monkeypatch):
+    cached = bank.bank_paths(fake_backbone)[-1]
+    cached.parent.mkdir(parents=True)
+    cached.write_bytes(b"half a ba")
+    monkeypatch.setattr(background, "make_bank", lambda backbone, progress: fake_bank)
+    assert background.open_bank(fake_backbone) is fake_bank
+    assert bank.load_bank(cached).source == fake_bank.source
+
+
+def test_the_procedural_background_lacks_the_families_and_is_deterministic(fake_backbone, fake_bank, monkeypatch):
+    world = BackgroundConfig(pictures=2, lidar=1, depth=1, dials=make_dials("tiny"))
+    pictures = list(background_pictures(world))
+    assert [p.shape for p in pictures] == [(120, 160, 3)] * 2
+    lidar, depth = background_clouds(world)
+    assert lidar.rgb is None and lidar.shape is None
+    assert depth.rgb is not None and depth.shape == (120, 160)
+    assert all(np.array_equal(a, b) for a, b in zip(pictures, background_pictures(world), strict=True))
+
+    assert {"chair", "office_chair", "stool", "armchair", "bench", "lamp"} <= set(world.absent)
+    seen = set()
+    make = rooms.make_image
+    monkeypatch.setattr(rooms, "make_image", lambda *given: seen.update((item := make(*given)).families) or item)
+    told = []
+    made = background.make_bank(fake_backbone, [picture(0, ())[0]], "one", world, progress=lambda *step: told.append(step))
+    assert seen and not seen & set(world.absent)
+    assert len(made.photos) == 3 and "photographs: one" in made.source and told[-1] == (background.STAGE, 5, 5)
+    assert {k: len(v) > 0 for k, v in made.views.items()} == {Domain.COLOUR: True, Domain.SHADED: True}
+
+
+def test_bad_counts_and_families_are_refused():
+    with pytest.raises(InputError, match="pictures: expected 0 or more"):
+        BackgroundConfig(pictures=-1)
+    with pytest.raises(InputError, match="family cup: unknown"):
+        BackgroundConfig(absent=("cup",))
