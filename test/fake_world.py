@@ -13,7 +13,7 @@ from geoseg_ros.geometry.cloud import Cloud
 
 torch.set_num_threads(1)  # threads that wait for each other are slow on a busy machine, and nothing here is large
 
-CONFIG = BuildConfig(coseg=CosegConfig(image_side=256))
+CONFIG = BuildConfig(coseg=CosegConfig(image_side=256, image_margin=0.1))
 COLOURS = {"red": (220, 30, 30), "blue": (30, 40, 220), "green": (40, 190, 50), "yellow": (220, 210, 40), "cyan": (40, 200, 210)}
 OTHERS = ("green", "yellow", "cyan")
 

@@ -17,6 +17,7 @@ import os
 import signal
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -72,7 +73,7 @@ def run(options: argparse.Namespace) -> dict[str, object]:
     steps.begin("recording")
     recording, cloud_topic, image_topic, truth = _pack(options, out) if own else _walk(options, out)
     steps.begin("concept packs")
-    packs = [_local(p) for p in options.packs] if options.packs else _train(options, out, own)
+    packs = [_local(p) for p in options.packs] if options.packs else _train(options, out, own, steps.tell)
     live = LiveRun(
         recording=recording,
         out=out / "OUT.mcap",
@@ -146,7 +147,7 @@ def _local(pack: str) -> str:
     return str(Path(pack).resolve()) if Path(pack).exists() else pack
 
 
-def _train(options: argparse.Namespace, out: Path, own: bool) -> list[str]:
+def _train(options: argparse.Namespace, out: Path, own: bool, tell: Callable[[str], None]) -> list[str]:
     """One pack per concept, with the same code and defaults as ``geoseg train``."""
     from geoseg_ros.commands import train
 
@@ -171,6 +172,8 @@ def _train(options: argparse.Namespace, out: Path, own: bool) -> list[str]:
         command = ["--name", name, "--clouds", str(clouds), "--images", str(images), "--out", str(pack), "--json"]
         command += ["--without", *map(str, without)] if without else []
         command += ["--backbone", options.backbone] if options.backbone else []
-        train.run(parser.parse_args(command))
+        tell(name)
+        for line in train.run(parser.parse_args(command))["warnings"]:  # type: ignore[attr-defined]
+            print(f"warning: {name}: {line}", file=sys.stderr)
         packs.append(str(pack))
     return packs

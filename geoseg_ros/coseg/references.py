@@ -59,7 +59,8 @@ class Contrast:
         return affinity(tokens, references, self.neighbours)
 
     def _background(self, tokens: torch.Tensor, concept: References | ViewReferences, halves: Sequence[int] = (0, 1)) -> torch.Tensor:
-        return torch.stack([self._affinity(tokens, concept.background[half]) for half in halves]).amax(0)
+        # the mean, not the maximum: a null item meets one half only, and its score must be comparable
+        return torch.stack([self._affinity(tokens, concept.background[half]) for half in halves]).mean(0)
 
     def photo(self, tokens: torch.Tensor, halves: Sequence[int] = (0, 1)) -> torch.Tensor:
         """Evidence [C, ...] of photo tokens [..., D]. Against a concept speak every context, every bank (its ``halves``), the other

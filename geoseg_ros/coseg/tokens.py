@@ -1,4 +1,7 @@
-"""From pictures to unit tokens, comparable across photographs and virtual views."""
+"""From pictures to unit tokens, comparable across photographs and virtual views.
+
+The backbone runs on its own device. Tokens come back to the processor, where they meet the references: that part is small.
+"""
 
 from __future__ import annotations
 
@@ -40,7 +43,7 @@ def photo_tokens(backbone: ImageBackbone, image: NDArray[np.uint8], side: int) -
     """Tokens [h, w, D] of one photograph at ``side`` pixels, and the resized photograph itself."""
     height, width = working_size(image.shape[0], image.shape[1], side, backbone.stride)
     small = resize(image, height, width)
-    return backbone.tokens(small[None])[0][0], small
+    return backbone.tokens(small[None])[0][0].cpu(), small
 
 
 def view_tokens(
@@ -54,7 +57,7 @@ def view_tokens(
     Returns:
         tokens [V, h, w, D] and coverage [V, h, w], the share of each token's pixels that show the object.
     """
-    tokens = torch.cat([backbone.tokens(images[i : i + batch])[0] for i in range(0, len(images), batch)])
+    tokens = torch.cat([backbone.tokens(images[i : i + batch])[0].cpu() for i in range(0, len(images), batch)])
     seen = torch.from_numpy((index >= 0).astype(np.float32))
     grid = (tokens.shape[1], tokens.shape[2])
-    return tokens, torch.nn.functional.adaptive_avg_pool2d(seen[:, None], grid)[:, 0].to(tokens.device)
+    return tokens, torch.nn.functional.adaptive_avg_pool2d(seen[:, None], grid)[:, 0]

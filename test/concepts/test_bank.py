@@ -123,3 +123,14 @@ def test_bad_counts_and_families_are_refused():
         BackgroundConfig(pictures=-1)
     with pytest.raises(InputError, match="family cup: unknown"):
         BackgroundConfig(absent=("cup",))
+
+
+def test_the_shipped_backbone_has_its_shipped_bank():
+    from geoseg_ros.features.backbone import open_backbone
+
+    backbone = open_backbone("geoseg_tiny")
+    shipped = bank.load_bank(bank.bank_paths(backbone)[0])
+    assert shipped.backbone_hash == backbone.hash and len(shipped.photos) >= 64
+    for domain in Domain:
+        halves = np.bincount(shipped.clouds[domain].numpy() % 2, minlength=2)
+        assert halves.min() >= 20  # null items of both halves

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import json
 import os
 import signal
@@ -188,3 +189,30 @@ def test_demo_refuses_bad_input_in_one_line(
     assert main(["demo", *arguments]) == 2
     last = capsys.readouterr().err.strip().splitlines()[-1]
     assert last.startswith("geoseg demo: ") and text in last
+
+
+def test_demo_trains_a_pack_per_thing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    given = []
+    live_runs = []
+
+    def train(options: argparse.Namespace) -> dict[str, list[str]]:
+        given.append(options)
+        return {"warnings": ["only 1 images"]}
+
+    def stop(live: LiveRun, tell: object) -> None:
+        live_runs.append(live)
+        raise GeosegError("far enough")
+
+    monkeypatch.setattr("geoseg_ros.commands.train.run", train)
+    monkeypatch.setattr("geoseg_ros.ros.live.run_live", stop)
+    monkeypatch.setattr(signal, "signal", lambda *_: None)
+    write_pcd(tmp_path / "clouds" / "a.pcd", Cloud(np.zeros((5, 3), np.float32)))
+    write_image(tmp_path / "images" / "a.png", np.zeros((4, 4, 3), np.uint8))
+    folders = [str(tmp_path / name) for name in ("clouds", "images", "elsewhere")]
+    command = ["demo", "--clouds", folders[0], "--images", folders[1], "--without", folders[2], "--name", "mug", "--seconds", "1"]
+    assert main([*command, "--backbone", "tiny", "--out", str(tmp_path / "out")]) == 1
+    (options,) = given
+    assert (options.name, options.clouds, options.images, options.without) == ("mug", *([f] for f in folders))
+    assert options.out == str(tmp_path / "out" / "mug.pack") and options.backbone == "tiny"
+    assert live_runs[0].packs == [options.out] and live_runs[0].parameters == {"backbone": "tiny"}
+    assert "warning: mug: only 1 images" in capsys.readouterr().err

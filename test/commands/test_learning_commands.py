@@ -1,0 +1,268 @@
+"""``geoseg train``, ``geoseg coseg`` and ``geoseg bank``, end to end on small folders."""
+
+import json
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+from fake_world import CONFIG, picture, table
+
+from geoseg_ros.cli import main
+from geoseg_ros.commands.coseg import result_names
+from geoseg_ros.concepts import background, build
+from geoseg_ros.concepts.bank import find_bank, load_bank
+from geoseg_ros.concepts.pack import load_pack
+from geoseg_ros.data.folders import read_image, write_image
+from geoseg_ros.data.frames import pack_frames
+from geoseg_ros.features import backbone as backbones
+from geoseg_ros.files import atomic_path
+from geoseg_ros.geometry.io import read_cloud, write_ply
+from geoseg_ros.runtime import pipeline
+from geoseg_ros.runtime.pipeline import CosegPipeline, PipelineConfig
+
+
+@pytest.fixture
+def fake(monkeypatch, fake_backbone, fake_bank):
+    """Commands open the backbone that sees colours only, and its bank, and look at small pictures."""
+    monkeypatch.setattr(backbones, "open_backbone", lambda spec, device="cpu": fake_backbone)
+    monkeypatch.setattr(background, "find_bank", lambda backbone: fake_bank)
+    monkeypatch.setattr(build, "BuildConfig", lambda: CONFIG)
+    monkeypatch.setattr(pipeline, "PipelineConfig", lambda: PipelineConfig(coseg=CONFIG.coseg))
+
+
+@pytest.fixture(scope="module")
+def folders(tmp_path_factory):
+    """Folders ``images``, ``clouds``, ``without`` (both kinds): red things; image 5 does not show it."""
+    root = tmp_path_factory.mktemp("sets")
+    for k in range(6):
+        things = ("green", "yellow") if k == 5 else ("red", "green", "yellow")[: 1 + k % 3]
+        write_image(root / "images" / f"photo{k}.png", picture(k, things, (90 + k, 120))[0])
+    for k in range(3):
+        write_ply(root / "clouds" / f"scan{k}.ply", table(k, ("red", "green", "cyan"))[0])
+        write_image(root / "without" / f"{k}.png", picture(50 + k, ("green",))[0])
+    write_ply(root / "without" / "empty.ply", table(50, ("green", "cyan"))[0])
+    return root
+
+
+def run(capsys, *arguments):
+    """Exit code, standard output, standard error."""
+    code = main([str(a) for a in arguments])
+    shown = capsys.readouterr()
+    return code, shown.out, shown.err
+
+
+def test_coseg_writes_what_it_promises(fake, folders, tmp_path, capsys):
+    given = ["--clouds", folders / "clouds", "--images", folders / "images", "--without", folders / "without"]
+    code, out, err = run(capsys, "coseg", *given, "--out", tmp_path / "a", "--save-pack", tmp_path / "red.pack", "--name", "red")
+    assert code == 0, err
+    result = tmp_path / "a"
+    expected = {"summary.json"}
+    expected |= {f"photo{k}{end}" for k in range(6) for end in (".png", "_overlay.jpg")}
+    expected |= {f"scan{k}{end}" for k in range(3) for end in (".npy", ".ply")}
+    assert {p.name for p in result.iterdir()} == expected
+    summary = json.loads((result / "summary.json").read_text())
+
+    for k, entry in enumerate(summary["images"]):
+        mask = cv2.imread(str(result / f"photo{k}.png"), cv2.IMREAD_UNCHANGED)
+        assert mask.dtype == np.uint8 and mask.shape == (90 + k, 120) and set(np.unique(mask)) <= {0, 255}
+        assert read_image(result / f"photo{k}_overlay.jpg").shape == (90 + k, 120, 3)
+        assert (entry["file"], entry["mask"]) == (f"photo{k}.png", f"photo{k}.png")
+        assert entry["present"] == bool(mask.any()) == (k != 5)
+        assert entry["share"] == pytest.approx((mask > 0).mean())
+        assert 0 < entry["p_value"] <= 1 and entry["seconds"] > 0
+    assert "not in photo5.png" in out
+
+    for k, entry in enumerate(summary["clouds"]):
+        cloud, truth = table(k, ("red", "green", "cyan"))
+        labels = np.load(result / f"scan{k}.npy")
+        assert labels.dtype == np.uint32 and labels.shape == (len(cloud),)
+        assert (labels == 1)[truth == 1].mean() > 0.8 and (labels == 1)[truth != 1].mean() < 0.05
+        coloured = read_cloud(result / f"scan{k}.ply")
+        assert np.array_equal(coloured.xyz, cloud.xyz)
+        assert np.array_equal(coloured.rgb[labels == 0], cloud.rgb[labels == 0])
+        assert len(np.unique(coloured.rgb[labels == 1], axis=0)) == 1
+        assert entry["present"] and entry["objects"] == 1
+
+    pack = load_pack(tmp_path / "red.pack")
+    assert (pack.name, pack.version) == ("red", summary["pack"]["version"])
+    assert pack.info["training"]["without_images"] == 3 and pack.info["training"]["without_clouds"] == 1
+
+    code, out, err = run(capsys, "coseg", *given, "--out", tmp_path / "b", "--json")
+    assert code == 0 and err == ""
+    told = json.loads(out)
+    assert told["out"] == str(tmp_path / "b") and len(told["images"]) == 6
+    for name in expected - {"summary.json"}:
+        assert (tmp_path / "b" / name).read_bytes() == (result / name).read_bytes()
+
+
+def test_coseg_with_one_modality_and_unreadable_files(fake, folders, tmp_path, capsys):
+    mixed = tmp_path / "mixed"
+    for k in range(4):
+        write_image(mixed / f"{k}.png", picture(k, ("red", "green"))[0])
+    (mixed / "cut.jpg").write_bytes(b"\xff\xd8\xff\xe0 no picture")
+    (mixed / "notes.txt").write_text("not an image")
+    code, out, err = run(capsys, "coseg", "--images", mixed, "--out", tmp_path / "out")
+    assert code == 0
+    assert f"skipped {mixed / 'cut.jpg'}: " in err and err.count("cut.jpg") == 1
+    summary = json.loads((tmp_path / "out" / "summary.json").read_text())
+    assert summary["clouds"] == [] and len(summary["warnings"]) == 1
+    (failed,) = [item for item in summary["images"] if "error" in item]
+    assert failed["file"] == "cut.jpg" and not (tmp_path / "out" / "cut.png").exists()
+
+    for name in ("a", "b"):
+        (tmp_path / "bad").mkdir(exist_ok=True)
+        (tmp_path / "bad" / f"{name}.png").write_bytes(b"no picture")
+    code, out, err = run(capsys, "coseg", "--images", tmp_path / "bad", "--clouds", folders / "clouds", "--out", tmp_path / "none")
+    assert code == 2 and err.count("\n") == 1 and "none of its 2 files can be read" in err
+    assert not (tmp_path / "none").exists()
+
+
+def test_coseg_keeps_files_of_one_stem_apart(fake, tmp_path, capsys):
+    things = tmp_path / "clouds"
+    sizes = {}
+    for k, name in enumerate(("a.ply", "a.npy", "b.ply")):
+        cloud = table(k, ("red", "green", "cyan")[: 2 + k % 2])[0]
+        sizes[name] = len(cloud)
+        if name.endswith(".ply"):
+            write_ply(things / name, cloud)
+        else:
+            with atomic_path(things / name) as temporary:
+                np.save(temporary, np.concatenate([cloud.xyz, cloud.rgb], axis=1))
+    code, _, err = run(capsys, "coseg", "--clouds", things, "--out", tmp_path / "out")
+    assert code == 0, err
+    summary = json.loads((tmp_path / "out" / "summary.json").read_text())
+    assert {entry["file"]: entry["labels"] for entry in summary["clouds"]} == {
+        "a.ply": "a.ply.npy", "a.npy": "a.npy.npy", "b.ply": "b.npy",
+    }  # fmt: skip
+    for entry in summary["clouds"]:
+        assert len(np.load(tmp_path / "out" / entry["labels"])) == sizes[entry["file"]]
+    assert len(list((tmp_path / "out").iterdir())) == 7
+
+
+def test_names_of_results_never_clash():
+    paths = [Path(name) for name in ("a.pcd", "a.ply", "a.pcd.npy", "A.bin", "b.npy", "c.d.pcd")]
+    names = result_names(paths)
+    assert len({name.casefold() for name in names.values()}) == len(paths)
+    assert names[Path("b.npy")] == "b" and names[Path("c.d.pcd")] == "c.d"
+    assert names[Path("a.ply")] == "a.ply"
+
+
+@pytest.mark.parametrize("when", ["between items", "while writing"])
+def test_ctrl_c_leaves_no_half_written_file(fake, folders, tmp_path, capsys, monkeypatch, when):
+    process, write, calls = CosegPipeline.process_image, cv2.imwrite, []
+
+    def interrupted_process(self, image):
+        calls.append(1)
+        if len(calls) == 3:
+            raise KeyboardInterrupt
+        return process(self, image)
+
+    def interrupted_write(path, pixels, *more):
+        calls.append(1)
+        if len(calls) == 5:
+            Path(path).write_bytes(b"half")
+            raise KeyboardInterrupt
+        return write(path, pixels, *more)
+
+    if when == "between items":
+        monkeypatch.setattr(CosegPipeline, "process_image", interrupted_process)
+    else:
+        monkeypatch.setattr(cv2, "imwrite", interrupted_write)
+    code, out, err = run(capsys, "coseg", "--images", folders / "images", "--out", tmp_path / "out")
+    assert code == 130 and err.strip().endswith("interrupted") and "Traceback" not in err
+    left = sorted(p.name for p in (tmp_path / "out").iterdir())
+    assert left == ["photo0.png", "photo0_overlay.jpg", "photo1.png", "photo1_overlay.jpg"]
+    for name in left:
+        read_image(tmp_path / "out" / name)
+
+
+def test_train_from_folders(fake, folders, tmp_path, capsys, monkeypatch):
+    monkeypatch.setenv("SOURCE_DATE_EPOCH", "0")
+    given = ["--name", "red", "--images", folders / "images", "--clouds", folders / "clouds"]
+    code, out, err = run(capsys, "train", *given, "--out", tmp_path / "a.pack")
+    assert code == 0
+    assert f"{tmp_path / 'a.pack'}: concept 'red'" in out and "learnt from 6 images and 3 clouds" in out and "not held out" in out
+    assert "warning: no --without" in err and "warning: only 3 clouds" in err
+    code, out, err = run(capsys, "train", *given, "--out", tmp_path / "b.pack", "--json")
+    assert (code, err) == (0, "")
+    told = json.loads(out)
+    assert told["self_check"]["held_out"] is False
+    assert (told["self_check"]["images"], told["self_check"]["clouds"], told["self_check"]["clouds_present"]) == (6, 3, 3)
+    assert told["version"] == load_pack(tmp_path / "b.pack").version
+    assert (tmp_path / "a.pack").read_bytes() == (tmp_path / "b.pack").read_bytes()
+
+
+def test_train_from_a_recording_takes_messages_spread_over_it(fake, folders, tmp_path, capsys):
+    pack_frames(folders / "clouds", folders / "images", tmp_path / "bag")
+    code, out, err = run(
+        capsys, "train", "--name", "red", "--images", tmp_path / "bag", "--clouds", tmp_path / "bag", "--limit", "2",
+        "--without", folders / "without", "--out", tmp_path / "red.pack", "--json",
+    )  # fmt: skip
+    assert code == 0, err
+    training = json.loads(out)["training"]
+    assert {k: training[k] for k in ("images", "clouds", "without_images", "without_clouds")} == {
+        "images": 2, "clouds": 2, "without_images": 3, "without_clouds": 1,
+    }  # fmt: skip
+    code, _, err = run(
+        capsys, "train", "--name", "red", "--images", tmp_path / "bag", "--image", "/other", "--out", tmp_path / "x.pack"
+    )
+    assert code == 2 and "no topic /other, it has /camera/image_raw, /lidar/points" in err
+
+
+def test_a_weak_pack_is_told(fake, tmp_path, capsys):
+    for k in range(3):
+        noise = np.random.default_rng(k).integers(90, 160, (60, 80, 3), dtype=np.uint8)
+        write_image(tmp_path / "images" / f"{k}.png", noise)
+    code, out, err = run(capsys, "train", "--name", "x", "--images", tmp_path / "images", "--out", tmp_path / "x.pack", "--json")
+    assert code == 0
+    warnings = json.loads(out)["warnings"]
+    assert any(line.startswith("only 3 images") for line in warnings)
+
+
+def test_bank_command(monkeypatch, fake_backbone, tmp_path, capsys):
+    monkeypatch.setattr(backbones, "open_backbone", lambda spec, device="cpu": fake_backbone)
+    for k in range(4):
+        write_image(tmp_path / "photos" / "deep" / f"{k}.png", picture(k, ("green",))[0])
+    (tmp_path / "photos" / "deep" / "0.png").write_bytes(b"no picture")
+    code, out, err = run(
+        capsys, "bank", "--images", tmp_path / "photos", "--every", "2", "--pictures", "1", "--clouds", "1",
+        "--out", tmp_path / "bank.safetensors", "--json",
+    )  # fmt: skip
+    assert code == 0, err
+    told = json.loads(out)
+    assert told["pictures"] == 2 and len(told["skipped"]) == 1
+    bank = load_bank(tmp_path / "bank.safetensors")
+    assert bank.backbone_hash == fake_backbone.hash and len(bank.photos) == 2
+    assert "2 from photos" in bank.source and str(tmp_path) not in bank.source
+
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    assert run(capsys, "bank", "--pictures", "1", "--clouds", "0")[0] == 0
+    assert find_bank(fake_backbone) is not None
+
+
+def test_train_and_coseg_with_the_shipped_backbone_on_procedural_rooms(tmp_path, capsys):
+    from geoseg_ros.data.world.sets import concept_set
+
+    made = concept_set("chair", 3, 5, seed=3, preset="tiny", sensor="depth", n_without_images=2)
+    for kind, items in (("images", made.images), ("without", made.without_images)):
+        for k, item in enumerate(items):
+            write_image(tmp_path / kind / f"{k}.png", item.rgb)
+    for k, item in enumerate(made.clouds):
+        write_ply(tmp_path / "clouds" / f"{k}.ply", item.cloud)
+    given = ["--images", tmp_path / "images", "--clouds", tmp_path / "clouds", "--without", tmp_path / "without"]
+    code, out, err = run(capsys, "train", "--name", "chair", *given, "--out", tmp_path / "chair.pack", "--json")
+    assert code == 0, err
+    told = json.loads(out)
+    assert told["backbone"] == "geoseg_tiny" and told["bytes"] < 8e6
+    code, out, err = run(capsys, "coseg", *given, "--out", tmp_path / "out", "--json")
+    assert code == 0, err
+    summary = json.loads(out)
+    assert len(summary["images"]) == 5 and len(summary["clouds"]) == 3 and summary["warnings"] == []
+    inside = outside = 0.0
+    for item, entry in zip(made.images, summary["images"], strict=True):
+        mask = read_image(tmp_path / "out" / entry["mask"])[..., 0] > 0
+        inside, outside = inside + mask[item.truth > 0].mean(), outside + mask[item.truth == 0].mean()
+    assert inside > 1.5 * outside  # chance is 1; the sets are tiny
+    for item, entry in zip(made.clouds, summary["clouds"], strict=True):
+        assert np.load(tmp_path / "out" / entry["labels"]).shape == (len(item.cloud),)
