@@ -14,11 +14,12 @@ from numpy.typing import NDArray
 
 from geoseg_ros.concepts.bank import VIEW_TOKENS, BackgroundBank, spread
 from geoseg_ros.concepts.pack import ConceptPack
+from geoseg_ros.concepts.select import select_views
 from geoseg_ros.coseg.clouds import look_at_proposals, sample_tokens
 from geoseg_ros.coseg.config import CosegConfig, TrainConfig
-from geoseg_ros.coseg.correlation import affinity, prototypes, recurrence
+from geoseg_ros.coseg.correlation import affinity, prototypes
 from geoseg_ros.coseg.foreground import find_foreground
-from geoseg_ros.coseg.references import Contrast, References, ViewReferences, strongest
+from geoseg_ros.coseg.references import Contrast, References, strongest
 from geoseg_ros.coseg.tokens import Domain, photo_tokens, unit
 from geoseg_ros.errors import InputError
 from geoseg_ros.features.backbone import ImageBackbone
@@ -93,7 +94,10 @@ def build_pack(
 
     references = _photo_references(own, without, bank, config)
     null_views = {domain: _null_halves(other_clouds, others_count, bank, domain) for domain in Domain}
-    views, chosen = _view_references(own_clouds, null_views, references, config)
+    items = {domain: {s.cloud: s.tokens[:, :VIEW_TOKENS] for s in own_clouds if s.domain is domain} for domain in Domain}
+    null = {domain: [half[:, :VIEW_TOKENS] for half in halves] for domain, halves in null_views.items()}
+    selection = select_views(items, null, references, config.coseg, config.train)
+    views = selection.references
     if not own:  # a concept given by clouds alone: what its views show is what photographs are searched for
         references = References(torch.cat([seen.own for seen in views.values()]), references.context, references.background)
     references = References(references.foreground, references.context, references.background, views)
@@ -106,7 +110,7 @@ def build_pack(
             "clouds": clouds_count,
             "without_images": len(without),
             "without_clouds": others_count,
-            "clouds_with_a_positive_proposal": chosen,
+            "clouds_with_a_positive_proposal": selection.clouds,
             "background": bank.source,
             "supervision_of_backbone": backbone.supervision,
         },
@@ -209,45 +213,3 @@ def _null_halves(seen: list[_Seen], clouds: int, bank: BackgroundBank, domain: D
         ])
         for half in (0, 1)
     ]  # fmt: skip
-
-
-def _view_references(
-    clouds: list[_Seen], null_views: dict[Domain, list[torch.Tensor]], references: References, config: BuildConfig
-) -> tuple[dict[Domain, ViewReferences], int]:
-    """Which proposals of the concept's clouds are the concept: multiple-instance selection.
-
-    A proposal is scored by its recurrence in the other clouds minus its affinity with proposals from elsewhere, plus, where there are
-    photographs, by their evidence. The best of each cloud, and what comes near it, are positives; the rest are others. Two rounds score
-    against those prototypes.
-    """
-    result, chosen = {}, 0
-    neighbours, train = config.coseg.neighbours, config.train
-    for domain, halves in null_views.items():
-        items = [seen.tokens[:, :VIEW_TOKENS] for seen in clouds if seen.domain is domain]
-        if not items:
-            continue
-        dim = items[0].shape[-1]
-        flat = [tokens.reshape(-1, dim) for tokens in items]
-        background = [prototypes(null[:, :VIEW_TOKENS].reshape(-1, dim), train.background_tokens // 2) for null in halves]
-        elsewhere = torch.cat(background)
-        base = recurrence(flat, neighbours, train.partners)
-        if len(elsewhere):
-            base = [own - affinity(f, elsewhere, neighbours) for own, f in zip(base, flat, strict=True)]
-        photo = [torch.zeros(len(f)) for f in flat]
-        if len(references.foreground):
-            contrast = Contrast([references], neighbours)
-            photo = [contrast.drawn(f, domain)[0] for f in flat]
-        scores = [(b + p).reshape(-1, VIEW_TOKENS).mean(1) for b, p in zip(base, photo, strict=True)]
-        for _ in range(2):
-            positive = [s >= s.max() - (1 - train.own_share) * (s.max() - s.median()).abs() for s in scores]
-            own = prototypes(torch.cat([t[c] for t, c in zip(items, positive, strict=True)]).reshape(-1, dim), train.view_tokens)
-            rest = torch.cat([t[~c] for t, c in zip(items, positive, strict=True)]).reshape(-1, dim)
-            other = torch.cat([prototypes(rest, train.view_tokens), elsewhere])
-            evidence = [affinity(f, own, neighbours) - affinity(f, other, neighbours) for f in flat]
-            scores = [(e + p).reshape(-1, VIEW_TOKENS).mean(1) for e, p in zip(evidence, photo, strict=True)]
-        # a bank that happens to hold the concept must not speak against it
-        typical = affinity(own, own, neighbours + 1).quantile(0.25)
-        kept = [tokens[affinity(tokens, own, neighbours) < typical] for tokens in background]
-        result[domain] = ViewReferences(own, prototypes(rest, train.view_tokens), (kept[0], kept[1]))
-        chosen += sum(int(bool((s > 0).any())) for s in scores)
-    return result, chosen

@@ -46,4 +46,4 @@ class TrainConfig:
     view_tokens: int = 256
     """Prototypes kept per view domain where the concept has clouds."""
     own_share: float = 0.5
-    """A proposal of a concept's own cloud is a positive if its score reaches this share of the best one in that cloud."""
+    """A proposal of a concept's own cloud is a positive if it stands so far above the null proposals, relative to the best of its cloud."""
