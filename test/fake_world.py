@@ -37,18 +37,23 @@ class FakeBackbone:
         return tokens, tokens.mean((1, 2))
 
 
+def _paint(rng, thing):
+    """Things of one colour are not of quite the same colour."""
+    return np.array(COLOURS[thing]) + rng.normal(0, 18, 3)
+
+
 def picture(seed, things, size=(96, 128)):
     """uint8 RGB [H, W, 3]: a square of each colour in ``things`` on a mottled grey ground; and bool [H, W] of the first one."""
     rng = np.random.default_rng(seed)
     height, width = size
     mottled = cv2.resize(rng.normal(0, 12, (6, 8)).astype(np.float32), (width, height), interpolation=cv2.INTER_CUBIC)
-    image = np.clip(rng.uniform(90, 160) + mottled[..., None] + rng.normal(0, 4, (height, width, 3)), 0, 255)
+    image = rng.uniform(90, 160, 3) + mottled[..., None] + rng.normal(0, 4, (height, width, 3))
     side = height // 4
     slots = rng.permutation([(r, c) for r in (0.2, 0.5) for c in (0.15, 0.42, 0.68)])
     truth = np.zeros(size, bool)
     for k, thing in enumerate(things):
         top, left = int(slots[k][0] * height), int(slots[k][1] * width)
-        image[top : top + side, left : left + side] = np.array(COLOURS[thing]) + rng.normal(0, 6, (side, side, 3))
+        image[top : top + side, left : left + side] = _paint(rng, thing) + rng.normal(0, 6, (side, side, 3))
         if k == 0:
             truth[top : top + side, left : left + side] = True
     return np.clip(image, 0, 255).astype(np.uint8), truth
@@ -62,17 +67,17 @@ def table(seed, things):
 
     def add(xyz, colour, label):
         parts.append(xyz)
-        colours.append(np.clip(np.array(colour) + rng.normal(0, 5, (len(xyz), 3)), 0, 255))
+        colours.append(np.clip(colour + rng.normal(0, 5, (len(xyz), 3)), 0, 255))
         truth.append(np.full(len(xyz), label, np.uint8))
 
     x, z = np.meshgrid(np.linspace(-0.6, 0.6, 70), np.linspace(0.8, 1.8, 60))
-    add(np.stack([x.ravel(), np.full(x.size, 0.4) + rng.normal(0, 0.001, x.size), z.ravel()], 1), (120, 120, 120), 0)
+    add(np.stack([x.ravel(), np.full(x.size, 0.4) + rng.normal(0, 0.001, x.size), z.ravel()], 1), rng.uniform(90, 160, 3), 0)
     places = rng.permutation([(-0.4, 1.05), (0.0, 1.05), (0.4, 1.05), (-0.4, 1.5), (0.0, 1.5), (0.4, 1.5)])
     for k, thing in enumerate(things):
         direction = rng.normal(size=(700, 3))
         direction /= np.linalg.norm(direction, axis=1, keepdims=True)
         direction[:, 2] = -np.abs(direction[:, 2])  # the side that the sensor sees
         centre = np.array([places[k][0], 0.4 - 0.13, places[k][1]])
-        add(centre + 0.1 * direction, COLOURS[thing], k + 1)
+        add(centre + 0.1 * direction, _paint(rng, thing), k + 1)
     xyz = np.concatenate(parts).astype(np.float32)
     return Cloud(xyz, np.concatenate(colours).astype(np.uint8)), np.concatenate(truth)

@@ -7,6 +7,7 @@ The result folder holds OUT.mcap (what the node published), report.json, clouds.
 
 example:
   geoseg demo
+  geoseg demo --sensor lidar --concepts chair lamp --train
   geoseg demo --clouds scans/ --images photos/ --without elsewhere/ --name mug --out mug_demo
 """
 
@@ -26,7 +27,7 @@ from geoseg_ros.errors import InputError
 if TYPE_CHECKING:
     from geoseg_ros.data.world.truth import Truth
 
-CONCEPTS = ("chair", "lamp")
+CONCEPTS = ("armchair", "lamp")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -37,10 +38,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--without", metavar="DIR", help="images that do not show the thing (worth a lot)")
     parser.add_argument("--name", default="thing", help="what to call the thing in your files (default %(default)s)")
     parser.add_argument("--packs", nargs="+", metavar="PACK", help="use these concept packs instead of training")
+    parser.add_argument("--train", action="store_true", help="of the walk: train packs even where the concepts have shipped ones")
     parser.add_argument("--backbone", default="", metavar="NAME", help="image backbone (default: the shipped one)")
     parser.add_argument("--seconds", type=float, default=20.0, metavar="S", help="length of the recording (default %(default)s)")
     parser.add_argument("--rate", type=float, default=1.0, metavar="R", help="play so many times as fast (default %(default)s)")
-    parser.add_argument("--sensor", choices=("lidar", "depth"), default="lidar", help="of the procedural walk (default %(default)s)")
+    parser.add_argument("--sensor", choices=("lidar", "depth"), default="depth", help="of the procedural walk (default %(default)s)")
     parser.add_argument("--concepts", nargs="+", default=list(CONCEPTS), metavar="NAME", help="of the walk (default %(default)s)")
     parser.add_argument("--seed", type=int, default=0, help="of the walk (default %(default)s)")
     parser.add_argument("--domain-id", type=int, metavar="N", help="ROS domain (default: one of its own)")
@@ -73,7 +75,7 @@ def run(options: argparse.Namespace) -> dict[str, object]:
     steps.begin("recording")
     recording, cloud_topic, image_topic, truth = _pack(options, out) if own else _walk(options, out)
     steps.begin("concept packs")
-    packs = [_local(p) for p in options.packs] if options.packs else _train(options, out, own, steps.tell)
+    packs = _packs(options, out, own, steps.tell)
     live = LiveRun(
         recording=recording,
         out=out / "OUT.mcap",
@@ -145,6 +147,18 @@ def _pack(options: argparse.Namespace, out: Path) -> tuple[Path, str | None, str
 def _local(pack: str) -> str:
     """A path that is right in every working folder; names of shipped packs stay as they are."""
     return str(Path(pack).resolve()) if Path(pack).exists() else pack
+
+
+def _packs(options: argparse.Namespace, out: Path, own: bool, tell: Callable[[str], None]) -> list[str]:
+    """Those asked for; of a walk, those that ship; else new ones."""
+    from geoseg_ros.concepts.pack import SHIPPED
+
+    if options.packs:
+        return [_local(pack) for pack in options.packs]
+    if not own and not options.train and not options.backbone and all((SHIPPED / f"{name}.pack").exists() for name in options.concepts):
+        tell(f"shipped: {', '.join(options.concepts)}")
+        return list(options.concepts)
+    return _train(options, out, own, tell)
 
 
 def _train(options: argparse.Namespace, out: Path, own: bool, tell: Callable[[str], None]) -> list[str]:

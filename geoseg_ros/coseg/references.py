@@ -60,7 +60,8 @@ class Contrast:
 
     def _background(self, tokens: torch.Tensor, concept: References | ViewReferences, halves: Sequence[int] = (0, 1)) -> torch.Tensor:
         # the mean, not the maximum: a null item meets one half only, and its score must be comparable
-        return torch.stack([self._affinity(tokens, concept.background[half]) for half in halves]).mean(0)
+        filled = [half for half in halves if len(concept.background[half])] or [1 - halves[0]]
+        return torch.stack([self._affinity(tokens, concept.background[half]) for half in filled]).mean(0)
 
     def photo(self, tokens: torch.Tensor, halves: Sequence[int] = (0, 1)) -> torch.Tensor:
         """Evidence [C, ...] of photo tokens [..., D]. Against a concept speak every context, every bank (its ``halves``), the other
