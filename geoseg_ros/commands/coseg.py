@@ -1,7 +1,8 @@
 """Find the thing that is common to a folder of clouds and a folder of images. No pairing, no calibration, no labels.
 
-Most items show the thing, those that do not are told so. --without names pictures and clouds that do NOT show it (the empty place, other
-things): optional, and worth a lot. Either --clouds or --images may be missing.
+Most items should show the thing; those that do not get an empty mask, as far as they can be told. Their p-values are not held out: each
+item helped to find the thing. --without names pictures and clouds that do NOT show it (the empty place, other things): optional, and worth
+a lot. Either --clouds or --images may be missing.
 
 Written to the folder --out: for each cloud NAME.npy (uint32 per point in the order of the file, 1 = the thing, 0 = not) and NAME.ply in
 colour; for each image NAME.png (uint8, 255 = the thing, 0 = not, the image's own size) and NAME_overlay.jpg; and summary.json. NAME is the

@@ -27,7 +27,7 @@ from geoseg_ros.errors import InputError
 if TYPE_CHECKING:
     from geoseg_ros.data.world.truth import Truth
 
-CONCEPTS = ("armchair", "lamp")
+CONCEPTS = ("stool", "lamp")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

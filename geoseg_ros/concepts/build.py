@@ -80,8 +80,8 @@ def build_pack(
         total = len(items) if isinstance(items, Sized) else 0
         result = []
         for done, image in enumerate(items, 1):
-            sides = [int(config.coseg.image_side * scale) for scale in config.train.scales]
-            result.append([unit(photo_tokens(backbone, image, side)[0], bank.mean) for side in sides])
+            scales = config.train.scales
+            result.append([unit(photo_tokens(backbone, image, config.coseg.image_side, s)[0], bank.mean) for s in scales])
             progress(stage, done, total)
         return result
 

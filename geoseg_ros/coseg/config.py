@@ -13,7 +13,7 @@ def _option(default: float | int, text: str, low: float, high: float):
 class CosegConfig:
     """How evidence is taken and decided. Attributes are documented by their ``help`` metadata."""
 
-    image_side: int = _option(640, "longer side of the image given to the backbone, pixels", 64, 2048)
+    image_side: int = _option(640, "longest side of the image given to the backbone, pixels; smaller images are not enlarged", 64, 2048)
     neighbours: int = _option(3, "similarities averaged against each set of reference tokens (max_per_image aggregation, smoothed)", 1, 64)
     p_max: float = _option(0.05, "a concept is present when its p-value is below this", 0.0, 1.0)
     top_share: float = _option(0.035, "an image's score is the mean of this share of its tokens, the strongest", 0.0, 1.0)

@@ -14,6 +14,8 @@ from numpy.typing import NDArray
 
 from geoseg_ros.features.backbone import ImageBackbone
 
+LEAST_SIDE = 224  # pixels; smaller photographs are enlarged to this
+
 
 class Domain(str, Enum):
     """What a cloud can be drawn with: its colour and its shape (both are looked at), or its shape alone."""
@@ -39,8 +41,13 @@ def resize(image: NDArray[np.uint8], height: int, width: int) -> NDArray[np.uint
     return np.asarray(cv2.resize(image, (width, height), interpolation=cv2.INTER_AREA if shrink else cv2.INTER_LINEAR), np.uint8)
 
 
-def photo_tokens(backbone: ImageBackbone, image: NDArray[np.uint8], side: int) -> tuple[torch.Tensor, NDArray[np.uint8]]:
-    """Tokens [h, w, D] of one photograph at ``side`` pixels, and the resized photograph itself."""
+def photo_tokens(backbone: ImageBackbone, image: NDArray[np.uint8], side: int, scale: float = 1.0) -> tuple[torch.Tensor, NDArray[np.uint8]]:
+    """Tokens [h, w, D] of one photograph, and the resized photograph itself.
+
+    Its longer side becomes ``side`` pixels or, where that is less, what it has (enlarging shows the network nothing new, only flat
+    surfaces), but at least 224; times ``scale``.
+    """
+    side = round(min(side, max(*image.shape[:2], LEAST_SIDE)) * scale)
     height, width = working_size(image.shape[0], image.shape[1], side, backbone.stride)
     small = resize(image, height, width)
     return backbone.tokens(small[None])[0][0].cpu(), small

@@ -21,6 +21,8 @@ from geoseg_ros.geometry.io import read_cloud, write_ply
 from geoseg_ros.runtime import pipeline
 from geoseg_ros.runtime.pipeline import CosegPipeline, PipelineConfig
 
+CLOUD_THINGS = (("red", "green", "cyan"), ("red", "yellow"), ("red", "cyan", "yellow"))
+
 
 @pytest.fixture
 def fake(monkeypatch, fake_backbone, fake_bank):
@@ -39,7 +41,7 @@ def folders(tmp_path_factory):
         things = ("green", "yellow") if k == 5 else ("red", "green", "yellow")[: 1 + k % 3]
         write_image(root / "images" / f"photo{k}.png", picture(k, things, (90 + k, 120))[0])
     for k in range(3):
-        write_ply(root / "clouds" / f"scan{k}.ply", table(k, ("red", "green", "cyan"))[0])
+        write_ply(root / "clouds" / f"scan{k}.ply", table(k, CLOUD_THINGS[k])[0])
         write_image(root / "without" / f"{k}.png", picture(50 + k, ("green",))[0])
     write_ply(root / "without" / "empty.ply", table(50, ("green", "cyan"))[0])
     return root
@@ -74,7 +76,7 @@ def test_coseg_writes_what_it_promises(fake, folders, tmp_path, capsys):
     assert "not in photo5.png" in out
 
     for k, entry in enumerate(summary["clouds"]):
-        cloud, truth = table(k, ("red", "green", "cyan"))
+        cloud, truth = table(k, CLOUD_THINGS[k])
         labels = np.load(result / f"scan{k}.npy")
         assert labels.dtype == np.uint32 and labels.shape == (len(cloud),)
         assert (labels == 1)[truth == 1].mean() > 0.8 and (labels == 1)[truth != 1].mean() < 0.05
