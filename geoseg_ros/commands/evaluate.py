@@ -44,12 +44,13 @@ def run(options: argparse.Namespace) -> dict[str, object]:
         raise InputError(f"--root {root}: no such folder")
     backbone = open_backbone(options.backbone)
     result = table(root, options.split, backbone, open_bank(backbone), BuildConfig(), lambda text: print(text, file=sys.stderr))
+    kind, _, rest = options.backbone.partition(":")
+    result["backbone"] = f"{kind}:{Path(rest.partition('?')[0]).name}" if rest else kind  # no paths of this machine
     text = markdown(result)
     if not options.json:
         print(text)
     if options.out:
-        shown = options.backbone.split(":")[0] + ":" + Path(options.backbone).name if ":" in options.backbone else options.backbone
-        command = f"geoseg evaluate --table {options.table} --root DIR --split {options.split} --backbone {shown}"
+        command = f"geoseg evaluate --table {options.table} --root DIR --split {options.split} --backbone '{result['backbone']}'"
         write_text(options.out, f"{text}\nCommand: `{command}`\n")
         write_text(Path(options.out).with_suffix(".json"), json.dumps(result, indent=1, default=float) + "\n")
     return result

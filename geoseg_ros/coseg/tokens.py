@@ -41,7 +41,9 @@ def resize(image: NDArray[np.uint8], height: int, width: int) -> NDArray[np.uint
     return np.asarray(cv2.resize(image, (width, height), interpolation=cv2.INTER_AREA if shrink else cv2.INTER_LINEAR), np.uint8)
 
 
-def photo_tokens(backbone: ImageBackbone, image: NDArray[np.uint8], side: int, scale: float = 1.0) -> tuple[torch.Tensor, NDArray[np.uint8]]:
+def photo_tokens(
+    backbone: ImageBackbone, image: NDArray[np.uint8], side: int, scale: float = 1.0
+) -> tuple[torch.Tensor, NDArray[np.uint8]]:
     """Tokens [h, w, D] of one photograph, and the resized photograph itself.
 
     Its longer side becomes ``side`` pixels or, where that is less, what it has (enlarging shows the network nothing new, only flat
