@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -15,6 +14,7 @@ from geoseg_ros.geometry.planes import Plane, PlaneConfig, find_planes
 from geoseg_ros.geometry.proposals import ProposalConfig, object_proposals
 from geoseg_ros.geometry.superpoints import SuperpointConfig, superpoints
 from geoseg_ros.geometry.voxels import choose_voxel, voxel_downsample
+from geoseg_ros.stopwatch import Stopwatch
 
 MIN_POINTS = 10
 
@@ -94,7 +94,7 @@ def analyse_cloud(cloud: Cloud, config: GeometryConfig | None = None) -> SceneGe
         InputError: ``config.voxel`` is absurdly small for the cloud.
     """
     config = config or GeometryConfig()
-    clock = _Clock()
+    clock = Stopwatch()
     use = _usable(cloud, config.max_range)
     if np.count_nonzero(use) < MIN_POINTS:
         return _empty(cloud)
@@ -143,14 +143,3 @@ def _empty(cloud: Cloud) -> SceneGeometry:
     flat = np.zeros((0, 3), np.float32)
     rgb = None if cloud.rgb is None else np.zeros((0, 3), np.uint8)
     return SceneGeometry(flat, rgb, flat, np.full(len(cloud), -1, np.int64), none, none, [], none, [], 0.0)
-
-
-class _Clock:
-    def __init__(self) -> None:
-        self.seconds: dict[str, float] = {}
-        self._last = time.perf_counter()
-
-    def stop(self, stage: str) -> None:
-        now = time.perf_counter()
-        self.seconds[stage] = now - self._last
-        self._last = now

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import sys
 import time
@@ -64,12 +65,13 @@ class Depth(NamedTuple):
 
 def open_packs(parameters: NodeParameters) -> Pipeline:
     """The real pipeline with the packs of the parameters."""
-    if parameters.threads:
-        import cv2
-        import torch
+    import cv2
+    import torch
 
-        torch.set_num_threads(parameters.threads)
-        cv2.setNumThreads(parameters.threads)
+    # on a busy machine threads that wait for one another cost far more than they bring, so some cores are left to others
+    threads = parameters.threads or max(1, (os.cpu_count() or 1) // 2)
+    torch.set_num_threads(threads)
+    cv2.setNumThreads(threads)
     return open_pipeline(parameters.packs, parameters.backbone, parameters.device, parameters.pipeline)
 
 

@@ -48,7 +48,7 @@ class NodeParameters:
     packs: tuple[str, ...] = field(default=(), metadata=_about("concept packs: names of packs that ship with the package, or paths"))
     backbone: str = field(default="", metadata=_about("image backbone; empty: the one that the packs were made with"))
     device: str = field(default="auto", metadata=_about("where the networks run", choices=("auto", "cpu", "cuda")))
-    threads: int = field(default=0, metadata=_about("CPU threads of the networks; 0: as many as the libraries choose", range=(0, 256)))
+    threads: int = field(default=0, metadata=_about("CPU threads of the networks; 0: half of the cores, at least one", range=(0, 256)))
     cloud_source: str = field(
         default="points",
         metadata=_about("clouds from ~/points, or from ~/depth + ~/camera_info (+ ~/color)", choices=("points", "depth", "none")),

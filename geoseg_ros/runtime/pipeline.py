@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import partial
@@ -26,6 +25,7 @@ from geoseg_ros.geometry.cloud import Cloud
 from geoseg_ros.geometry.scene import GeometryConfig, SceneGeometry, analyse_cloud
 from geoseg_ros.runtime.labels import LabelSpace
 from geoseg_ros.runtime.results import CloudResult, ImageResult, ObjectInstance, Presence
+from geoseg_ros.stopwatch import Stopwatch
 
 INSTANCE_GAP = 2.5  # voxels between two parts that are still one instance
 LEAST_INSTANCE = 8  # voxels
@@ -38,17 +38,6 @@ class PipelineConfig:
     coseg: CosegConfig = field(default_factory=CosegConfig)
     views: ViewConfig = field(default_factory=lambda: ViewConfig(views=1))
     geometry: GeometryConfig = field(default_factory=GeometryConfig)
-
-
-class _Clock:
-    def __init__(self) -> None:
-        self.seconds: dict[str, float] = {}
-        self._last = time.perf_counter()
-
-    def stop(self, stage: str) -> None:
-        now = time.perf_counter()
-        self.seconds[stage] = self.seconds.get(stage, 0.0) + now - self._last
-        self._last = now
 
 
 class CosegPipeline:
@@ -85,7 +74,7 @@ class CosegPipeline:
 
     def process_image(self, image: NDArray[np.uint8]) -> ImageResult:
         """Masks of one RGB image uint8 [H, W, 3]."""
-        config, clock = self.config.coseg, _Clock()
+        config, clock = self.config.coseg, Stopwatch()
         with torch.inference_mode():
             tokens, small = photo_tokens(self.backbone, image, config.image_side)
             clock.stop("tokens")
@@ -97,11 +86,12 @@ class CosegPipeline:
         mask = label_mask(evidence.numpy(), present, small, (image.shape[0], image.shape[1]), config)
         clock.stop("mask")
         share = [float(np.count_nonzero(mask == i + 1)) / mask.size for i in range(len(p))]
-        return ImageResult(mask, self._presence(scores, p, present, share), clock.seconds)
+        # as for clouds: what has no pixel is not reported as there
+        return ImageResult(mask, self._presence(scores, p, present & (np.array(share) > 0), share), clock.seconds)
 
     def process_cloud(self, cloud: Cloud) -> CloudResult:
         """Labels, instances and objects of one cloud."""
-        config, clock = self.config, _Clock()
+        config, clock = self.config, Stopwatch()
         concepts = len(self.labels.names)
         scene = analyse_cloud(cloud, config.geometry)
         clock.stop("geometry")

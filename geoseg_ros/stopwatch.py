@@ -1,0 +1,19 @@
+"""Seconds per stage of a longer piece of work."""
+
+from __future__ import annotations
+
+import time
+
+
+class Stopwatch:
+    """Attributes: seconds, stage name -> seconds; time since the last stop, or since the start, is added to a stage by ``stop``."""
+
+    def __init__(self) -> None:
+        self.seconds: dict[str, float] = {}
+        self._last = time.perf_counter()
+
+    def stop(self, stage: str) -> None:
+        """End the stage."""
+        now = time.perf_counter()
+        self.seconds[stage] = self.seconds.get(stage, 0.0) + now - self._last
+        self._last = now
