@@ -48,7 +48,7 @@ test: setup
 
 lint: setup
 	@$(BIN)/ruff check .
-	@$(BIN)/mypy $(addprefix geoseg_ros/,geometry features coseg concepts data evaluate runtime)
+	@$(BIN)/mypy $(addprefix geoseg_ros/,geometry features coseg concepts data evaluate runtime train)
 
 bench: setup
 	@$(BIN)/geoseg bench $(ARGS)

@@ -1,17 +1,18 @@
-"""Start coseg_node, and RViz on demand. The parameters that are no launch arguments are in config/coseg.yaml (params_file:=...).
+"""Start coseg_node, and on demand RViz and a recording. What is no launch argument is in config/coseg.yaml (params_file:=...).
 
   ros2 launch geoseg_ros coseg.launch.py packs:=mug.pack points:=/lidar/points image:=/camera/image_raw
   ros2 launch geoseg_ros coseg.launch.py packs:=mug.pack,drill.pack depth:=/camera/depth/image_raw image:=none
+  ros2 launch geoseg_ros coseg.launch.py packs:=mug.pack bag:=recording points:=/lidar/points image:=/camera/image_raw rviz:=true
 """
 
 from __future__ import annotations
 
 from launch import LaunchContext, LaunchDescription
-from launch.actions import DeclareLaunchArgument, OpaqueFunction, SetEnvironmentVariable
+from launch.actions import DeclareLaunchArgument, ExecuteProcess, OpaqueFunction, SetEnvironmentVariable
 from launch.conditions import IfCondition
 from launch.substitutions import LaunchConfiguration, PathJoinSubstitution
 from launch_ros.actions import Node
-from launch_ros.substitutions import FindPackageShare
+from launch_ros.substitutions import FindPackagePrefix, FindPackageShare
 
 
 def _config(name: str) -> PathJoinSubstitution:
@@ -30,9 +31,12 @@ def generate_launch_description() -> LaunchDescription:
             _argument("image", "/image", "Image topic; one that ends in /compressed is a CompressedImage; none: no images"),
             _argument("device", "", "where the networks run: auto, cpu or cuda; empty: that of params_file"),
             _argument("namespace", "", "namespace of the node: its topics become <namespace>/coseg_node/..."),
+            _argument("target_frame", "", "frame of obstacles and objects, such as odom (needs TF); empty: that of params_file"),
+            _argument("autostart", "", "true: come up active; false: wait for a life cycle manager; empty: that of params_file"),
             _argument("params_file", _config("coseg.yaml"), "YAML file with the parameters of the node"),
             _argument("fastdds_shm", "false", "large messages over shared memory (Fast DDS); start the drivers with the same profile"),
-            _argument("rviz", "false", "show clouds and overlay in RViz"),
+            _argument("bag", "", "recording (rosbag2 or ROS 1) to play into the node once it listens"),
+            _argument("rviz", "false", "show clouds, boxes and overlay in RViz"),
             _argument("fixed_frame", "lidar", "frame of RViz: that of the clouds, or any that TF joins to it"),
             SetEnvironmentVariable(
                 "FASTDDS_DEFAULT_PROFILES_FILE",
@@ -40,6 +44,7 @@ def generate_launch_description() -> LaunchDescription:
                 condition=IfCondition(LaunchConfiguration("fastdds_shm")),
             ),
             OpaqueFunction(function=_coseg_node),
+            OpaqueFunction(function=_player),
             Node(
                 package="rviz2",
                 executable="rviz2",
@@ -55,28 +60,36 @@ def _argument(name: str, default: object, description: str) -> DeclareLaunchArgu
     return DeclareLaunchArgument(name, default_value=default, description=description)
 
 
+def _value(context: LaunchContext, name: str) -> str:
+    text = LaunchConfiguration(name).perform(context).strip()
+    return "" if text == "none" else text  # ros2 launch refuses an empty value
+
+
+def _inputs(context: LaunchContext) -> dict[str, str]:
+    """The node's name of each input -> topic that is given for it."""
+    points, depth, image, color = (_value(context, name) for name in ("points", "depth", "image", "color"))
+    clouds = {"~/points": points}
+    if depth:
+        info = _value(context, "camera_info") or f"{depth.rpartition('/')[0]}/camera_info"
+        clouds = {"~/depth": depth, "~/camera_info": info, "~/color": color}
+    inputs = clouds | {"~/image/compressed" if image.endswith("/compressed") else "~/image": image}
+    return {name: topic for name, topic in inputs.items() if topic}
+
+
 def _coseg_node(context: LaunchContext) -> list[Node]:
     """Which inputs there are follows from the topics that are given."""
 
     def value(name: str) -> str:
-        text = LaunchConfiguration(name).perform(context).strip()
-        return "" if text == "none" else text  # ros2 launch refuses an empty value
+        return _value(context, name)
 
-    points, depth, image = value("points"), value("depth"), value("image")
-    compressed = image.endswith("/compressed")
-    topics = {
-        "~/points": points,
-        "~/depth": depth,
-        "~/camera_info": value("camera_info") or (f"{depth.rpartition('/')[0]}/camera_info" if depth else ""),
-        "~/color": value("color"),
-        "~/image/compressed" if compressed else "~/image": image,
-    }
+    topics = _inputs(context)
     parameters: dict[str, object] = {
-        "cloud_source": "depth" if depth else "points" if points else "none",
-        "image_transport": "none" if not image else "compressed" if compressed else "raw",
+        "cloud_source": next((source for source in ("depth", "points") if f"~/{source}" in topics), "none"),
+        "image_transport": "compressed" if "~/image/compressed" in topics else "raw" if "~/image" in topics else "none",
     }
-    if value("device"):
-        parameters["device"] = value("device")
+    if value("autostart"):
+        parameters["autostart"] = value("autostart").lower() in ("true", "1")
+    parameters |= {name: value(name) for name in ("device", "target_frame") if value(name)}
     packs = [pack.strip() for pack in value("packs").split(",") if pack.strip()]
     if packs:
         parameters["packs"] = packs
@@ -87,7 +100,16 @@ def _coseg_node(context: LaunchContext) -> list[Node]:
             name="coseg_node",
             namespace=value("namespace"),
             parameters=[value("params_file"), parameters],
-            remappings=[(name, topic) for name, topic in topics.items() if topic],
+            remappings=list(topics.items()),
             output="screen",
         )
     ]
+
+
+def _player(context: LaunchContext) -> list[ExecuteProcess]:
+    """Plays what the node subscribes to, and waits until it does."""
+    if not _value(context, "bag"):
+        return []
+    geoseg = PathJoinSubstitution([FindPackagePrefix("geoseg_ros"), "lib", "geoseg_ros", "geoseg"])
+    topics = [*_inputs(context).values(), *(["/tf", "/tf_static"] if _value(context, "target_frame") else [])]
+    return [ExecuteProcess(cmd=[geoseg, "play", _value(context, "bag"), "--topics", *topics, "--wait", "1"], output="screen")]

@@ -6,7 +6,7 @@ import cv2
 import numpy as np
 import torch
 
-from geoseg_ros.concepts.build import BuildConfig
+from geoseg_ros.concepts.observe import BuildConfig
 from geoseg_ros.coseg.config import CosegConfig
 from geoseg_ros.features.backbone import check_images
 from geoseg_ros.geometry.cloud import Cloud

@@ -23,7 +23,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--images", nargs="+", action="extend", default=[], metavar="DIR", help="photographs, searched recursively")
     parser.add_argument("--every", type=int, default=1, metavar="N", help="take each N-th photograph (default %(default)s)")
     parser.add_argument("--pictures", type=int, metavar="N", help="rendered pictures of rooms (default 64)")
-    parser.add_argument("--clouds", type=int, metavar="N", help="rendered clouds of each sensor, LiDAR and depth camera (default 12)")
+    parser.add_argument("--clouds", type=int, metavar="N", help="rendered clouds of each sensor, LiDAR and depth camera (default 24, 48)")
     parser.add_argument("--out", metavar="FILE", help="bank to write (default: the user's cache, where the other commands look)")
 
 
@@ -44,8 +44,8 @@ def run(options: argparse.Namespace) -> dict[str, object]:
         raise InputError(f"--every: expected 1 or more, got {options.every}")
     default = BackgroundConfig()
     pictures = default.pictures if options.pictures is None else options.pictures
-    clouds = default.lidar if options.clouds is None else options.clouds
-    world = BackgroundConfig(pictures, clouds, clouds)
+    lidar, depth = (default.lidar, default.depth) if options.clouds is None else (options.clouds, options.clouds)
+    world = BackgroundConfig(pictures, lidar, depth)
     backbone = open_backbone(options.backbone)
     out = Path(options.out) if options.out else bank_paths(backbone)[-1]
     check_pack_file(out, "--out")
@@ -55,7 +55,7 @@ def run(options: argparse.Namespace) -> dict[str, object]:
     with Stages("item", options.json) as progress:
         bank = make_bank(backbone, photographs, named, world, progress=progress)
     save_bank(bank, out)
-    views = {domain.value: len(tokens) for domain, tokens in bank.views.items()}
+    views = {domain.value: len(rows) for domain, rows in bank.proposals.items()}
     if not options.json:
         drawn = ", ".join(f"{count} {name}" for name, count in views.items())
         print(f"{out}: {len(bank.photos)} pictures, proposals: {drawn}; {out.stat().st_size / 1e6:.1f} MB, for {backbone.name}")
@@ -71,4 +71,3 @@ def run(options: argparse.Namespace) -> dict[str, object]:
         "skipped": photographs.warnings,
         "seconds": round(time.monotonic() - begin, 1),
     }
-

@@ -1,8 +1,8 @@
 """Find the thing that is common to a folder of clouds and a folder of images. No pairing, no calibration, no labels.
 
-Most items should show the thing; those that do not get an empty mask, as far as they can be told. Their p-values are not held out: each
-item helped to find the thing. --without names pictures and clouds that do NOT show it (the empty place, other things): optional, and worth
-a lot. Either --clouds or --images may be missing.
+Most items should show the thing; those that do not get an empty mask. Each item is judged by what was learnt from others (cross-fitting,
+--folds), not by itself. --without names pictures and clouds that do NOT show it (the empty place, other things): optional, and worth a
+lot. Either --clouds or --images may be missing.
 
 Written to the folder --out: for each cloud NAME.npy (uint32 per point in the order of the file, 1 = the thing, 0 = not) and NAME.ply in
 colour; for each image NAME.png (uint8, 255 = the thing, 0 = not, the image's own size) and NAME_overlay.jpg; and summary.json. NAME is the
@@ -27,7 +27,10 @@ from numpy.typing import NDArray
 
 from geoseg_ros.errors import InputError
 
+LEAST_HELD_OUT = 4  # items of a modality
+
 if TYPE_CHECKING:
+    from geoseg_ros.concepts.observe import Observations
     from geoseg_ros.geometry.cloud import Cloud
     from geoseg_ros.runtime.pipeline import CosegPipeline
     from geoseg_ros.runtime.results import Presence
@@ -42,6 +45,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--out", required=True, metavar="DIR", help="folder for the results")
     parser.add_argument("--backbone", default="geoseg_tiny", metavar="NAME", help="image backbone (default %(default)s)")
     parser.add_argument("--name", default="object", help="what to call the thing (default %(default)s)")
+    parser.add_argument("--folds", type=int, default=5, metavar="N", help="of cross-fitting; 1 = none (default %(default)s)")
     parser.add_argument("--save-pack", metavar="FILE", help="keep what was learnt as a concept pack for the live node")
 
 
@@ -51,7 +55,8 @@ def run(options: argparse.Namespace) -> dict[str, object]:
     from geoseg_ros.commands.progress import Stages
     from geoseg_ros.commands.train import check_name, check_pack_file
     from geoseg_ros.concepts.background import open_bank
-    from geoseg_ros.concepts.build import build_pack
+    from geoseg_ros.concepts.build import learn
+    from geoseg_ros.concepts.observe import BuildConfig, observe
     from geoseg_ros.concepts.pack import save_pack
     from geoseg_ros.data.folders import load_clouds, load_images
     from geoseg_ros.features.backbone import open_backbone
@@ -63,6 +68,8 @@ def run(options: argparse.Namespace) -> dict[str, object]:
     check_name(options.name)
     if options.save_pack:
         check_pack_file(Path(options.save_pack), "--save-pack")
+    if not 1 <= options.folds <= 100:
+        raise InputError(f"--folds: expected 1 to 100, got {options.folds}")
     if options.images is None and options.clouds is None:
         raise InputError("expected --images, --clouds, or both")
     images = None if options.images is None else load_images(options.images)
@@ -70,20 +77,30 @@ def run(options: argparse.Namespace) -> dict[str, object]:
     without, without_clouds = open_without(options.without, options.without_clouds)
     _check_out(out, [options.images, options.clouds, *options.without, *options.without_clouds])
     backbone = open_backbone(options.backbone)
-    summary: dict[str, Any] = {"name": options.name, "backbone": backbone.name, "supervision": backbone.supervision, "held_out": False}
+    summary: dict[str, Any] = {"name": options.name, "backbone": backbone.name, "supervision": backbone.supervision}
     with Stages("item", options.json) as progress:
         bank = open_bank(backbone, progress)
         own = [Items([folder] if folder is not None else []) for folder in (images, clouds)]
-        pack = build_pack(options.name, *own, without, without_clouds, backbone, bank, progress=progress)
+        config = BuildConfig()
+        seen = observe(*own, without, without_clouds, backbone, bank, config, progress)
+        pack = learn(options.name, seen, backbone, bank, config)
         if options.save_pack:
             summary["pack"] = {"file": options.save_pack, "version": save_pack(pack, options.save_pack)}
-        pipeline = CosegPipeline(backbone, [pack])
+        folds = {"images": folds_of(len(seen.images), options.folds), "clouds": folds_of(len(seen.clouds), options.folds)}
+        summary["folds"] = folds
+        pipelines = []
+        for fold in range(max(folds.values())):
+            left_out = [range(fold, count if folds[kind] > 1 else 0, folds[kind]) for kind, count in _counts(seen).items()]
+            rest = seen.leave_out(*left_out)
+            pipelines.append(CosegPipeline(backbone, [learn(options.name, rest, backbone, bank, config) if any(left_out) else pack]))
+            progress("learning", fold + 1, max(folds.values()))
         for kind, folder, segment in (("images", images, _segment_image), ("clouds", clouds, _segment_cloud)):
             summary[kind] = []
             if folder is None:
                 continue
             names = result_names(folder.paths)
             for path, item in folder:
+                pipeline = pipelines[len(summary[kind]) % folds[kind]]
                 summary[kind].append({"file": path.name, **segment(pipeline, item, out, names[path])})
                 progress(f"segmenting {kind}", len(summary[kind]), len(folder))
             summary[kind] += [{"file": path.name, "error": line} for path, line in folder.skipped.items()]
@@ -100,6 +117,16 @@ def run(options: argparse.Namespace) -> dict[str, object]:
                 print(f"{kind}: found in {len(done) - len(absent)} of {len(done)}" + (f", not in {', '.join(absent)}" if absent else ""))
         print(f"{out}: masks, labels, pictures and summary.json")
     return {"out": str(out), **summary}
+
+
+def folds_of(count: int, folds: int) -> int:
+    """Into how many parts the ``count`` items of a modality are divided; 1, none is left out, where so few would be left that nothing
+    recurs in them."""
+    return min(folds, count) if count >= LEAST_HELD_OUT else 1
+
+
+def _counts(seen: Observations) -> dict[str, int]:
+    return {"images": len(seen.images), "clouds": len(seen.clouds)}
 
 
 def result_names(paths: Sequence[Path]) -> dict[Path, str]:

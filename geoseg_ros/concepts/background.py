@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from geoseg_ros.concepts.bank import BackgroundBank, bank_paths, build_bank, find_bank, save_bank
-from geoseg_ros.concepts.build import BuildConfig
+from geoseg_ros.concepts.observe import BuildConfig
 from geoseg_ros.data.world.background import BackgroundConfig, background_clouds, background_pictures
 from geoseg_ros.errors import InputError
 from geoseg_ros.features.backbone import ImageBackbone

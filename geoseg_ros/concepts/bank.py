@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 
-from geoseg_ros.coseg.clouds import look_at_proposals, sample_tokens
+from geoseg_ros.coseg.clouds import DrawnProposals, keep_proposals, look_at_proposals
 from geoseg_ros.coseg.config import CosegConfig
 from geoseg_ros.coseg.tokens import Domain, photo_tokens, unit
 from geoseg_ros.errors import InputError
@@ -28,7 +28,7 @@ from geoseg_ros.files import atomic_path
 from geoseg_ros.geometry.cloud import Cloud
 from geoseg_ros.geometry.scene import GeometryConfig, analyse_cloud
 
-FORMAT = 1
+FORMAT = 2
 PHOTO_TOKENS = 96  # kept of each photograph, evenly spread
 VIEW_TOKENS = 16  # kept of each proposal, of each way in which it is drawn
 SHIPPED = Path(__file__).parent / "banks"
@@ -40,7 +40,7 @@ class BackgroundBank:
     backbone_hash: the backbone it was made with.
     mean: [D], mean photo token; removed from every token before it is compared.
     photos: [n, PHOTO_TOKENS, D] unit tokens, mean removed.
-    views: per domain [n, per_proposal(domain), D], one row per proposal.
+    proposals: those of the clouds with colour (COLOUR) and without (SHADED), per_proposal(domain) tokens each.
     clouds: per domain int64 [n], number of the cloud that the proposal is from.
     source: what it was made from, in words.
     """
@@ -48,9 +48,17 @@ class BackgroundBank:
     backbone_hash: str
     mean: torch.Tensor
     photos: torch.Tensor
-    views: Mapping[Domain, torch.Tensor]
+    proposals: Mapping[Domain, DrawnProposals]
     clouds: Mapping[Domain, torch.Tensor]
     source: str
+
+    def views(self, domain: Domain) -> tuple[DrawnProposals, torch.Tensor]:
+        """Proposals as a sensor of this kind sees them, and their clouds' numbers. A coloured cloud also shows shapes without colour."""
+        if domain is Domain.COLOUR:
+            return self.proposals[domain], self.clouds[domain]
+        parts = [self.proposals[Domain.SHADED], self.proposals[Domain.COLOUR].shaded()]
+        rows = DrawnProposals.join(parts, per_proposal(domain), len(self.mean))
+        return rows, torch.cat([self.clouds[Domain.SHADED], self.clouds[Domain.COLOUR]])
 
 
 def per_proposal(domain: Domain) -> int:
@@ -83,24 +91,20 @@ def build_bank(
     if not kept:
         raise InputError("background bank: expected at least one photograph")
     mean = torch.stack(means).mean(0)
-    seen: dict[Domain, list[torch.Tensor]] = {domain: [] for domain in Domain}
+    seen: dict[Domain, list[DrawnProposals]] = {domain: [] for domain in Domain}
     number: dict[Domain, list[int]] = {domain: [] for domain in Domain}
     for k, cloud in enumerate(clouds):
         step()
         scene = analyse_cloud(cloud, geometry)
         found = look_at_proposals(cloud, scene, backbone, mean, views)
         if found is not None:
-            tokens = sample_tokens(found, VIEW_TOKENS)
-            seen[found.domain].append(tokens)
-            number[found.domain] += [k] * len(tokens)
-            if found.domain is Domain.COLOUR:
-                seen[Domain.SHADED].append(tokens[:, VIEW_TOKENS:])
-                number[Domain.SHADED] += [k] * len(tokens)
+            seen[found.domain].append(keep_proposals(found, VIEW_TOKENS))
+            number[found.domain] += [k] * len(found.size)
     return BackgroundBank(
         backbone.hash,
         mean,
         unit(torch.stack(kept), mean),
-        {domain: torch.cat([*parts, torch.zeros(0, per_proposal(domain), backbone.dim)]) for domain, parts in seen.items()},
+        {domain: DrawnProposals.join(parts, per_proposal(domain), backbone.dim) for domain, parts in seen.items()},
         {domain: torch.tensor(numbers, dtype=torch.int64) for domain, numbers in number.items()},
         source,
     )
@@ -109,7 +113,8 @@ def build_bank(
 def save_bank(bank: BackgroundBank, path: str | os.PathLike[str]) -> None:
     """Write a bank as half-precision safetensors, atomically."""
     tensors = {"mean": bank.mean, "photos": bank.photos.half().contiguous()}
-    tensors |= {f"views.{domain.value}": tokens.half().contiguous() for domain, tokens in bank.views.items()}
+    tensors |= {f"tokens.{domain.value}": rows.tokens.half().contiguous() for domain, rows in bank.proposals.items()}
+    tensors |= {f"size.{domain.value}": rows.size.contiguous() for domain, rows in bank.proposals.items()}
     tensors |= {f"clouds.{domain.value}": numbers for domain, numbers in bank.clouds.items()}
     manifest = {"format": FORMAT, "backbone_hash": bank.backbone_hash, "source": bank.source}
     with atomic_path(path) as temporary:
@@ -121,12 +126,12 @@ def load_bank(path: str | os.PathLike[str]) -> BackgroundBank:
     try:
         with safe_open(path, "pt") as file:
             manifest = json.loads((file.metadata() or {})["geoseg_bank"])
+            if manifest["format"] != FORMAT:
+                raise InputError(f"{path}: format: expected {FORMAT}, got {manifest['format']}")
             tensors = {key: file.get_tensor(key) for key in file.keys()}
-        if manifest["format"] != FORMAT:
-            raise InputError(f"{path}: format: expected {FORMAT}, got {manifest['format']}")
-        views = {domain: tensors[f"views.{domain.value}"].float() for domain in Domain}
+        rows = {d: DrawnProposals(tensors[f"tokens.{d.value}"].float(), tensors[f"size.{d.value}"].float()) for d in Domain}
         clouds = {domain: tensors[f"clouds.{domain.value}"] for domain in Domain}
-        return BackgroundBank(manifest["backbone_hash"], tensors["mean"], tensors["photos"].float(), views, clouds, manifest["source"])
+        return BackgroundBank(manifest["backbone_hash"], tensors["mean"], tensors["photos"].float(), rows, clouds, manifest["source"])
     except FileNotFoundError:
         raise InputError(f"{path}: no such file") from None
     except (SafetensorError, KeyError, TypeError, json.JSONDecodeError, OSError) as error:

@@ -4,59 +4,37 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable, Iterable, Sized
-from dataclasses import asdict, dataclass, field
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict
 from typing import TypeVar
 
-import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from geoseg_ros.concepts.bank import VIEW_TOKENS, BackgroundBank, spread
+from geoseg_ros.concepts.bank import VIEW_TOKENS, BackgroundBank, per_proposal, spread
+from geoseg_ros.concepts.observe import BuildConfig, Observations, Photograph, Progress, Proposals, observe
 from geoseg_ros.concepts.pack import ConceptPack
 from geoseg_ros.concepts.select import select_views
-from geoseg_ros.coseg.clouds import look_at_proposals, sample_tokens
-from geoseg_ros.coseg.config import CosegConfig, TrainConfig
+from geoseg_ros.coseg.clouds import DrawnProposals
 from geoseg_ros.coseg.correlation import affinity, prototypes
 from geoseg_ros.coseg.foreground import find_foreground
-from geoseg_ros.coseg.references import Contrast, References, strongest
-from geoseg_ros.coseg.tokens import Domain, photo_tokens, unit
+from geoseg_ros.coseg.references import Contrast, References, SizePrior, strongest
+from geoseg_ros.coseg.tokens import Domain
 from geoseg_ros.errors import InputError
 from geoseg_ros.features.backbone import ImageBackbone
-from geoseg_ros.features.views import ViewConfig
 from geoseg_ros.geometry.cloud import Cloud
-from geoseg_ros.geometry.scene import GeometryConfig, analyse_cloud
 
 NULL_TOKENS = 16  # kept of a null photograph, evenly spread over those most like the concept
 LARGEST_NULL = 256  # items per kind
-Progress = Callable[[str, int, int], object]
+LEAST_SIZES = 5  # clouds that show the concept, below which nothing is said about its size
 Item = TypeVar("Item")
-
-
-@dataclass(frozen=True)
-class BuildConfig:
-    """Everything a pack is built with."""
-
-    coseg: CosegConfig = field(default_factory=CosegConfig)
-    train: TrainConfig = field(default_factory=TrainConfig)
-    views: ViewConfig = field(default_factory=lambda: ViewConfig(views=1))
-    geometry: GeometryConfig = field(default_factory=GeometryConfig)
-
-
-@dataclass
-class _Seen:
-    """Tokens [p, per_proposal(domain), D] of the proposals of the cloud with this number."""
-
-    cloud: int
-    domain: Domain
-    tokens: torch.Tensor
 
 
 def build_pack(
     name: str,
-    images: Iterable[NDArray[np.uint8]],
+    images: Iterable[NDArray],
     clouds: Iterable[Cloud],
-    without_images: Iterable[NDArray[np.uint8]],
+    without_images: Iterable[NDArray],
     without_clouds: Iterable[Cloud],
     backbone: ImageBackbone,
     bank: BackgroundBank,
@@ -66,51 +44,46 @@ def build_pack(
     """Build the pack of one concept. Deterministic but for the date (``SOURCE_DATE_EPOCH`` fixes it).
 
     Args:
-        images, clouds: of the thing; either may be empty, not both. without_images, without_clouds: of the place without it, optional.
+        images, clouds: of the thing, images uint8 [H, W, 3]; either may be empty, not both. without_images, without_clouds: of the place
+            without it, optional.
         bank: the background bank of ``backbone``.
 
     Raises:
         InputError: nothing to learn from, or a bank of another backbone.
     """
     config = config or BuildConfig()
-    if bank.backbone_hash != backbone.hash:
-        raise InputError(f"background bank: made with another backbone than {backbone.name}")
+    seen = observe(images, clouds, without_images, without_clouds, backbone, bank, config, progress)
+    return learn(name, seen, backbone, bank, config)
 
-    def photographs(stage: str, items: Iterable[NDArray[np.uint8]]) -> list[list[torch.Tensor]]:
-        total = len(items) if isinstance(items, Sized) else 0
-        result = []
-        for done, image in enumerate(items, 1):
-            scales = config.train.scales
-            result.append([unit(photo_tokens(backbone, image, config.coseg.image_side, s)[0], bank.mean) for s in scales])
-            progress(stage, done, total)
-        return result
 
-    own = photographs("images", images)
-    without = photographs("images without", without_images)
-    own_clouds, clouds_count = _look("clouds", clouds, backbone, bank, config, progress)
-    other_clouds, others_count = _look("clouds without", without_clouds, backbone, bank, config, progress)
-    if not own and not any(len(seen.tokens) for seen in own_clouds):
+def learn(name: str, seen: Observations, backbone: ImageBackbone, bank: BackgroundBank, config: BuildConfig) -> ConceptPack:
+    """The pack of what was seen. InputError where there is nothing to learn from."""
+    own, without = seen.images, seen.without_images
+    if not own and not any(seen.clouds):
         raise InputError(f"concept '{name}': nothing to learn from: no image, and no object proposal in any cloud")
 
     references = _photo_references(own, without, bank, config)
-    null_views = {domain: _null_halves(other_clouds, others_count, bank, domain) for domain in Domain}
-    items = {domain: {s.cloud: s.tokens[:, :VIEW_TOKENS] for s in own_clouds if s.domain is domain} for domain in Domain}
-    null = {domain: [half[:, :VIEW_TOKENS] for half in halves] for domain, halves in null_views.items()}
+    null_views = {domain: _null_halves(seen.without_clouds, bank, domain) for domain in Domain}
+    items = {d: {k: rows[d].first(VIEW_TOKENS).tokens for k, rows in enumerate(seen.clouds) if d in rows} for d in Domain}
+    null = {domain: [half.first(VIEW_TOKENS).tokens for half in halves] for domain, halves in null_views.items()}
     selection = select_views(items, null, references, config.coseg, config.train)
     views = selection.references
     if not own:  # a concept given by clouds alone: what its views show is what photographs are searched for
-        references = References(torch.cat([seen.own for seen in views.values()]), references.context, references.background)
-    references = References(references.foreground, references.context, references.background, views)
+        references = References(torch.cat([drawn.own for drawn in views.values()]), references.context, references.background)
+    best = [seen.clouds[cloud][Domain.SHADED].size[proposal] for cloud, proposal in selection.best.items()]
+    other_sizes = torch.cat([half.size for halves in null_views.values() for half in halves])
+    size = SizePrior.of(torch.stack(best), other_sizes) if len(best) >= LEAST_SIZES and len(other_sizes) else None
+    references = References(references.foreground, references.context, references.background, views, size)
     stamp = time.gmtime(int(os.environ.get("SOURCE_DATE_EPOCH", time.time())))
     info = {
         "created": time.strftime("%Y-%m-%d", stamp),
         "config": asdict(config),
         "training": {
             "images": len(own),
-            "clouds": clouds_count,
+            "clouds": len(seen.clouds),
             "without_images": len(without),
-            "without_clouds": others_count,
-            "clouds_with_a_positive_proposal": selection.clouds,
+            "without_clouds": len(seen.without_clouds),
+            "clouds_with_a_positive_proposal": len(selection.best),
             "background": bank.source,
             "supervision_of_backbone": backbone.supervision,
         },
@@ -127,9 +100,7 @@ def build_pack(
     )
 
 
-def _photo_references(
-    own: list[list[torch.Tensor]], without: list[list[torch.Tensor]], bank: BackgroundBank, config: BuildConfig
-) -> References:
+def _photo_references(own: Sequence[Photograph], without: Sequence[Photograph], bank: BackgroundBank, config: BuildConfig) -> References:
     """Foreground, context and background prototypes from the photographs; the scales are searched one by one and pooled."""
     dim = bank.mean.shape[0]
     neighbours, train = config.coseg.neighbours, config.train
@@ -159,13 +130,13 @@ def _photo_references(
     return References(front, prototypes(torch.cat(context), train.context_tokens), background(front, typical))
 
 
-def _halves(without: list[Item]) -> tuple[list[Item], list[Item]]:
+def _halves(without: Sequence[Item]) -> tuple[Sequence[Item], Sequence[Item]]:
     """First and second half: neighbours in a row of pictures are often alike, and must not be in different halves."""
     middle = (len(without) + 1) // 2
     return without[:middle], without[middle:]
 
 
-def _null_photos(references: References, without: list[torch.Tensor], bank: BackgroundBank, config: BuildConfig) -> torch.Tensor:
+def _null_photos(references: References, without: Sequence[torch.Tensor], bank: BackgroundBank, config: BuildConfig) -> torch.Tensor:
     """The tokens most like the concept of each photograph without it and of each of the bank's, [n, NULL_TOKENS, D], for
     :func:`~geoseg_ros.coseg.references.null_scores`: even rows are of half 0 of the background, odd ones of half 1."""
     contrast = Contrast([references], config.coseg.neighbours)
@@ -181,35 +152,20 @@ def _null_photos(references: References, without: list[torch.Tensor], bank: Back
     return torch.stack(rows) if rows else torch.zeros(0, NULL_TOKENS, bank.mean.shape[0])
 
 
-def _alternate(first: torch.Tensor, second: torch.Tensor) -> torch.Tensor:
+def _alternate(first: DrawnProposals, second: DrawnProposals) -> DrawnProposals:
     """Rows of both in turn, equally many and at most ``LARGEST_NULL``."""
     count = min(len(first), len(second), LARGEST_NULL // 2)
-    return torch.stack([spread(first, count), spread(second, count)], 1).flatten(0, 1)
+    rows = [torch.arange(count) * len(half) // max(count, 1) for half in (first, second)]
+    pair = [first[rows[0]], second[rows[1]]]
+    tokens, size = (torch.stack(parts, 1).flatten(0, 1) for parts in zip(*((p.tokens, p.size) for p in pair), strict=True))
+    return DrawnProposals(tokens, size)
 
 
-def _look(
-    stage: str, clouds: Iterable[Cloud], backbone: ImageBackbone, bank: BackgroundBank, config: BuildConfig, progress: Progress
-) -> tuple[list[_Seen], int]:
-    total = len(clouds) if isinstance(clouds, Sized) else 0
-    result, done = [], 0
-    for done, cloud in enumerate(clouds, 1):
-        scene = analyse_cloud(cloud, config.geometry)
-        views = look_at_proposals(cloud, scene, backbone, bank.mean, config.views)
-        if views is not None:
-            tokens = sample_tokens(views, VIEW_TOKENS)
-            result.append(_Seen(done - 1, views.domain, tokens))
-            if views.domain is Domain.COLOUR:  # a coloured cloud also teaches what the thing looks like without colour
-                result.append(_Seen(done - 1, Domain.SHADED, tokens[:, VIEW_TOKENS:]))
-        progress(stage, done, total)
-    return result, done
-
-
-def _null_halves(seen: list[_Seen], clouds: int, bank: BackgroundBank, domain: Domain) -> list[torch.Tensor]:
-    """Proposals that are not the concept in two halves [., per_proposal(domain), D]; those of one cloud are in the same half."""
-    return [
-        torch.cat([
-            *(s.tokens for s in seen if s.domain is domain and (s.cloud >= (clouds + 1) // 2) == bool(half)),
-            bank.views[domain][bank.clouds[domain] % 2 == half],
-        ])
-        for half in (0, 1)
-    ]  # fmt: skip
+def _null_halves(without: Sequence[Proposals], bank: BackgroundBank, domain: Domain) -> list[DrawnProposals]:
+    """Proposals that are not the concept in two halves; those of one cloud are in the same half."""
+    general, number = bank.views(domain)
+    halves = []
+    for half, place in enumerate(_halves(without)):
+        parts = [*(rows[domain] for rows in place if domain in rows), general[number % 2 == half]]
+        halves.append(DrawnProposals.join(parts, per_proposal(domain), len(bank.mean)))
+    return halves

@@ -18,12 +18,13 @@ import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 
-from geoseg_ros.coseg.references import References, ViewReferences
+from geoseg_ros.coseg.clouds import DrawnProposals
+from geoseg_ros.coseg.references import References, SizePrior, ViewReferences
 from geoseg_ros.coseg.tokens import Domain
 from geoseg_ros.errors import InputError
 from geoseg_ros.files import write_bytes
 
-FORMAT = 1
+FORMAT = 2
 KEY = "geoseg_pack"
 VIEW_PARTS = ("own", "other", "background.0", "background.1")
 SHIPPED = Path(__file__).parent / "packs"
@@ -41,7 +42,7 @@ class ConceptPack:
         references: the reference tokens.
         null_photos: [n, t, D], the tokens most like the concept of each photograph that does not show it, see
             :func:`~geoseg_ros.coseg.references.null_scores`.
-        null_views: per domain [n, t, D], tokens of proposals that are not the concept.
+        null_views: per domain, proposals that are not the concept.
         version: first 12 hex digits of the hash of all tensors.
         info: the rest of the manifest (configuration, training summary, date).
     """
@@ -52,7 +53,7 @@ class ConceptPack:
     mean: torch.Tensor
     references: References
     null_photos: torch.Tensor
-    null_views: Mapping[Domain, torch.Tensor]
+    null_views: Mapping[Domain, DrawnProposals]
     version: str = ""
     info: Mapping[str, Any] = field(default_factory=dict)
 
@@ -78,8 +79,10 @@ def _tensors(pack: ConceptPack) -> dict[str, torch.Tensor]:
     for domain, views in references.views.items():
         parts = zip(VIEW_PARTS, (views.own, views.other, *views.background), strict=True)
         tensors |= {f"views.{domain.value}.{part}": tokens.half() for part, tokens in parts}
-    for domain, tokens in pack.null_views.items():
-        tensors[f"null.views.{domain.value}"] = tokens.half()
+    if references.size is not None:
+        tensors["size.own"], tensors["size.other"] = references.size.own.float(), references.size.other.float()
+    for domain, rows in pack.null_views.items():
+        tensors[f"null.views.{domain.value}"], tensors[f"null.size.{domain.value}"] = rows.tokens.half(), rows.size.float()
     return {name: tensor.contiguous() for name, tensor in sorted(tensors.items())}
 
 
@@ -122,11 +125,14 @@ def find_pack(name_or_path: str) -> Path:
 
 def _check_shapes(tensors: Mapping[str, torch.Tensor]) -> None:
     """ValueError unless every tensor is finite and has the shape that its name promises."""
-    dim = tensors["mean"].numel()
     for key, tensor in tensors.items():
-        axes = 1 if key == "mean" else 3 if key.startswith("null.") else 2
-        if tensor.dim() != axes or tensor.shape[-1] != dim or not bool(torch.isfinite(tensor).all()):
-            raise ValueError(f"{key}: expected {axes} axes, the last of {dim} finite numbers, got {list(tensor.shape)}")
+        axes = 1 if key == "mean" else 3 if key.startswith(("null.views.", "null.photos")) else 2
+        last = 3 if "size." in key else tensors["mean"].numel()
+        if tensor.dim() != axes or tensor.shape[-1] != last or not bool(torch.isfinite(tensor).all()):
+            raise ValueError(f"{key}: expected {axes} axes, the last of {last} finite numbers, got {list(tensor.shape)}")
+    for domain in Domain:
+        if len(tensors[f"null.views.{domain.value}"]) != len(tensors[f"null.size.{domain.value}"]):
+            raise ValueError(f"null.size.{domain.value}: expected one row for each of null.views.{domain.value}")
 
 
 def load_pack(name_or_path: str | os.PathLike[str]) -> ConceptPack:
@@ -143,6 +149,9 @@ def load_pack(name_or_path: str | os.PathLike[str]) -> ConceptPack:
             manifest = json.loads((file.metadata() or {})[KEY])
             if not isinstance(manifest, dict):
                 raise KeyError("manifest")
+            if int(manifest["format"]) < FORMAT:
+                older = f"pack format {manifest['format']} is older than this version of geoseg_ros reads ({FORMAT}); train it again"
+                raise InputError(f"{path}: {older}")
             if int(manifest["format"]) > FORMAT:
                 newer = f"pack format {manifest['format']} is newer than this version of geoseg_ros reads ({FORMAT}); update it"
                 raise InputError(f"{path}: {newer}")
@@ -153,11 +162,13 @@ def load_pack(name_or_path: str | os.PathLike[str]) -> ConceptPack:
         views, null_views = {}, {}
         for domain in Domain:
             if f"views.{domain.value}.own" in tensors:
-                own, other, *background = (tensors[f"views.{domain.value}.{part}"] for part in VIEW_PARTS)
-                views[domain] = ViewReferences(own, other, (background[0], background[1]))
-            null_views[domain] = tensors[f"null.views.{domain.value}"]
+                own, other, first, second = (tensors[f"views.{domain.value}.{part}"] for part in VIEW_PARTS)
+                views[domain] = ViewReferences(own, other, (first, second))
+            null_views[domain] = DrawnProposals(tensors[f"null.views.{domain.value}"], tensors[f"null.size.{domain.value}"])
         _check_shapes(tensors)
-        references = References(tensors["foreground"], tensors["context"], (tensors["background.0"], tensors["background.1"]), views)
+        size = SizePrior(tensors["size.own"], tensors["size.other"]) if "size.own" in tensors else None
+        background = (tensors["background.0"], tensors["background.1"])
+        references = References(tensors["foreground"], tensors["context"], background, views, size)
         head = ("format", "name", "backbone", "backbone_hash", "version")
         info = {key: value for key, value in manifest.items() if key not in head}
         name, backbone, digest, version = (manifest[key] for key in head[1:])

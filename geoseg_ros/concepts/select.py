@@ -5,24 +5,26 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 
 from geoseg_ros.concepts.bank import spread
 from geoseg_ros.coseg.config import CosegConfig, TrainConfig
-from geoseg_ros.coseg.correlation import affinity, prototypes, recurrence
+from geoseg_ros.coseg.correlation import affinity, evenly, prototypes, recurrence
 from geoseg_ros.coseg.references import Contrast, References, ViewReferences
 from geoseg_ros.coseg.tokens import Domain
 
 NULL_PROPOSALS = 64  # per half, enough for a mean
 Scores = dict[int, torch.Tensor]
+"""Per cloud [2, p] of its proposals: what speaks for them, recurrence and photographs; what speaks against them."""
 
 
 @dataclass(frozen=True)
 class Selection:
-    """Attributes: references of each domain; clouds: number of clouds whose best proposal stands out from the null proposals."""
+    """Attributes: references of each domain; best: of each cloud whose best proposal stands out from the null proposals, its number."""
 
     references: dict[Domain, ViewReferences]
-    clouds: int
+    best: dict[int, int]
 
 
 class _Drawn:
@@ -57,26 +59,34 @@ class _Drawn:
             return tokens.new_zeros(tokens.shape[:2])
         return torch.stack([affinity(tokens, self.background[h], self._neighbours) for h in halves]).mean(0)
 
-    def first(self) -> tuple[Scores, float]:
-        """Scores by recurrence in the other clouds. The level of what is not the concept is that of the middling proposal."""
+    def first(self) -> tuple[Scores, torch.Tensor]:
+        """Scores by recurrence in the other clouds. The level [2] of what is not the concept is that of the middling proposal."""
         flat = [tokens.flatten(0, 1) for tokens in self.items.values()]
         again = recurrence(flat, self._neighbours, self._train.partners)
         scores = {
-            k: (r.reshape(tokens.shape[:2]) - self._against(tokens) + self._photo[k]).mean(1)
+            k: torch.stack([r.reshape(tokens.shape[:2]) + self._photo[k], self._against(tokens)]).mean(2)
             for (k, tokens), r in zip(self.items.items(), again, strict=True)
         }
-        return scores, float(torch.cat(list(scores.values())).median())
+        return scores, torch.cat(list(scores.values()), 1).median(1).values
 
-    def later(self, positive: Mapping[int, torch.Tensor]) -> tuple[Scores, float]:
-        """Scores by affinity with the positives so far. The level is the mean of the null proposals, each scored against the other half."""
-        own = self.own(positive)
-        scores = {k: (affinity(t, own, self._neighbours) - self._against(t) + self._photo[k]).mean(1) for k, t in self.items.items()}
+    def later(self, positive: Mapping[int, torch.Tensor]) -> tuple[Scores, torch.Tensor]:
+        """Scores by recurrence in the positives of the *other* clouds: what a cloud alone holds does not speak for itself. The level [2] is
+        the mean of the null proposals, each scored against the other half."""
+        own = {k: tokens[positive[k]].flatten(0, 1) for k, tokens in self.items.items() if positive[k].any()}
+
+        def recurring(tokens: torch.Tensor, k: int = -1) -> torch.Tensor:
+            others = evenly([j for j in own if j != k], self._train.partners)
+            if not others:
+                return tokens.new_zeros(tokens.shape[:2])
+            return torch.stack([affinity(tokens, own[j], self._neighbours) for j in others]).mean(0)
+
+        scores = {k: torch.stack([recurring(t, k) + self._photo[k], self._against(t)]).mean(2) for k, t in self.items.items()}
         null = [
-            (affinity(t, own, self._neighbours) - self._against(t, 1 - half) + photo).mean(1)
+            torch.stack([recurring(t) + photo, self._against(t, 1 - half)]).mean(2)
             for half, (t, photo) in enumerate(zip(self._null, self._null_photo, strict=True))
         ]
-        level = torch.cat(null)
-        return scores, float(level.mean()) if len(level) else float(torch.cat(list(scores.values())).min())
+        level = torch.cat(null, 1)
+        return scores, level.mean(1) if level.shape[1] else torch.cat(list(scores.values()), 1).min(1).values
 
     def own(self, positive: Mapping[int, torch.Tensor]) -> torch.Tensor:
         """Prototypes of the chosen proposals."""
@@ -102,8 +112,9 @@ def select_views(
     """Choose the proposals that recur in the concept's clouds and not elsewhere.
 
     A proposal is chosen or not as a whole: where clouds are coloured, its score is the mean of what its colour and its shape say. The best
-    proposal of each cloud is a positive, and so are those that reach ``own_share`` of its height above the level of the null proposals.
-    What stays below half of that share is a negative; what lies between is neither.
+    proposal of a cloud is a positive, and so are those that reach ``own_share`` of its height above the level of the null proposals. What
+    stays below half of that share is a negative; what lies between is neither. A cloud for whose best proposal less than ``present_share``
+    speaks of what usually does in the set may not show the concept: nothing is chosen from it.
 
     Args:
         clouds: per domain, cloud number -> tokens [p, t, D] of its proposals, the same proposals in each domain.
@@ -112,21 +123,26 @@ def select_views(
     """
     drawn = [_Drawn(domain, items, null[domain], photos, coseg, train) for domain, items in clouds.items() if items]
     if not drawn:
-        return Selection({}, 0)
+        return Selection({}, {})
     positive: dict[int, torch.Tensor] = {}
     negative: dict[int, torch.Tensor] = {}
-    standing_out = 0
+    standing_out: dict[int, int] = {}
     for round_ in range(3):
         answers = [d.later(positive) if round_ else d.first() for d in drawn]
-        level = sum(answer[1] for answer in answers) / len(answers)
+        level = torch.stack([answer[1] for answer in answers]).mean(0)
         numbers = sorted(set().union(*(answer[0] for answer in answers)))
-        standing_out = 0
-        for k in numbers:
-            score = torch.stack([answer[0][k] for answer in answers if k in answer[0]]).mean(0)
-            best = float(score.max())
-            height = max(best - level, 0.0)
-            standing_out += int(height > 0)
-            positive[k] = (score >= level + train.own_share * height) & (score > level) | (score == best)
-            negative[k] = score < level + train.own_share / 2 * height
-            negative[k] &= ~positive[k]
+        heights = {k: torch.stack([answer[0][k] for answer in answers if k in answer[0]]).mean(0) - level[:, None] for k in numbers}
+        scores = {k: height[0] - height[1] for k, height in heights.items()}
+        best = {k: int(score.argmax()) for k, score in scores.items()}
+        support = {k: float(heights[k][0, best[k]]) for k in numbers}
+        usual = float(np.median(list(support.values())))
+        standing_out = {k: best[k] for k in numbers if support[k] >= train.present_share * usual and scores[k].max() > 0}
+        if not standing_out:  # nothing does: the best of each cloud is all there is
+            standing_out = best
+        for k, score in scores.items():
+            height = score.max().clamp_min(0)
+            positive[k] = (score >= train.own_share * height) & (score > 0) | (score == score.max())
+            negative[k] = (score < train.own_share / 2 * height) & ~positive[k]
+            if k not in standing_out:
+                positive[k], negative[k] = torch.zeros_like(positive[k]), torch.zeros_like(negative[k])
     return Selection({d.domain: d.references(positive, negative) for d in drawn}, standing_out)

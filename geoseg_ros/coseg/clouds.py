@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -15,6 +16,7 @@ from geoseg_ros.coseg.references import Contrast, view_score
 from geoseg_ros.coseg.tokens import Domain, unit, view_tokens
 from geoseg_ros.features.backbone import ImageBackbone
 from geoseg_ros.features.views import ViewConfig, render_views
+from geoseg_ros.geometry.boxes import oriented_box
 from geoseg_ros.geometry.cloud import Cloud
 from geoseg_ros.geometry.scene import SceneGeometry
 
@@ -27,6 +29,7 @@ class ProposalViews:
         domain: COLOUR: V / 2 views in colour, then the same V / 2 shaded; SHADED: V shaded views.
         tokens: [P, V * h * w, D] float32, unit, the bank's mean removed.
         weight: [P, V * h * w], share of each token's pixels that show the proposal; 0 below one half, unless no token reaches that.
+        size: [P, 3], height, length and width of the upright boxes around the proposals, metres.
         index: int32 [P, V, S, S], the voxel seen at each pixel, -1 = none.
         grid: (V, h, w).
     """
@@ -34,8 +37,39 @@ class ProposalViews:
     domain: Domain
     tokens: torch.Tensor
     weight: torch.Tensor
+    size: torch.Tensor
     index: NDArray[np.int32]
     grid: tuple[int, int, int]
+
+
+@dataclass(frozen=True)
+class DrawnProposals:
+    """What is kept of n proposals. Attributes: tokens [n, t, D] of their views, of a coloured cloud first those in colour, then as many
+    shaded; size [n, 3], see :class:`ProposalViews`."""
+
+    tokens: torch.Tensor
+    size: torch.Tensor
+
+    def __len__(self) -> int:
+        return len(self.size)
+
+    def __getitem__(self, rows: torch.Tensor | slice) -> DrawnProposals:
+        return DrawnProposals(self.tokens[rows], self.size[rows])
+
+    def first(self, count: int) -> DrawnProposals:
+        """The same with the first ``count`` tokens of each."""
+        return DrawnProposals(self.tokens[:, :count], self.size)
+
+    def shaded(self) -> DrawnProposals:
+        """Of a coloured cloud: as if it had no colour."""
+        return DrawnProposals(self.tokens[:, self.tokens.shape[1] // 2 :], self.size)
+
+    @classmethod
+    def join(cls, parts: Sequence[DrawnProposals], tokens: int, dim: int) -> DrawnProposals:
+        """All rows of ``parts``, each [., tokens, dim]."""
+        nothing = cls(torch.zeros(0, tokens, dim), torch.zeros(0, 3))
+        parts = [nothing, *parts]
+        return cls(torch.cat([p.tokens for p in parts]), torch.cat([p.size for p in parts]))
 
 
 def upright(scene: SceneGeometry) -> NDArray[np.float64]:
@@ -69,33 +103,41 @@ def look_at_proposals(
     order = np.argsort(scene.inverse, kind="stable")
     start = np.searchsorted(scene.inverse[order], np.arange(len(scene.xyz) + 1))
     up = upright(scene)
-    images, index = [], []
+    images, index, size = [], [], []
     for voxels in scene.proposals:
+        length, width, height = oriented_box(scene.xyz[voxels], up)[2]
+        size.append((height, length, width))
         points = np.concatenate([order[start[v] : start[v + 1]] for v in voxels])
         voxel = scene.inverse[points]
         for rgb in (cloud.rgb[points], None) if domain is Domain.COLOUR and cloud.rgb is not None else (None,):
             drawn, seen = render_views(cloud.xyz[points], rgb, scene.normal[voxel], np.zeros(3), config, up)
             images.append(drawn)
             index.append(np.where(seen >= 0, voxel.astype(np.int32)[seen], np.int32(-1)))
-    count, size = len(scene.proposals), config.size
+    count, side = len(scene.proposals), config.size
     all_index = np.concatenate(index)
     tokens, coverage = view_tokens(backbone, np.concatenate(images), all_index)
-    height, width = tokens.shape[1:3]
+    grid = (len(all_index) // count, tokens.shape[1], tokens.shape[2])
     coverage = coverage.reshape(count, -1)
     weight = torch.where(coverage >= 0.5, coverage, 0.0)
     weight = torch.where(weight.amax(1, keepdim=True) > 0, weight, coverage)  # thin things fill no token
     tokens = unit(tokens, mean).reshape(count, weight.shape[1], -1)
-    return ProposalViews(domain, tokens, weight, all_index.reshape(count, -1, size, size), (len(all_index) // count, height, width))
+    sizes = torch.tensor(size, dtype=torch.float32)
+    return ProposalViews(domain, tokens, weight, sizes, all_index.reshape(count, -1, side, side), grid)
 
 
 @dataclass(frozen=True)
 class CloudEvidence:
-    """Attributes: proposal [C, P], the score of each proposal; voxel [C, M], that of the best proposal that holds the voxel, -inf where
-    none does; tries: number of proposals that do not overlap, the independent candidates of the cloud."""
+    """Attributes:
+    proposal: [C, P], the score of each proposal.
+    voxel: [C, M], that of the best proposal that holds the voxel, -inf where none does.
+    tries: number of proposals that do not overlap, the independent candidates of the cloud.
+    distinct: per concept the proposals, best first, that do not overlap with better ones.
+    """
 
     proposal: NDArray[np.float32]
     voxel: NDArray[np.float32]
     tries: int
+    distinct: list[NDArray[np.int64]]
 
 
 def cloud_evidence(scene: SceneGeometry, views: ProposalViews, contrast: Contrast) -> CloudEvidence:
@@ -104,15 +146,26 @@ def cloud_evidence(scene: SceneGeometry, views: ProposalViews, contrast: Contras
     Proposals contain one another (a cluster, its parts, two clusters with a gap). A thing is best seen in the proposal that fits it, so
     each voxel takes, for each concept, the best score of the proposals that hold it.
     """
-    score = view_score(contrast.view(views.tokens, views.domain), views.weight).numpy()  # [C, P]
+    seen = view_score(contrast.view(views.tokens, views.domain), views.weight)
+    score = (seen + contrast.size(views.size)).numpy()  # [C, P]
     voxel = np.full((len(score), len(scene.xyz)), -np.inf, np.float32)
-    covered = np.zeros(len(scene.xyz), bool)
-    tries = 0
     for p, members in enumerate(scene.proposals):
         voxel[:, members] = np.maximum(voxel[:, members], score[:, p, None])
-        tries += int(covered[members].mean() < 0.5)
+    largest_first = np.arange(len(scene.proposals))
+    best_first = [_apart(scene, order) for order in np.argsort(-score, axis=1, kind="stable")]
+    return CloudEvidence(score, voxel, len(_apart(scene, largest_first)), best_first)
+
+
+def _apart(scene: SceneGeometry, order: NDArray[np.int64]) -> NDArray[np.int64]:
+    """The proposals, in this order, that lie by less than one half in those before them."""
+    covered = np.zeros(len(scene.xyz), bool)
+    result = []
+    for p in order:
+        members = scene.proposals[p]
+        if covered[members].mean() < 0.5:
+            result.append(p)
         covered[members] = True
-    return CloudEvidence(score, voxel, tries)
+    return np.array(result, np.int64)
 
 
 def instances(xyz: NDArray[np.float32], members: NDArray[np.int64], radius: float, least: int) -> list[NDArray[np.int64]]:
@@ -127,12 +180,11 @@ def instances(xyz: NDArray[np.float32], members: NDArray[np.int64], radius: floa
     return [members[part == i] for i in order]
 
 
-def sample_tokens(views: ProposalViews, count: int) -> torch.Tensor:
-    """``count`` covered tokens of each proposal, evenly spread and repeated where there are fewer: [P, count, D], or [P, 2 * count, D] of a
-    coloured cloud, first those in colour."""
+def keep_proposals(views: ProposalViews, count: int) -> DrawnProposals:
+    """``count`` covered tokens of each proposal, evenly spread and repeated where there are fewer; of a coloured cloud twice as many."""
     parts = 2 if views.domain is Domain.COLOUR else 1
     result = []
     for tokens, weight in zip(views.tokens.chunk(parts, 1), views.weight.chunk(parts, 1), strict=True):
         rows = [torch.nonzero(w > 0).flatten() for w in weight]
         result.append(torch.stack([t[r[torch.arange(count) * len(r) // count]] for t, r in zip(tokens, rows, strict=True)]))
-    return torch.cat(result, 1)
+    return DrawnProposals(torch.cat(result, 1), views.size)

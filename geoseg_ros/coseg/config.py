@@ -16,6 +16,7 @@ class CosegConfig:
     image_side: int = _option(640, "longest side of the image given to the backbone, pixels; smaller images are not enlarged", 64, 2048)
     neighbours: int = _option(3, "similarities averaged against each set of reference tokens (max_per_image aggregation, smoothed)", 1, 64)
     p_max: float = _option(0.05, "a concept is present when its p-value is below this", 0.0, 1.0)
+    size_weight: float = _option(0.01, "evidence, in cosine, of one nat of what a proposal's metric size says; 0 = off", 0.0, 1.0)
     top_share: float = _option(0.035, "an image's score is the mean of this share of its tokens, the strongest", 0.0, 1.0)
     min_share: float = _option(0.002, "connected parts of a mask below this share of the image are dropped", 0.0, 1.0)
     image_margin: float = _option(0.0, "evidence above which a pixel belongs to a concept, in cosine", -1.0, 1.0)
@@ -45,5 +46,7 @@ class TrainConfig:
     """Prototypes kept of each kind (spherical k-means)."""
     view_tokens: int = 256
     """Prototypes kept per view domain where the concept has clouds."""
-    own_share: float = 0.5
+    own_share: float = 0.65
     """A proposal of a concept's own cloud is a positive if it stands so far above the null proposals, relative to the best of its cloud."""
+    present_share: float = 0.5
+    """A cloud of the set shows the concept if as much, above the null proposals, speaks for its best one, relative to what is usual."""

@@ -50,12 +50,15 @@ def recurrence(items: Sequence[torch.Tensor], neighbours: int, partners: int) ->
     count = len(items)
     result = []
     for i, item in enumerate(items):
-        others = [j for j in range(count) if j != i]
-        if len(others) > partners:
-            others = [others[k * len(others) // partners] for k in range(partners)]
+        others = evenly([j for j in range(count) if j != i], partners)
         scores = [affinity(item, items[j], neighbours) for j in others]
         result.append(torch.stack(scores).mean(0) if scores else torch.zeros(len(item)))
     return result
+
+
+def evenly(items: Sequence[int], count: int) -> Sequence[int]:
+    """At most ``count`` of ``items``, evenly spread."""
+    return items if len(items) <= count else [items[k * len(items) // count] for k in range(count)]
 
 
 def prototypes(tokens: torch.Tensor, count: int, rounds: int = 8, limit: int = 20_000) -> torch.Tensor:

@@ -34,7 +34,23 @@ def p_value(score: ArrayLike, null: NDArray[np.floating]) -> NDArray[np.float64]
     return np.where(score > threshold, np.minimum(rank, tail), rank)
 
 
-def best_of(p: ArrayLike, tries: int) -> NDArray[np.float64]:
-    """p-value of the best of ``tries`` independent candidates (Sidak)."""
+def step_down(p: ArrayLike, candidates: ArrayLike, tries: int) -> NDArray[np.float64]:
+    """p-values adjusted for looking at many candidates (Holm's step-down with Sidak's correction).
+
+    The best of n independent candidates is corrected for n, the second best for n - 1, and so on. The chance that *any* null candidate
+    falls below a level is then at most that level, and a second thing beside a certain one is not paid for twice.
+
+    Args:
+        p: any shape. candidates: [k] p-values of candidates that do not overlap. tries: how many such candidates there were, n = max(k,
+            ``tries``, 1).
+    """
     p = np.minimum(np.asarray(p, np.float64), np.nextafter(1.0, 0.0))
-    return -np.expm1(max(tries, 1) * np.log1p(-p))  # 1 - (1 - p) ** tries, exact for small p too
+    ordered = np.sort(np.asarray(candidates, np.float64))
+    count = max(len(ordered), tries, 1)
+
+    def corrected(value: NDArray[np.float64], better: NDArray[np.int64]) -> NDArray[np.float64]:
+        return -np.expm1(np.maximum(count - better, 1) * np.log1p(-value))  # 1 - (1 - p) ** n, exact for small p too
+
+    steps = np.maximum.accumulate(corrected(np.minimum(ordered, np.nextafter(1.0, 0.0)), np.arange(len(ordered))))
+    better = np.searchsorted(ordered, p, side="left")
+    return np.maximum(corrected(p, better), np.append(0.0, steps)[better])

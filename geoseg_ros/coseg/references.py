@@ -10,6 +10,9 @@ import torch
 from geoseg_ros.coseg.correlation import affinity
 from geoseg_ros.coseg.tokens import Domain
 
+LEAST_SPREAD = 0.3  # of a logarithm: +-35 %
+LEAST_RATIO = -8.0  # nats
+
 
 @dataclass(frozen=True)
 class ViewReferences:
@@ -27,6 +30,46 @@ class ViewReferences:
 
 
 @dataclass(frozen=True)
+class SizePrior:
+    """How large a concept is: clouds know the scale that pictures do not show.
+
+    Attributes:
+        own, other: [2, 3], of the concept's proposals and of others: medians, and robust spreads, of the natural logarithms of height,
+            length and width in metres.
+    """
+
+    own: torch.Tensor
+    other: torch.Tensor
+
+    @classmethod
+    def of(cls, own: torch.Tensor, other: torch.Tensor) -> SizePrior:
+        """From sizes [n, 3] and [m, 3] in metres; n, m > 0."""
+        return cls(_location_scale(own), _location_scale(other))
+
+    def against(self, size: torch.Tensor) -> torch.Tensor:
+        """Evidence [n] <= 0, in nats, that things of ``size`` [n, 3] are not the concept: the log-normal likelihood ratio, lengths taken as
+        independent, less that of the concept's own medians. Bounded, because things are seen in part."""
+        log = torch.cat([self.own[:1], _log_size(size)])
+
+        def likelihood(statistics: torch.Tensor) -> torch.Tensor:
+            return -(((log - statistics[0]) / statistics[1]) ** 2 / 2).sum(1)
+
+        ratio = likelihood(self.own) - likelihood(self.other)
+        return (ratio[1:] - ratio[0]).clamp(LEAST_RATIO, 0.0)
+
+
+def _location_scale(size: torch.Tensor) -> torch.Tensor:
+    log = _log_size(size)
+    centre = log.median(0).values
+    spread = 1.4826 * (log - centre).abs().median(0).values  # median absolute deviation, scaled to a normal distribution's
+    return torch.stack([centre, spread.clamp_min(LEAST_SPREAD)])
+
+
+def _log_size(size: torch.Tensor) -> torch.Tensor:
+    return size.clamp_min(0.01).log()  # a flat thing has some thickness
+
+
+@dataclass(frozen=True)
 class References:
     """Unit tokens with the bank's mean removed, float32.
 
@@ -36,12 +79,14 @@ class References:
         background: prototypes [., D] of the two halves of the background bank and of the photographs without the concept. A photograph of
             one half is a null item for the other only: what the references were made from does not tell how new photographs score.
         views: per view domain, where the concept has clouds.
+        size: where it has enough of them.
     """
 
     foreground: torch.Tensor
     context: torch.Tensor
     background: tuple[torch.Tensor, torch.Tensor]
     views: Mapping[Domain, ViewReferences] = field(default_factory=dict)
+    size: SizePrior | None = None
 
 
 class Contrast:
@@ -51,9 +96,10 @@ class Contrast:
     largest affinity with anything that speaks against it, in cosine.
     """
 
-    def __init__(self, concepts: Sequence[References], neighbours: int) -> None:
+    def __init__(self, concepts: Sequence[References], neighbours: int, size_weight: float = 0.0) -> None:
         self.concepts = concepts
         self.neighbours = neighbours
+        self.size_weight = size_weight
 
     def _affinity(self, tokens: torch.Tensor, references: torch.Tensor) -> torch.Tensor:
         return affinity(tokens, references, self.neighbours)
@@ -101,6 +147,11 @@ class Contrast:
         colour, shaded = tokens.tensor_split(2, 1)
         return torch.cat([self.drawn(colour, Domain.COLOUR, halves), self.drawn(shaded, Domain.SHADED, halves)], dim=2)
 
+    def size(self, size: torch.Tensor) -> torch.Tensor:
+        """Evidence [C, P] <= 0 of the metric ``size`` [P, 3] of proposals, in cosine; 0 for a concept without :class:`SizePrior`."""
+        nothing = size.new_zeros(len(size))
+        return self.size_weight * torch.stack([nothing if c.size is None else c.size.against(size) for c in self.concepts])
+
 
 def image_score(evidence: torch.Tensor, top_share: float) -> torch.Tensor:
     """Mean of the strongest tokens, ``top_share`` of all, [C] from evidence [C, n]."""
@@ -112,14 +163,14 @@ def strongest(count: int, top_share: float) -> int:
     return min(count, max(1, round(top_share * count)))
 
 
-def null_scores(evidence: Callable[[Sequence[int]], torch.Tensor]) -> torch.Tensor:
+def null_scores(score: Callable[[Sequence[int]], torch.Tensor]) -> torch.Tensor:
     """Scores [C, n] of null items. Even ones belong to half 0 of the background and are scored against half 1, and the other way round
     (cross-fitting).
 
     Args:
-        evidence: from the halves to score against to the evidence [C, n, t] of the items' tokens.
+        score: from the halves to score against to the scores [C, n] of the items.
     """
-    even, odd = (evidence([half]).mean(2) for half in (1, 0))
+    even, odd = (score([half]) for half in (1, 0))
     return torch.where(torch.arange(even.shape[1]) % 2 == 0, even, odd)
 
 

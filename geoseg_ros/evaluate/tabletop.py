@@ -5,7 +5,6 @@ The photographs of some scenes make the packs; the clouds and photographs of oth
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -22,6 +21,23 @@ SPLITS: dict[str, dict[str, tuple[range, range]]] = {
     "development": {"box": (range(0, 5), range(5, 10)), "cylinder": (range(33, 36), range(36, 39))},
     "report": {"box": (range(0, 10), range(10, 20)), "cylinder": (range(33, 39), range(39, 45))},
 }
+
+
+@dataclass(frozen=True)
+class Supervision:
+    """What the packs are made from. Attributes: name; clouds: the training scenes' clouds too; without: the other kind's scenes as pictures
+    (and clouds) without the concept."""
+
+    name: str
+    clouds: bool
+    without: bool
+
+
+VARIANTS = (
+    Supervision("pictures", clouds=False, without=False),
+    Supervision("pictures + without", clouds=False, without=True),
+    Supervision("pictures + clouds + without", clouds=True, without=True),
+)
 
 
 @dataclass(frozen=True)
@@ -101,14 +117,3 @@ def _table_frame(up: NDArray[np.float64]) -> NDArray[np.float64]:
     right = np.cross(np.array([0.0, 0.0, 1.0]), up)
     right /= np.linalg.norm(right)
     return np.stack([right, np.cross(up, right), up])
-
-
-def iou(predicted: NDArray[np.bool_], truth: NDArray[np.bool_]) -> float:
-    """Intersection over union; 1 where both are empty."""
-    union = np.count_nonzero(predicted | truth)
-    return float(np.count_nonzero(predicted & truth)) / union if union else 1.0
-
-
-def mean(values: Sequence[float]) -> float:
-    """Mean, NaN of nothing."""
-    return float(np.mean(values)) if len(values) else float("nan")

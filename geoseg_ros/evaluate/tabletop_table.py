@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -13,27 +12,12 @@ from numpy.typing import NDArray
 from geoseg_ros.concepts.bank import BackgroundBank
 from geoseg_ros.concepts.build import BuildConfig, build_pack
 from geoseg_ros.coseg.tokens import Domain
-from geoseg_ros.evaluate.tabletop import SPLITS, compose, iou, mean, read_scene, without_colour
+from geoseg_ros.evaluate.metrics import iou, mean
+from geoseg_ros.evaluate.tabletop import SPLITS, VARIANTS, Supervision, compose, read_scene, without_colour
 from geoseg_ros.features.backbone import ImageBackbone
 from geoseg_ros.geometry.scene import analyse_cloud
 from geoseg_ros.runtime.pipeline import CosegPipeline, PipelineConfig
 
-
-@dataclass(frozen=True)
-class Supervision:
-    """What the packs are made from. Attributes: name; clouds: the training scenes' clouds too; without: the other kind's scenes as pictures
-    (and clouds) without the concept."""
-
-    name: str
-    clouds: bool
-    without: bool
-
-
-VARIANTS = (
-    Supervision("pictures", clouds=False, without=False),
-    Supervision("pictures + without", clouds=False, without=True),
-    Supervision("pictures + clouds + without", clouds=True, without=True),
-)
 Tell = Callable[[str], object]
 
 

@@ -119,14 +119,14 @@ def analyse_cloud(cloud: Cloud, config: GeometryConfig | None = None) -> SceneGe
 
 
 def _usable(cloud: Cloud, max_range: float) -> NDArray[np.bool_]:
-    """bool [N]: finite and within range."""
+    """bool [N]: finite, within range, and not the exact origin, which many LiDAR drivers write where nothing came back."""
     xyz = cloud.xyz
     # float32 squares overflow to infinity beyond 1e19 m, which is out of range as well
     with np.errstate(over="ignore", invalid="ignore"):
         squared = xyz[:, 0] ** 2 + xyz[:, 1] ** 2 + xyz[:, 2] ** 2
         if max_range > 0:
-            return squared <= np.float32(max_range) ** 2
-        use = np.isfinite(squared)
+            return (squared <= np.float32(max_range) ** 2) & (squared > 0)
+        use = np.isfinite(squared) & (squared > 0)
         index = np.flatnonzero(use)
         if len(index) < MIN_POINTS:
             return use

@@ -319,11 +319,25 @@ def labelled_cloud_message(header: Any, cloud: Cloud, result: CloudResult, palet
     return message
 
 
-def obstacle_cloud_message(header: Any, cloud: Cloud, label: NDArray[np.uint32], wanted: Collection[int], message: Any = None) -> Any:
-    """sensor_msgs/PointCloud2 with x, y, z float32 of the valid points whose label is one of ``wanted``, unorganised, in order."""
+def obstacle_cloud_message(
+    header: Any,
+    cloud: Cloud,
+    label: NDArray[np.uint32],
+    wanted: Collection[int],
+    message: Any = None,
+    matrix: NDArray[np.float64] | None = None,
+) -> Any:
+    """sensor_msgs/PointCloud2 with x, y, z float32 of the valid points whose label is one of ``wanted``, unorganised, in order.
+
+    Args:
+        header: its frame is where ``matrix`` [4, 4] takes the points of the cloud.
+        message: a message from an earlier call, to be filled again in the same memory.
+    """
     keep = np.isin(label, np.array(sorted(wanted), np.uint32))
     points = cloud.xyz[keep]
     points = points[np.isfinite(points).all(axis=1)]
+    if matrix is not None:
+        points = (points @ matrix[:3, :3].T + matrix[:3, 3]).astype(np.float32)
     message = _cloud_message(header, (1, len(points)), LABELLED_FIELDS[:3], message)
     set_data(message, points)
     message.is_dense = True

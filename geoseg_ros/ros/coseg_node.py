@@ -1,256 +1,277 @@
-"""``coseg_node``: clouds and images in, labelled clouds and masks out."""
+"""``coseg_node``: clouds and images in, labelled clouds, masks and objects out. A managed (life cycle) node."""
 
 from __future__ import annotations
 
-import os
 import signal
 import sys
-import time
+import threading
 from collections.abc import Callable, Sequence
-from typing import Any, NamedTuple, Protocol
+from typing import Any
 
-import numpy as np
 import rclpy
-from numpy.typing import NDArray
+from rclpy.clock import Clock, ClockType
 from rclpy.exceptions import NameValidationException, ParameterException
 from rclpy.executors import ExternalShutdownException, SingleThreadedExecutor
-from rclpy.node import Node
-from rclpy.qos import ReliabilityPolicy
-from sensor_msgs.msg import CameraInfo, CompressedImage, Image, PointCloud2
+from rclpy.lifecycle import LifecycleNode, TransitionCallbackReturn
+from rclpy.parameter import Parameter
+from rclpy.signals import SignalHandlerOptions
 
 from geoseg_ros.errors import GeosegError, InputError
-from geoseg_ros.geometry.cloud import Cloud
-from geoseg_ros.ros import codec
-from geoseg_ros.ros.diagnostics import Diagnostics, Stream
-from geoseg_ros.ros.parameters import NodeParameters, declare, follow, refuse_unknown
-from geoseg_ros.ros.publishers import Outputs, missing_interfaces
-from geoseg_ros.ros.qos import subscribe
-from geoseg_ros.ros.worker import Throttle, Worker, describe
-from geoseg_ros.runtime.labels import LabelSpace
-from geoseg_ros.runtime.mailbox import Mailbox
-from geoseg_ros.runtime.pipeline import open_pipeline
-from geoseg_ros.runtime.results import CloudResult, ImageResult
+from geoseg_ros.ros.control import Control
+from geoseg_ros.ros.diagnostics import Diagnostics
+from geoseg_ros.ros.frames import Frames
+from geoseg_ros.ros.handler import Handler
+from geoseg_ros.ros.inputs import Inputs
+from geoseg_ros.ros.objects import missing_interfaces
+from geoseg_ros.ros.packs import Opening, PackOpener, Pipeline, check_packs
+from geoseg_ros.ros.parameters import NodeParameters, declare, follow
+from geoseg_ros.ros.publishers import Outputs
+from geoseg_ros.ros.worker import Worker, describe
 
-_MESSAGE_TYPES = {kind: f"sensor_msgs/msg/{kind.__name__}" for kind in (PointCloud2, Image, CompressedImage)}
-
-
-class Pipeline(Protocol):
-    """What the node needs of ``geoseg_ros.runtime.pipeline.CosegPipeline``."""
-
-    labels: LabelSpace
-    backbone_name: str
-    backend: str
-    pack_versions: list[str]
-
-    def process_image(self, image: NDArray[np.uint8]) -> ImageResult: ...
-
-    def process_cloud(self, cloud: Cloud) -> CloudResult: ...
+_OPENING = "opening packs"
 
 
-class Arrival(NamedTuple):
-    """What a callback stores. Attributes: message (with its companions for depth); seconds of the monotonic clock."""
-
-    message: Any
-    time: float
-
-
-class Depth(NamedTuple):
-    """A depth image with the newest calibration and colour at its arrival, or None where nothing had come yet."""
-
-    header: Any
-    image: Any
-    info: Any
-    color: Any
-
-
-def open_packs(parameters: NodeParameters) -> Pipeline:
-    """The real pipeline with the packs of the parameters."""
-    import cv2
-    import torch
-
-    # on a busy machine threads that wait for one another cost far more than they bring, so some cores are left to others
-    threads = parameters.threads or max(1, (os.cpu_count() or 1) // 2)
-    torch.set_num_threads(threads)
-    cv2.setNumThreads(threads)
-    return open_pipeline(parameters.packs, parameters.backbone, parameters.device, parameters.pipeline)
-
-
-class CosegNode(Node):
+class CosegNode(LifecycleNode):
     """Callbacks store the newest message per stream, one worker thread decodes, segments and publishes.
 
+    ``configure`` opens the packs, ``activate`` subscribes, ``deactivate`` unsubscribes and forgets what waits, ``cleanup`` frees the
+    pipeline. With the parameter ``autostart`` the first two happen by themselves as soon as the node is spun. Services and parameters
+    wait while a configure is under way; the diagnostics go on.
+
     Args:
-        pipeline_factory: makes the pipeline; called in the worker thread, so the node answers while it opens.
+        pipeline_factory: makes the pipeline; called in a thread of its own.
+        pack_check: gets new packs, answers with the names of their concepts or raises InputError.
+        stop: when set, a configure that is under way is given up.
         arguments: of ``rclpy.node.Node``.
+
+    Attributes:
+        failure: why the last transition failed, or None.
+        stillborn: coming up by itself has failed, for the reason in ``failure``.
 
     Raises:
         InputError: a parameter is unknown, mistyped or out of range.
     """
 
-    def __init__(self, pipeline_factory: Callable[[NodeParameters], Pipeline] = open_packs, **arguments: Any) -> None:
+    def __init__(
+        self,
+        pipeline_factory: Callable[[NodeParameters], Pipeline] | None = None,
+        pack_check: Callable[[Sequence[str]], Sequence[str]] = check_packs,
+        stop: threading.Event | None = None,
+        **arguments: Any,
+    ) -> None:
         super().__init__("coseg_node", **arguments)
         try:
-            self._start(pipeline_factory)
+            self._start(pipeline_factory or PackOpener(), pack_check, stop or threading.Event())
         except BaseException:
             self.destroy_node()
             raise
 
-    def _start(self, pipeline_factory: Callable[[NodeParameters], Pipeline]) -> None:
+    def _start(
+        self, factory: Callable[[NodeParameters], Pipeline], check: Callable[[Sequence[str]], Sequence[str]], stop: threading.Event
+    ) -> None:
         self.parameters = declare(self, NodeParameters())
-        self._pipeline_factory = pipeline_factory
-        self._pipeline: Pipeline | None = None
-        self._throttle = Throttle()
-        self._info: CameraInfo | None = None
-        self._color: Image | None = None
-        self._streams: dict[str, Stream] = {}
-        self._subscribe()
-        if not self._streams:
-            raise InputError("parameters cloud_source and image_transport: both are none, expected at least one input")
-        self.mailbox = Mailbox(list(self._streams))
+        self.failure: Exception | None = None
+        self.stillborn = False
+        self._factory, self._check, self._stop = factory, check, stop
+        self._opening: Opening | None = None
+        self._packs_before: tuple[str, ...] = ()
+        self._reverting = False
         self._outputs = Outputs(self)
-        self._diagnostics = Diagnostics(self, self.mailbox, list(self._streams.values()), self.parameters.status_period)
+        self.inputs = Inputs(self, self.parameters)
+        self.mailbox = self.inputs.mailbox
+        self._diagnostics = Diagnostics(self, self.mailbox, self.inputs.streams, self.parameters.status_period)
         self._diagnostics.timeout = self.parameters.input_timeout
-        refuse_unknown(self)
+        frames = Frames(self, self.parameters.target_frame)
+        self.handler = Handler(self, lambda: self.parameters, self.inputs.streams, self._outputs, frames)
+        Control(self, self.inputs, self._outputs, self._diagnostics)
         follow(self, self.parameters, self._refusal, self._store)
+        self._opened = self.create_guard_condition(self._take_new_packs)
         if missing := missing_interfaces():
             self.get_logger().info(missing)
-        self.worker = Worker(self.mailbox, self._open, self._handle, self._report)
+        self.worker = Worker(self.mailbox, self.handler, self.handler.report)
         self.worker.start()
+        if self.parameters.autostart:
+            # simulated time may stand still
+            self._autostart = self.create_timer(0.0, self._come_up, clock=Clock(clock_type=ClockType.STEADY_TIME))
+        else:
+            self.get_logger().info("unconfigured, waiting for a life cycle manager")
 
     def stop(self, timeout: float = 30.0) -> None:
         """Let the worker finish its item and end."""
+        self._stop.set()
+        self.handler.active = False
         self.mailbox.close()
         self.worker.join(timeout)
+        if self._opening is not None:
+            self._opening.join(timeout)
 
-    # ---- executor thread
+    # ---- life cycle (executor thread)
 
-    def _subscribe(self) -> None:
-        source, transport = self.parameters.cloud_source, self.parameters.image_transport
-        if source == "points":
-            self._input("cloud", PointCloud2, "~/points", lambda message: self._put("cloud", message))
-        elif source == "depth":
-            self._input("cloud", Image, "~/depth", self._put_depth)
-            subscribe(self, CameraInfo, "~/camera_info", lambda message: setattr(self, "_info", message))
-            subscribe(self, Image, "~/color", lambda message: setattr(self, "_color", message))
-        if transport == "raw":
-            self._input("image", Image, "~/image", lambda message: self._put("image", message))
-        elif transport == "compressed":
-            self._input("image", CompressedImage, "~/image/compressed", lambda message: self._put("image", message))
+    def _come_up(self) -> None:
+        self._autostart.cancel()
+        if self._diagnostics.state == "unconfigured" and self.trigger_configure() == TransitionCallbackReturn.SUCCESS:
+            self.trigger_activate()
+        self.stillborn = self.failure is not None
 
-    def _input(self, name: str, kind: Any, topic: str, callback: Callable[[Any], None]) -> None:
-        subscription = subscribe(self, kind, topic, callback, lambda total: self._streams[name].lose(total))
-        best_effort = subscription.qos_profile.reliability == ReliabilityPolicy.BEST_EFFORT
-        self._streams[name] = Stream(name, subscription.topic_name, _MESSAGE_TYPES[kind], best_effort)
+    def on_configure(self, state: Any) -> TransitionCallbackReturn:
+        """Open packs and backbone; the node stays unconfigured when that fails."""
+        self._diagnostics.doing = _OPENING
+        self._opening = Opening(self._factory, self.parameters, lambda: None)
+        self._opening.start()
+        try:
+            while self._opening.is_alive():
+                self._diagnostics.update()
+                self._opening.join(min(self._diagnostics.period, 0.2))
+                if self._stop.is_set() or not self.context.ok():
+                    return TransitionCallbackReturn.FAILURE
+            return self._done("inactive", self._take_opened)
+        finally:
+            self._diagnostics.doing = ""
 
-    def _put(self, stream: str, message: Any) -> None:
-        self._streams[stream].rate.add()
-        self.mailbox.put(stream, Arrival(message, time.monotonic()))
+    def on_activate(self, state: Any) -> TransitionCallbackReturn:
+        """Subscribe; the node stays inactive when that fails."""
 
-    def _put_depth(self, message: Image) -> None:
-        self._put("cloud", Depth(message.header, message, self._info, self._color))
+        def activate() -> None:
+            try:
+                self.inputs.open()
+            except BaseException:
+                self.inputs.close()
+                raise
+            self.handler.active = True
 
-    def _refusal(self, parameters: NodeParameters) -> str:
-        """Why new parameters cannot be taken, or an empty string."""
-        return self._unknown_labels(parameters)
+        return self._done("active", activate)
 
-    def _store(self, parameters: NodeParameters) -> None:
-        self.parameters = parameters
-        self._diagnostics.timeout = parameters.input_timeout
+    def on_deactivate(self, state: Any) -> TransitionCallbackReturn:
+        """Unsubscribe; what waits or is in work is not published."""
+        return self._done("inactive", self._quiet)
 
-    # ---- worker thread
+    def on_cleanup(self, state: Any) -> TransitionCallbackReturn:
+        """Free packs and backbone."""
+        return self._done("unconfigured", self._forget)
 
-    def _open(self) -> None:
-        pipeline = self._pipeline_factory(self.parameters)
-        self._pipeline = pipeline
-        if unknown := self._unknown_labels(self.parameters):
+    def on_shutdown(self, state: Any) -> TransitionCallbackReturn:
+        """Stop and free everything, from any state."""
+        return self._done("finalized", self._forget)
+
+    def on_error(self, state: Any) -> TransitionCallbackReturn:
+        """Back to unconfigured."""
+        return self._done("unconfigured", self._forget)
+
+    def _done(self, state: str, work: Callable[[], None]) -> TransitionCallbackReturn:
+        """Do the work of a transition. Any error is one line in the log, and leaves the node in the state it was in."""
+        try:
+            work()
+        except Exception as error:
+            line = describe(error)
+            self.failure = error.with_traceback(None)  # which would keep all that was being opened
+            self._diagnostics.trouble = line
+            self.get_logger().error(line)
+            return TransitionCallbackReturn.FAILURE
+        self.failure, self._diagnostics.trouble = None, ""
+        self._diagnostics.state = state
+        return TransitionCallbackReturn.SUCCESS
+
+    def _quiet(self) -> None:
+        self.handler.active = False
+        self.inputs.close()
+
+    def _forget(self) -> None:
+        self._quiet()
+        self._diagnostics.pipeline = None
+        self.handler.drop()
+
+    # ---- packs and parameters (executor thread)
+
+    def _take_opened(self) -> None:
+        """Use the pipeline that has been opened, or raise why there is none."""
+        assert self._opening is not None
+        opening, self._opening = self._opening, None
+        opening.join()
+        if opening.failure is not None:
+            raise opening.failure
+        pipeline = opening.pipeline
+        assert pipeline is not None
+        if unknown := _unknown_labels(self.parameters, pipeline.labels.names):
             raise InputError(f"parameter {unknown}")
-        self._outputs.publish_labels(pipeline.labels)
+        self.handler.use(pipeline)
         self._diagnostics.pipeline = pipeline
         names = ", ".join(f"{i} {name}" for i, name in enumerate(pipeline.labels.names, 1))
         self.get_logger().info(f"ready: {names or 'no concept'}; backbone {pipeline.backbone_name} on {pipeline.backend}")
 
-    def _unknown_labels(self, parameters: NodeParameters) -> str:
-        if self._pipeline is None:
-            return ""  # checked again once the packs are read
-        known = self._pipeline.labels.names
-        unknown = [name for name in parameters.wanted_labels if name not in known]
-        return f"wanted_labels: no concept {', '.join(unknown)}, expected some of {', '.join(known) or 'none'}" if unknown else ""
+    def _take_new_packs(self) -> None:
+        """Packs were changed while the node runs, and have been opened."""
+        if self._opening is None or not self._opening.finished:
+            return
+        self._diagnostics.doing = ""
+        if self.handler.pipeline is None:
+            self._opening = None  # cleaned up meanwhile; a configure opens them
+            return
+        try:
+            self._take_opened()
+        except Exception as error:
+            self.get_logger().error(f"packs: {describe(error)}; the old ones stay")
+            self._reverting = True
+            self.set_parameters([Parameter("packs", value=list(self._packs_before) or [""])])
+            self._reverting = False
 
-    def _handle(self, name: str, arrival: Arrival) -> None:
-        """Decode always, so that bad input is seen; segment only what somebody listens to."""
-        assert self._pipeline is not None  # the worker opens it first
-        stream, pipeline = self._streams[name], self._pipeline
-        heard = (self._cloud if name == "cloud" else self._image)(stream, arrival.message, pipeline)
-        if heard:
-            stream.latency.add(time.monotonic() - arrival.time)
-        else:
-            stream.unheard += 1
+    def _refusal(self, parameters: NodeParameters) -> str:
+        """Why new parameters cannot be taken, or an empty string."""
+        pipeline = self.handler.pipeline
+        if pipeline is None or self._reverting:
+            return ""  # looked at when the packs are opened
+        if parameters.packs == self.parameters.packs:
+            return _unknown_labels(parameters, pipeline.labels.names)
+        if self._opening is not None:
+            return "packs: others are being opened, try again later"
+        try:
+            return _unknown_labels(parameters, self._check(parameters.packs))
+        except InputError as error:
+            return f"packs: {describe(error)}"
 
-    def _cloud(self, stream: Stream, message: Any, pipeline: Pipeline) -> bool:
-        parameters = self.parameters
-        if isinstance(message, Depth):
-            cloud = self._depth_cloud(stream.topic, message)
-        else:
-            cloud = codec.cloud_from_message(message, stream.topic, parameters.max_points)
-        if not self._outputs.wants_cloud():
-            return False
-        result = pipeline.process_cloud(cloud)
-        names = parameters.wanted_labels or pipeline.labels.names
-        self._outputs.publish_cloud(message.header, cloud, result, [1 + pipeline.labels.names.index(name) for name in names])
-        return True
-
-    def _depth_cloud(self, topic: str, message: Depth) -> Cloud:
-        if message.info is None:
-            raise InputError(f"{topic}: no camera_info has come, expected one on {self.resolve_topic_name('~/camera_info')}")
-        parameters, color = self.parameters, message.color
-        if color is not None and abs(_seconds(color) - _seconds(message)) > parameters.color_max_age:
-            color = None
-        return codec.cloud_from_depth(message.image, message.info, color, topic, parameters.max_points, parameters.max_image_pixels)
-
-    def _image(self, stream: Stream, message: Any, pipeline: Pipeline) -> bool:
-        decode = codec.image_from_compressed if isinstance(message, CompressedImage) else codec.image_from_message
-        image = decode(message, stream.topic, self.parameters.max_image_pixels)
-        if not self._outputs.wants_image():
-            return False
-        self._outputs.publish_image(message.header, image, pipeline.process_image(image))
-        return True
-
-    def _report(self, stream: str, error: Exception) -> None:
-        if not self.context.ok():
-            return  # shutting down: what was in work cannot be published any more
-        if line := self._throttle(f"{stream} rejected: {describe(error)}"):
-            logger = self.get_logger()
-            logger.warning(line) if isinstance(error, InputError) else logger.error(line)
+    def _store(self, parameters: NodeParameters) -> None:
+        before, self.parameters = self.parameters, parameters
+        self._diagnostics.timeout = parameters.input_timeout
+        pipeline = self.handler.pipeline
+        if pipeline is None or parameters.packs == before.packs or self._reverting:
+            return
+        self._packs_before = before.packs
+        self._diagnostics.doing = _OPENING
+        self._opening = Opening(self._factory, parameters, self._opened.trigger)
+        self._opening.start()
 
 
-def _seconds(message: Any) -> float:
-    stamp = message.header.stamp
-    return stamp.sec + 1e-9 * stamp.nanosec
+def _unknown_labels(parameters: NodeParameters, known: Sequence[str]) -> str:
+    unknown = [name for name in parameters.wanted_labels if name not in known]
+    return f"wanted_labels: no concept {', '.join(unknown)}, expected some of {', '.join(known) or 'none'}" if unknown else ""
 
 
-def main(args: Sequence[str] | None = None, pipeline_factory: Callable[[NodeParameters], Pipeline] = open_packs) -> int:
+def main(args: Sequence[str] | None = None, pipeline_factory: Callable[[NodeParameters], Pipeline] | None = None) -> int:
     """Run the node until SIGINT or SIGTERM. Returns 0 after these, 1 when it failed, 2 for bad parameters or packs."""
-    node, executor, code = None, None, 0
+    node, executor, code, stop = None, None, 0, threading.Event()
     log = rclpy.logging.get_logger("coseg_node")
+    # handlers of our own: ROS's would take the context away while something is being published
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, lambda *_: stop.set())
     try:
-        rclpy.init(args=None if args is None else list(args))
-        node = CosegNode(pipeline_factory)
+        rclpy.init(args=None if args is None else list(args), signal_handler_options=SignalHandlerOptions.NO)
+        node = CosegNode(pipeline_factory, stop=stop)
         executor = SingleThreadedExecutor()
         executor.add_node(node)
-        while rclpy.ok() and node.worker.failure is None:
+        while not stop.is_set() and not node.stillborn:
             executor.spin_once(timeout_sec=0.2)
-        if node.worker.failure is not None and rclpy.ok():
-            raise node.worker.failure
-    except (KeyboardInterrupt, ExternalShutdownException):
+        if node.stillborn:
+            code = 2 if isinstance(node.failure, InputError) else 1
+    except ExternalShutdownException:
         pass
     except (InputError, ParameterException, NameValidationException) as error:
         log.fatal(" ".join(str(error).split()))
         code = 2
     except (GeosegError, OSError, RuntimeError) as error:  # RCLError, for one, is a RuntimeError
-        if node is None or node.context.ok():  # otherwise a signal came while something was being sent
-            log.fatal(describe(error))
-            code = 1
+        log.fatal(describe(error))
+        code = 1
     finally:
-        # a second signal (ros2 launch sends one to the whole process group) must not break the clean-up
+        # a second signal (ros2 launch sends one to the whole process group) must not break the clean-up, nor the end of the interpreter,
+        # which takes handlers away
         for number in (signal.SIGINT, signal.SIGTERM):
             signal.signal(number, signal.SIG_IGN)
         if node is not None:

@@ -1,96 +1,68 @@
-"""What the node tells about itself: ~/status, /diagnostics, and a line when an input is silent."""
+"""What the node tells about itself: ~/status, /diagnostics, and a line when an input is silent or cannot be heard."""
 
 from __future__ import annotations
 
 import os
-import time
-from dataclasses import dataclass, field
+import sys
+from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus, KeyValue
 from rclpy.clock import Clock, ClockType
 from rclpy.node import Node
+from rclpy.qos import ReliabilityPolicy
 
-from geoseg_ros.ros.publishers import geoseg_msgs
+from geoseg_ros.ros.objects import geoseg_msgs
 from geoseg_ros.ros.qos import output_qos
+from geoseg_ros.ros.stream import Stream
 from geoseg_ros.runtime.mailbox import Mailbox, StreamCounts
-from geoseg_ros.runtime.stats import Latency, Rate
-
-_REMIND = 30.0  # seconds between two lines of a kind about the same topic
-
-
-@dataclass
-class Stream:
-    """One input.
-
-    Attributes:
-        name: as in the mailbox.
-        topic: resolved.
-        message_type: as ROS names it.
-        best_effort: whether our subscription is.
-        rate: of arrivals.
-        latency: from arrival to publication.
-        unheard: messages of which nobody wanted a result; they count as processed.
-        lost: messages that were sent but did not arrive, as far as the middleware knows.
-    """
-
-    name: str
-    topic: str
-    message_type: str
-    best_effort: bool
-    rate: Rate = field(default_factory=Rate)
-    latency: Latency = field(default_factory=Latency)
-    unheard: int = 0
-    lost: int = 0
-    silent: bool = False
-    losing: bool = False
-    _lost_before: int = 0
-    _told: dict[str, float] = field(default_factory=dict)
-
-    def lose(self, total: int) -> None:
-        """Called by the middleware."""
-        self.lost = total
-
-    def watch(self, timeout: float) -> str:
-        """Look for silence and losses since the last call. Returns what is worth a line: "silent", "losing", "back" or nothing."""
-        was, self.silent = self.silent, self.rate.age() >= timeout
-        self.losing, self._lost_before = self.lost > self._lost_before, self.lost
-        if self.silent and self._due("silent"):
-            self._told["silent"] = time.monotonic()
-            return "silent"
-        if self.losing and self._due("losing"):
-            self._told["losing"] = time.monotonic()
-            return "losing"
-        return "back" if was and not self.silent else ""
-
-    def _due(self, news: str) -> bool:
-        return time.monotonic() - self._told.get(news, -float("inf")) > _REMIND
 
 
 class Diagnostics:
-    """Publishes the state of the streams every ``period`` seconds of real time, also while the pipeline is still opening."""
+    """Publishes the state of the node every ``period`` seconds of real time, in every state of its life.
 
-    def __init__(self, node: Node, mailbox: Mailbox, streams: list[Stream], period: float) -> None:
+    Attributes:
+        timeout: seconds after which an input counts as silent.
+        state: of the life cycle, by name.
+        pipeline: what the node runs on, or None.
+        doing: what is under way, shown while there is something: "opening packs".
+        trouble: what keeps the node from working, one line, or empty.
+        paused: the node was asked to pause.
+    """
+
+    def __init__(self, node: Node, mailbox: Mailbox, streams: Mapping[str, Stream], period: float) -> None:
         self._node, self._mailbox, self._streams = node, mailbox, streams
+        self.period = period
         self.timeout = 2.0
+        self.state = "unconfigured"
         self.pipeline: Any = None
+        self.doing = self.trouble = ""
+        self.paused = False
         self._diagnostics = node.create_publisher(DiagnosticArray, "/diagnostics", 1)
         self._status = node.create_publisher(geoseg_msgs.NodeStatus, "~/status", output_qos()) if geoseg_msgs else None
         # simulated time may stand still, and then a silent input must be seen all the same
         node.create_timer(period, self.update, clock=Clock(clock_type=ClockType.STEADY_TIME))
 
+    def report(self) -> DiagnosticArray:
+        """The state of everything, now."""
+        counts = self._mailbox.counts()
+        streams = [self._stream_status(stream, counts[stream.name]) for stream in self._streams.values()]
+        array = DiagnosticArray(status=[self._pipeline_status(), *streams])
+        array.header.stamp = self._node.get_clock().now().to_msg()
+        return array
+
     def update(self) -> None:
         """Look for silent inputs and publish."""
-        for stream in self._streams:
-            self._watch(stream)
-        counts = self._mailbox.counts()
-        stamp = self._node.get_clock().now().to_msg()
-        array = DiagnosticArray(status=[self._pipeline_status(), *(self._stream_status(s, counts[s.name]) for s in self._streams)])
-        array.header.stamp = stamp
+        if self.state == "active":
+            for stream in self._streams.values():
+                self._watch(stream)
+        array = self.report()
         self._diagnostics.publish(array)
         if self._status is not None:
-            message = geoseg_msgs.NodeStatus(streams=[_stream_message(s, counts[s.name]) for s in self._streams])
-            message.header.stamp = stamp
+            counts = self._mailbox.counts()
+            message = geoseg_msgs.NodeStatus(streams=[_stream_message(s, counts[s.name]) for s in self._streams.values()])
+            message.header.stamp = array.header.stamp
             if self.pipeline is not None:
                 message.backend, message.backbone = self.pipeline.backend, self.pipeline.backbone_name
                 message.pack_names = list(self.pipeline.labels.names)
@@ -101,6 +73,8 @@ class Diagnostics:
         log, news = self._node.get_logger(), stream.watch(self.timeout)
         if news == "silent":
             log.warning(f"{stream.topic}: no input for {stream.rate.age():.0f} s, {self._publishers(stream)}")
+        elif news == "mismatch":
+            log.warning(f"{stream.topic}: a publisher cannot be heard, {self._publishers(stream)}")
         elif news == "losing":
             log.warning(f"{stream.topic}: {stream.lost} messages lost on the way{_advice(stream)}")
         elif news == "back":
@@ -110,46 +84,74 @@ class Diagnostics:
         """Who publishes the topic, and what may keep the messages away."""
         found = self._node.get_publishers_info_by_topic(stream.topic)
         if not found:
-            return f"0 publishers; remap or start one of {stream.message_type}"
+            return f"no publisher of {stream.message_type}"
         listed = ", ".join(f"{info.node_name}: {info.topic_type} {info.qos_profile.reliability.name.lower()}" for info in found)
         here = "best_effort" if stream.best_effort else "reliable"
         line = f"{len(found)} publisher{'s' if len(found) > 1 else ''} ({listed}), QoS here {here}"
         if all(info.topic_type != stream.message_type for info in found):
             return f"{line}; expected type {stream.message_type}"
+        deaf = [i.node_name for i in found if not stream.best_effort and i.qos_profile.reliability == ReliabilityPolicy.BEST_EFFORT]
+        if deaf:
+            return f"{line}; {', '.join(deaf)} offers less: set qos_overrides.{stream.topic}.subscription.reliability to best_effort"
         return line + _advice(stream)
 
     def _pipeline_status(self) -> DiagnosticStatus:
         status = DiagnosticStatus(name=f"{self._node.get_name()}: pipeline", level=DiagnosticStatus.OK, message="running")
-        if self.pipeline is None:
-            status.level, status.message = DiagnosticStatus.WARN, "opening"
-            return status
-        status.values = _values(
-            backend=self.pipeline.backend,
-            backbone=self.pipeline.backbone_name,
-            packs=", ".join(self.pipeline.labels.names),
-            pack_versions=", ".join(str(v) for v in self.pipeline.pack_versions),
-        )
+        if self.trouble:
+            status.level, status.message = DiagnosticStatus.ERROR, self.trouble
+        elif self.doing:
+            status.level, status.message = DiagnosticStatus.WARN, self.doing
+        elif self.paused:
+            status.message = "paused"
+        elif self.state != "active":
+            status.message = self.state
+        values: dict[str, Any] = {"state": self.state, **_memory()}
+        if self.pipeline is not None:
+            values |= {
+                "backend": self.pipeline.backend,
+                "backbone": self.pipeline.backbone_name,
+                "packs": ", ".join(self.pipeline.labels.names),
+                "pack_versions": ", ".join(str(v) for v in self.pipeline.pack_versions),
+            }
+        status.values = _values(values)
         return status
 
     def _stream_status(self, stream: Stream, counts: StreamCounts) -> DiagnosticStatus:
         p50, p95 = stream.latency.percentiles(50, 95)
-        message = f"no input for {stream.rate.age():.0f} s" if stream.silent else f"{stream.rate.hertz():.1f} Hz"
+        said, wrong = [f"{stream.rate.hertz():.1f} Hz"], False
+        if self.state == "active":
+            wrong = stream.silent or stream.losing or stream.mismatched or stream.displaced
+            if stream.silent:
+                said = [f"no input for {stream.rate.age():.0f} s"]
+            if stream.mismatched:
+                said.append("QoS of a publisher does not match")
+            if stream.losing:
+                said.append(f"{stream.lost} lost on the way")
+            if stream.displaced:
+                said.append(f"{stream.unplaced} without transform")
+        values: dict[str, Any] = {
+            "topic": stream.topic,
+            "received": counts.received,
+            "processed": counts.processed,
+            "dropped": counts.dropped,
+            "rejected": counts.rejected,
+            "unheard": stream.unheard,
+            "paused": stream.paused,
+            "lost": stream.lost,
+            "unplaced": stream.unplaced,
+            "rate_hz": f"{stream.rate.hertz():.2f}",
+            "age_s": f"{stream.rate.age():.2f}" if stream.rate.seen() else "nan",
+            "latency_p50_ms": f"{1e3 * p50:.1f}",
+            "latency_p95_ms": f"{1e3 * p95:.1f}",
+        }
+        for stage, (middle, high) in stream.stage_percentiles().items():
+            values |= {f"{stage}_p50_ms": f"{1e3 * middle:.1f}", f"{stage}_p95_ms": f"{1e3 * high:.1f}"}
+        values |= {f"presence_rate {name}": f"{share:.3f}" for name, share in stream.presence_rates().items()}
         return DiagnosticStatus(
             name=f"{self._node.get_name()}: {stream.name}",
-            level=DiagnosticStatus.WARN if stream.silent or stream.losing else DiagnosticStatus.OK,
-            message=f"{message}, {stream.lost} lost on the way" if stream.losing else message,
-            values=_values(
-                topic=stream.topic,
-                received=counts.received,
-                processed=counts.processed,
-                dropped=counts.dropped,
-                rejected=counts.rejected,
-                unheard=stream.unheard,
-                lost=stream.lost,
-                rate_hz=f"{stream.rate.hertz():.2f}",
-                latency_p50_ms=f"{1e3 * p50:.1f}",
-                latency_p95_ms=f"{1e3 * p95:.1f}",
-            ),
+            level=DiagnosticStatus.WARN if wrong else DiagnosticStatus.OK,
+            message=", ".join(said),
+            values=_values(values),
         )
 
 
@@ -159,7 +161,20 @@ def _advice(stream: Stream) -> str:
     return "; for large messages set FASTDDS_DEFAULT_PROFILES_FILE to config/fastdds_shm.xml in both processes, or the QoS to reliable"
 
 
-def _values(**pairs: Any) -> list[KeyValue]:
+def _memory() -> dict[str, str]:
+    """Resident memory of this process, and what PyTorch holds on the GPU, MiB."""
+    try:
+        pages = int(Path("/proc/self/statm").read_text().split()[1])
+    except OSError:  # not Linux
+        return {}
+    found = {"memory_mib": f"{pages * os.sysconf('SC_PAGE_SIZE') / 2**20:.0f}"}
+    torch = sys.modules.get("torch")
+    if torch is not None and torch.cuda.is_initialized():
+        found["gpu_memory_mib"] = f"{torch.cuda.memory_reserved() / 2**20:.0f}"
+    return found
+
+
+def _values(pairs: Mapping[str, Any]) -> list[KeyValue]:
     return [KeyValue(key=key, value=str(value)) for key, value in pairs.items()]
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import difflib
 import sys
 import typing
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass, field, fields, is_dataclass
 from typing import Any, TypeVar
 
@@ -17,6 +17,7 @@ from rclpy.parameter import Parameter
 from geoseg_ros.errors import InputError
 from geoseg_ros.ros.codec import MAX_PIXELS, MAX_POINTS
 from geoseg_ros.runtime.pipeline import PipelineConfig
+from geoseg_ros.runtime.tracking import TrackingConfig
 
 Parameters = TypeVar("Parameters")
 
@@ -39,13 +40,18 @@ def _about(text: str, **more: Any) -> dict[str, Any]:
 
 @dataclass(frozen=True)
 class NodeParameters:
-    """All parameters of ``coseg_node``. Those of ``pipeline`` are named ``pipeline.<field>``.
+    """All parameters of ``coseg_node``. Those of ``pipeline`` are named ``pipeline.<field>``, and so on.
 
     What a field means, its range and whether it may change at run time stand in its metadata, which also becomes the
     parameter's descriptor (``ros2 param describe``).
     """
 
-    packs: tuple[str, ...] = field(default=(), metadata=_about("concept packs: names of packs that ship with the package, or paths"))
+    autostart: bool = field(
+        default=True, metadata=_about("come up active by itself, and end if that fails; false: wait for a life cycle manager")
+    )
+    packs: tuple[str, ...] = field(
+        default=(), metadata=_about("concept packs: names of packs that ship with the package, or paths", changeable=True)
+    )
     backbone: str = field(default="", metadata=_about("image backbone; empty: the one that the packs were made with"))
     device: str = field(default="auto", metadata=_about("where the networks run", choices=("auto", "cpu", "cuda")))
     threads: int = field(default=0, metadata=_about("CPU threads of the networks; 0: half of the cores, at least one", range=(0, 256)))
@@ -64,6 +70,10 @@ class NodeParameters:
     wanted_labels: tuple[str, ...] = field(
         default=(), metadata=_about("concepts whose points go to ~/points_obstacles, by name; empty: all", changeable=True)
     )
+    target_frame: str = field(
+        default="",
+        metadata=_about("frame of obstacles, objects and tracks (needs tf2_ros), for instance odom; empty: that of the sensor"),
+    )
     max_points: int = field(default=MAX_POINTS, metadata=_about("larger clouds are rejected", range=(1, 100_000_000), changeable=True))
     max_image_pixels: int = field(
         default=MAX_PIXELS, metadata=_about("larger images are rejected", range=(1, 1_000_000_000), changeable=True)
@@ -72,6 +82,13 @@ class NodeParameters:
     input_timeout: float = field(
         default=2.0, metadata=_about("seconds without input after which a stream is reported", range=(0.1, 3600.0), changeable=True)
     )
+    snapshot_dir: str = field(
+        default="", metadata=_about("where ~/snapshot writes; empty: geoseg_snapshots in $ROS_HOME or ~/.ros", changeable=True)
+    )
+    snapshot_keep: int = field(
+        default=10, metadata=_about("snapshots kept there; older ones of this node are removed", range=(1, 1000), changeable=True)
+    )
+    tracking: TrackingConfig = field(default_factory=TrackingConfig)
     pipeline: PipelineConfig = field(default_factory=PipelineConfig)
 
 
@@ -166,15 +183,18 @@ def declare(node: Node, defaults: Parameters) -> Parameters:
     return build(defaults, values)
 
 
-def refuse_unknown(node: Node) -> None:
+def refuse_unknown(node: Node, topics: Collection[str] = ()) -> None:
     """Call when everything is declared (topics too: they declare ``qos_overrides``).
+
+    Args:
+        topics: resolved names of those that will be declared later.
 
     Raises:
         InputError: the user set a parameter that the node does not have. ROS itself would ignore it.
     """
     known = [spec.name for spec in specs(NodeParameters())]
     for name in getattr(node, "_parameter_overrides", {}):
-        if not node.has_parameter(name):
+        if not node.has_parameter(name) and not any(name.startswith(f"qos_overrides.{topic}.") for topic in topics):
             close = difflib.get_close_matches(name, known, 1)
             raise InputError(f"parameter {name}: unknown{f', did you mean {close[0]}?' if close else '; see ros2 param list'}")
 

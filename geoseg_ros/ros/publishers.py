@@ -2,55 +2,45 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Collection
 from typing import Any
 
 import numpy as np
-from geometry_msgs.msg import Point, Pose, Quaternion, Vector3
 from numpy.typing import NDArray
 from rclpy.node import Node
 from rclpy.publisher import Publisher
-from scipy.spatial.transform import Rotation
 from sensor_msgs.msg import Image, PointCloud2
 from std_msgs.msg import Header, String
+from visualization_msgs.msg import MarkerArray
 
 from geoseg_ros.geometry.cloud import Cloud
 from geoseg_ros.ros import codec
+from geoseg_ros.ros.frames import Placement
+from geoseg_ros.ros.objects import detection_array, geoseg_msgs, marker_array, object_array, vision_msgs
 from geoseg_ros.ros.qos import latched_qos, output_qos, overridable
 from geoseg_ros.runtime.labels import LabelSpace
-from geoseg_ros.runtime.results import CloudResult, ImageResult, ObjectInstance
-
-try:
-    import geoseg_ros.msg as geoseg_msgs
-except ImportError:  # the package was installed without its messages
-    geoseg_msgs = None
-try:
-    import vision_msgs.msg as vision_msgs
-except ImportError:
-    vision_msgs = None
-
-
-def missing_interfaces() -> str:
-    """What is not published because a message package is not installed: one line, or an empty string."""
-    lines = []
-    if geoseg_msgs is None:
-        lines.append("geoseg_ros was installed without its messages: no ~/objects and ~/status")
-    if vision_msgs is None:
-        lines.append("vision_msgs is not installed: no ~/detections and ~/vision_info")
-    return "; ".join(lines)
+from geoseg_ros.runtime.results import CloudResult, ImageResult
 
 
 class Outputs:
-    """The publishers of both modalities. ``publish_labels`` comes before the first result."""
+    """The publishers of both modalities. ``publish_labels`` comes before the first result.
+
+    Attributes:
+        lock: held while a result is published; whoever changes the labels, or looks at ``last``, must hold it.
+        last: topic -> newest message on it; filled again by the next one.
+    """
 
     def __init__(self, node: Node) -> None:
         self._node = node
-        self._last: dict[str, Any] = {}
         self._palette = LabelSpace(()).palette()
+        self.lock = threading.RLock()
+        self.last: dict[str, Any] = {}
         self.points_labeled = self._publisher(PointCloud2, "points_labeled")
         self.points_obstacles = self._publisher(PointCloud2, "points_obstacles")
         self.mask = self._publisher(Image, "mask")
         self.overlay = self._publisher(Image, "overlay")
+        self.markers = self._publisher(MarkerArray, "markers")
         self.objects = self._publisher(geoseg_msgs.CosegObjectArray, "objects") if geoseg_msgs else None
         self.detections = self._publisher(vision_msgs.Detection3DArray, "detections") if vision_msgs else None
         self._label_info = node.create_publisher(String, "~/label_info", latched_qos())
@@ -61,7 +51,7 @@ class Outputs:
 
     def wants_cloud(self) -> bool:
         """Whether anybody listens to what comes out of a cloud."""
-        return any(_heard(p) for p in (self.points_labeled, self.points_obstacles, self.objects, self.detections))
+        return any(_heard(p) for p in (self.points_labeled, self.points_obstacles, self.objects, self.detections, self.markers))
 
     def wants_image(self) -> bool:
         """Whether anybody listens to what comes out of an image."""
@@ -78,69 +68,45 @@ class Outputs:
             message.class_map = [vision_msgs.VisionClass(class_id=i, class_name=name) for i, name in enumerate(names)]
             self._vision_info.publish(message)
 
-    def publish_cloud(self, header: Header, cloud: Cloud, result: CloudResult, wanted: Collection[int]) -> None:
-        """Send what somebody listens to; ``wanted`` are the labels of the obstacle cloud."""
+    def publish_cloud(
+        self, header: Header, cloud: Cloud, result: CloudResult, wanted: Collection[int], placement: Placement | None
+    ) -> None:
+        """Send what somebody listens to.
+
+        Args:
+            wanted: labels of the obstacle cloud.
+            placement: of obstacles and objects; the objects are in its frame already. None: there is no transform, so they are left out.
+        """
         if _heard(self.points_labeled):
-            message = codec.labelled_cloud_message(header, cloud, result, self._palette, self._last.get("labelled"))
-            self._send(self.points_labeled, "labelled", message)
+            message = codec.labelled_cloud_message(header, cloud, result, self._palette, self._old(self.points_labeled))
+            self._send(self.points_labeled, message)
+        if placement is None:
+            return
         if _heard(self.points_obstacles):
-            message = codec.obstacle_cloud_message(header, cloud, result.label, wanted, self._last.get("obstacles"))
-            self._send(self.points_obstacles, "obstacles", message)
+            old = self._old(self.points_obstacles)
+            message = codec.obstacle_cloud_message(placement.header, cloud, result.label, wanted, old, placement.matrix)
+            self._send(self.points_obstacles, message)
         if _heard(self.objects):
-            self.objects.publish(geoseg_msgs.CosegObjectArray(header=header, objects=[_object(entry) for entry in result.objects]))
+            self._send(self.objects, object_array(placement.header, result.objects))
         if _heard(self.detections):
-            self.detections.publish(_detections(header, result.objects))
+            self._send(self.detections, detection_array(placement.header, result.objects))
+        if _heard(self.markers):
+            self._send(self.markers, marker_array(placement.header, result.objects, self._palette))
 
     def publish_image(self, header: Header, image: NDArray[np.uint8], result: ImageResult) -> None:
         """Send what somebody listens to."""
         if _heard(self.mask):
-            self._send(self.mask, "mask", codec.mask_message(header, result.mask, self._last.get("mask")))
+            self._send(self.mask, codec.mask_message(header, result.mask, self._old(self.mask)))
         if _heard(self.overlay):
-            self._send(self.overlay, "overlay", codec.overlay_message(header, image, result.mask, self._palette, self._last.get("overlay")))
+            self._send(self.overlay, codec.overlay_message(header, image, result.mask, self._palette, self._old(self.overlay)))
 
-    def _send(self, publisher: Publisher, name: str, message: Any) -> None:
-        self._last[name] = message
+    def _old(self, publisher: Publisher) -> Any:
+        return self.last.get(publisher.topic_name)
+
+    def _send(self, publisher: Any, message: Any) -> None:
+        self.last[publisher.topic_name] = message
         publisher.publish(message)  # serialises at once, so the message may be filled again
 
 
 def _heard(publisher: Publisher | None) -> bool:
     return publisher is not None and publisher.get_subscription_count() > 0
-
-
-def _pose(entry: ObjectInstance) -> Pose:
-    x, y, z = (float(v) for v in entry.center)
-    qx, qy, qz, qw = Rotation.from_matrix(entry.rotation).as_quat().tolist()
-    return Pose(position=Point(x=x, y=y, z=z), orientation=Quaternion(x=qx, y=qy, z=qz, w=qw))
-
-
-def _size(entry: ObjectInstance) -> Vector3:
-    x, y, z = (float(v) for v in entry.size)
-    return Vector3(x=x, y=y, z=z)
-
-
-def _object(entry: ObjectInstance) -> Any:
-    return geoseg_msgs.CosegObject(
-        label=int(entry.label),
-        name=entry.name,
-        instance=int(entry.instance),
-        confidence=float(entry.confidence),
-        p_value=float(entry.p_value),
-        center=_pose(entry),
-        size=_size(entry),
-        point_count=int(entry.count),
-    )
-
-
-def _detections(header: Header, objects: list[ObjectInstance]) -> Any:
-    array = vision_msgs.Detection3DArray(header=header)
-    for entry in objects:
-        detection = vision_msgs.Detection3D(header=header, id=str(entry.instance))
-        detection.bbox.center = _pose(entry)
-        detection.bbox.size = _size(entry)
-        hypothesis = vision_msgs.ObjectHypothesisWithPose()
-        hypothesis.hypothesis.class_id = entry.name
-        hypothesis.hypothesis.score = float(entry.confidence)
-        hypothesis.pose.pose = detection.bbox.center
-        detection.results.append(hypothesis)
-        array.detections.append(detection)
-    return array

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Protocol
 
 from rclpy.node import Node
 from rclpy.qos import DurabilityPolicy, HistoryPolicy, QoSProfile, ReliabilityPolicy
@@ -13,6 +13,14 @@ try:
     from rclpy.event_handler import SubscriptionEventCallbacks, UnsupportedEventTypeError
 except ImportError:  # Humble
     from rclpy.qos_event import SubscriptionEventCallbacks, UnsupportedEventTypeError
+
+
+class Watch(Protocol):
+    """What a subscription reports: how many messages were sent so far but did not arrive; how many publishers cannot be heard."""
+
+    def lose(self, total: int) -> None: ...
+
+    def mismatch(self, total: int) -> None: ...
 
 
 def input_qos() -> QoSProfile:
@@ -37,12 +45,15 @@ def overridable() -> QoSOverridingOptions:
     return QoSOverridingOptions.with_default_policies()
 
 
-def subscribe(node: Node, kind: Any, topic: str, callback: Callable[[Any], None], lost: Callable[[int], None] | None = None) -> Any:
-    """Subscribe an input. ``lost`` gets the number of messages so far that were sent but did not arrive, where the middleware tells."""
+def subscribe(node: Node, kind: Any, topic: str, callback: Callable[[Any], None], watch: Watch | None = None) -> Any:
+    """Subscribe an input. ``watch`` is told what the middleware notices about it, where it does."""
     arguments: dict[str, Any] = {"qos_overriding_options": overridable()}
-    if lost is not None:
+    if watch is not None:
         try:
-            events = SubscriptionEventCallbacks(message_lost=lambda event: lost(event.total_count))
+            events = SubscriptionEventCallbacks(
+                message_lost=lambda event: watch.lose(event.total_count),
+                incompatible_qos=lambda event: watch.mismatch(event.total_count),
+            )
             return node.create_subscription(kind, topic, callback, input_qos(), event_callbacks=events, **arguments)
         except UnsupportedEventTypeError:
             pass

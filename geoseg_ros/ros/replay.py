@@ -20,6 +20,7 @@ from geoseg_ros.geometry.cloud import Cloud
 from geoseg_ros.ros import codec
 from geoseg_ros.runtime.labels import LabelSpace
 from geoseg_ros.runtime.results import CloudResult, ImageResult, ObjectInstance
+from geoseg_ros.runtime.tracking import Tracker
 
 
 class Pipeline(Protocol):
@@ -79,13 +80,13 @@ def replay(
     if not topics:
         raise InputError(f"{recording.path}: no cloud and no image in it, it has {', '.join(recording.topics()) or 'no topics'}")
     total = sum(recording.topics()[topic].messages for topic in topics)
-    report = ReplayReport()
+    report, tracker = ReplayReport(), Tracker()
     with RecordingWriter(out) as writer:
         results = _ResultWriter(writer, pipeline.labels, namespace)
         for done, message in enumerate(recording.messages(topics), 1):
             try:
                 if message.topic == cloud_topic:
-                    _cloud(recording, message, pipeline, results, report)
+                    _cloud(recording, message, pipeline, tracker, results, report)
                 else:
                     _image(recording, message, pipeline, results, report)
             except InputError as error:
@@ -94,12 +95,16 @@ def replay(
     return report
 
 
-def _cloud(recording: Recording, message: RawMessage, pipeline: Pipeline, results: _ResultWriter, report: ReplayReport) -> None:
+def _cloud(
+    recording: Recording, message: RawMessage, pipeline: Pipeline, tracker: Tracker, results: _ResultWriter, report: ReplayReport
+) -> None:
     decoded = recording.decode(message)
     cloud = codec.cloud_from_message(decoded, message.topic)
     begin = time.perf_counter()
     result = pipeline.process_cloud(cloud)
     report.cloud_seconds.append(time.perf_counter() - begin)
+    stamp = decoded.header.stamp
+    result = tracker.follow(stamp.sec + 1e-9 * stamp.nanosec, result, decoded.header.frame_id)
     results.write_cloud(message.stamp_ns, decoded.header, cloud, result)
     report.clouds += 1
     report.objects += len(result.objects)
@@ -179,5 +184,5 @@ class _ResultWriter:
             center=pose(position=point(*entry.center.tolist()), orientation=turn),
             size=vector(*entry.size.tolist()),
             point_count=entry.count,
-            track_id=0,
+            track_id=entry.track,
         )

@@ -1,4 +1,4 @@
-"""The one thread that owns the pipeline."""
+"""The one thread that works with the pipeline."""
 
 from __future__ import annotations
 
@@ -14,35 +14,16 @@ from geoseg_ros.runtime.mailbox import Mailbox
 
 
 class Worker(threading.Thread):
-    """Opens the pipeline, then handles one item of the mailbox after the other until the mailbox is closed.
+    """Handles one item of the mailbox after the other until the mailbox is closed.
 
-    An error while opening ends the thread and stays in ``failure``. An error of one item is counted and reported, and the
-    next item is taken.
-
-    Attributes:
-        ready: set once the pipeline is open.
-        failure: what went wrong while opening, or None.
+    An error of one item is counted and reported, and the next item is taken.
     """
 
-    def __init__(
-        self,
-        mailbox: Mailbox,
-        setup: Callable[[], None],
-        handle: Callable[[str, Any], None],
-        report: Callable[[str, Exception], None],
-    ) -> None:
+    def __init__(self, mailbox: Mailbox, handle: Callable[[str, Any], None], report: Callable[[str, Exception], None]) -> None:
         super().__init__(name="pipeline", daemon=True)
-        self.ready = threading.Event()
-        self.failure: Exception | None = None
-        self._mailbox, self._setup, self._handle, self._report = mailbox, setup, handle, report
+        self._mailbox, self._handle, self._report = mailbox, handle, report
 
     def run(self) -> None:
-        try:
-            self._setup()
-        except Exception as error:  # handed to the main thread, which ends the node with it
-            self.failure = error
-            return
-        self.ready.set()
         while (taken := self._mailbox.take()) is not None:
             stream, item = taken
             del taken  # nothing may hold the message while the next one is awaited

@@ -75,6 +75,13 @@ class Mailbox:
         with self._changed:
             return dict(self._counts)
 
+    def clear(self) -> None:
+        """Count what waits as dropped, and forget it."""
+        with self._changed:
+            for stream in self._items:
+                self._counts[stream] = replace(self._counts[stream], dropped=self._counts[stream].dropped + 1)
+            self._items.clear()
+
     def close(self) -> None:
         """Forget what waits, refuse what comes, and wake the worker."""
         with self._changed:

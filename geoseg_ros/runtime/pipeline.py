@@ -4,17 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from functools import partial
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
 from geoseg_ros.concepts.pack import ConceptPack, load_pack
-from geoseg_ros.coseg.clouds import cloud_evidence, instances, look_at_proposals, upright
+from geoseg_ros.coseg.clouds import DrawnProposals, cloud_evidence, instances, look_at_proposals, upright
 from geoseg_ros.coseg.config import CosegConfig
 from geoseg_ros.coseg.decode import label_mask
-from geoseg_ros.coseg.presence import best_of, p_value
+from geoseg_ros.coseg.presence import p_value, step_down
 from geoseg_ros.coseg.references import Contrast, image_score, null_scores
 from geoseg_ros.coseg.tokens import Domain, photo_tokens, unit
 from geoseg_ros.errors import InputError
@@ -64,13 +63,21 @@ class CosegPipeline:
         self.backend = getattr(backbone, "backend", "torch")
         self.pack_versions = [pack.version for pack in packs]
         self._mean = packs[0].mean
-        self._contrast = Contrast([pack.references for pack in packs], self.config.coseg.neighbours)
+        self._contrast = Contrast([pack.references for pack in packs], self.config.coseg.neighbours, self.config.coseg.size_weight)
         # null scores are taken with all packs loaded, because each pack changes the others' evidence
-        self._null_photo = [null_scores(partial(self._contrast.photo, pack.null_photos))[i].numpy() for i, pack in enumerate(packs)]
+        self._null_photo = [self._null_pictures(pack.null_photos)[i] for i, pack in enumerate(packs)]
         self._null_view = {
-            domain: [null_scores(partial(self._contrast.view, pack.null_views[domain], domain))[i].numpy() for i, pack in enumerate(packs)]
-            for domain in Domain
+            domain: [self._null_proposals(pack.null_views[domain], domain)[i] for i, pack in enumerate(packs)] for domain in Domain
         }
+
+    def _null_pictures(self, tokens: torch.Tensor) -> NDArray[np.float32]:
+        """Scores [C, n] of photographs that show no concept, from their tokens [n, t, D]."""
+        return null_scores(lambda halves: self._contrast.photo(tokens, halves).mean(2)).numpy()
+
+    def _null_proposals(self, rows: DrawnProposals, domain: Domain) -> NDArray[np.float32]:
+        """Scores [C, n] of proposals that are no concept."""
+        seen = null_scores(lambda halves: self._contrast.view(rows.tokens, domain, halves).mean(2))
+        return (seen + self._contrast.size(rows.size)).numpy()
 
     def process_image(self, image: NDArray[np.uint8]) -> ImageResult:
         """Masks of one RGB image uint8 [H, W, 3]."""
@@ -105,12 +112,16 @@ class CosegPipeline:
             evidence = cloud_evidence(scene, views, self._contrast)
         null = self._null_view[views.domain]
         best = evidence.proposal.max(1)
-        p = np.array([float(best_of(p_value(score, n), evidence.tries)) for score, n in zip(best, null, strict=True)])
+        p, voxel_p = np.ones(concepts), np.ones(evidence.voxel.shape)
+        for i in range(concepts):
+            proposal_p = p_value(evidence.proposal[i], null[i])
+            candidates = proposal_p[evidence.distinct[i]]
+            p[i] = step_down(proposal_p.min(), candidates, evidence.tries)
+            voxel_p[i] = step_down(p_value(evidence.voxel[i], null[i]), candidates, evidence.tries)
         present = p < config.coseg.p_max
-        voxel_p = np.stack([p_value(v, n) for v, n in zip(evidence.voxel, null, strict=True)])
         winner = evidence.voxel.argmax(0)
         won_p = np.take_along_axis(voxel_p, winner[None], 0)[0]
-        label = np.where((won_p < config.coseg.p_max) & present[winner], winner + 1, 0).astype(np.uint32)
+        label = np.where(won_p < config.coseg.p_max, winner + 1, 0).astype(np.uint32)
         clock.stop("evidence")
         objects, instance, label = self._objects(scene, label, won_p)
         confidence = np.where(label > 0, 1 - won_p, 0).astype(np.float32)
@@ -151,11 +162,18 @@ class CosegPipeline:
         ]
 
 
-def open_pipeline(packs: Sequence[str], backbone: str = "", device: str = "auto", config: PipelineConfig | None = None) -> CosegPipeline:
+def open_pipeline(
+    packs: Sequence[str],
+    backbone: str = "",
+    device: str = "auto",
+    config: PipelineConfig | None = None,
+    opened: ImageBackbone | None = None,
+) -> CosegPipeline:
     """Load packs and the backbone that they were made with (or ``backbone``).
 
     Args:
         packs: paths, or names of shipped packs. device: auto, cpu or cuda.
+        opened: a backbone from before, taken if it is the one that the packs were made with.
 
     Raises:
         InputError: a pack or the backbone cannot be used.
@@ -165,4 +183,6 @@ def open_pipeline(packs: Sequence[str], backbone: str = "", device: str = "auto"
         raise InputError("packs: expected at least one concept pack")
     if device == "auto":
         device = "cuda" if torch.cuda.is_available() else "cpu"
-    return CosegPipeline(open_backbone(backbone or loaded[0].backbone, device), loaded, config)
+    if opened is None or opened.hash != loaded[0].backbone_hash:
+        opened = open_backbone(backbone or loaded[0].backbone, device)
+    return CosegPipeline(opened, loaded, config)

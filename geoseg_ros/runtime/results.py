@@ -42,6 +42,7 @@ class ObjectInstance:
         rotation: float64 [3, 3], columns are the box axes (right-handed).
         size: float64 [3], full box lengths along these axes, metres.
         count: number of input points.
+        track: the same thing over time, 1 ..; 0 = not tracked.
     """
 
     label: int
@@ -53,6 +54,7 @@ class ObjectInstance:
     rotation: NDArray[np.float64]
     size: NDArray[np.float64]
     count: int
+    track: int = 0
 
 
 @dataclass(frozen=True)

@@ -9,8 +9,8 @@ import pytest
 from fake_world import CONFIG, picture, table
 
 from geoseg_ros.cli import main
-from geoseg_ros.commands.coseg import result_names
-from geoseg_ros.concepts import background, build
+from geoseg_ros.commands.coseg import folds_of, result_names
+from geoseg_ros.concepts import background, build, observe
 from geoseg_ros.concepts.bank import find_bank, load_bank
 from geoseg_ros.concepts.pack import load_pack
 from geoseg_ros.data.folders import read_image, write_image
@@ -29,7 +29,8 @@ def fake(monkeypatch, fake_backbone, fake_bank):
     """Commands open the backbone that sees colours only, and its bank, and look at small pictures."""
     monkeypatch.setattr(backbones, "open_backbone", lambda spec, device="cpu": fake_backbone)
     monkeypatch.setattr(background, "find_bank", lambda backbone: fake_bank)
-    monkeypatch.setattr(build, "BuildConfig", lambda: CONFIG)
+    for module in (build, observe):
+        monkeypatch.setattr(module, "BuildConfig", lambda: CONFIG)
     monkeypatch.setattr(pipeline, "PipelineConfig", lambda: PipelineConfig(coseg=CONFIG.coseg))
 
 
@@ -96,6 +97,25 @@ def test_coseg_writes_what_it_promises(fake, folders, tmp_path, capsys):
     assert told["out"] == str(tmp_path / "b") and len(told["images"]) == 6
     for name in expected - {"summary.json"}:
         assert (tmp_path / "b" / name).read_bytes() == (result / name).read_bytes()
+
+
+def test_items_without_the_thing_are_judged_by_the_others_and_say_so(fake, tmp_path, capsys):
+    for k in range(8):
+        write_image(tmp_path / "images" / f"{k}.png", picture(k, ("green", "yellow") if k in (2, 5) else ("red", "green"))[0])
+    for k in range(7):
+        write_ply(tmp_path / "clouds" / f"{k}.ply", table(k, ("cyan", "green", "yellow") if k in (3, 4) else ("red", "cyan"))[0])
+    given = ["--clouds", tmp_path / "clouds", "--images", tmp_path / "images"]
+    code, out, err = run(capsys, "coseg", *given, "--out", tmp_path / "out", "--json")
+    assert code == 0, err
+    summary = json.loads(out)
+    assert summary["folds"] == {"images": 5, "clouds": 5}
+    assert [entry["present"] for entry in summary["images"]] == [k not in (2, 5) for k in range(8)]
+    assert [entry["present"] for entry in summary["clouds"]] == [k not in (3, 4) for k in range(7)]
+
+
+def test_few_items_are_not_left_out():
+    assert [folds_of(count, 5) for count in (0, 1, 3, 4, 5, 30)] == [1, 1, 1, 4, 5, 5]
+    assert folds_of(30, 1) == 1
 
 
 def test_coseg_with_one_modality_and_unreadable_files(fake, folders, tmp_path, capsys):

@@ -54,10 +54,10 @@ def test_the_manifest_tells_what_it_was_made_from(fake_backbone, fake_bank):
 
 def test_null_items_are_bounded_and_paired(fake_backbone, fake_bank):
     pack = small(fake_backbone, fake_bank)
-    for tokens in (pack.null_photos, *pack.null_views.values()):
+    for tokens in (pack.null_photos, *(rows.tokens for rows in pack.null_views.values())):
         assert 8 <= len(tokens) <= LARGEST_NULL and len(tokens) % 2 == 0
     for domain in Domain:
-        assert pack.null_views[domain].shape[1] == per_proposal(domain)
+        assert pack.null_views[domain].tokens.shape[1] == per_proposal(domain)
 
 
 def test_a_concept_from_images_alone_and_from_clouds_alone(fake_backbone, fake_bank):

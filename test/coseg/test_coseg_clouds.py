@@ -3,7 +3,7 @@ import pytest
 import torch
 from fake_world import table
 
-from geoseg_ros.coseg.clouds import cloud_evidence, instances, look_at_proposals, sample_tokens, upright
+from geoseg_ros.coseg.clouds import DrawnProposals, cloud_evidence, instances, keep_proposals, look_at_proposals, upright
 from geoseg_ros.coseg.references import Contrast
 from geoseg_ros.coseg.tokens import Domain
 from geoseg_ros.features.views import ViewConfig
@@ -27,7 +27,10 @@ def test_a_coloured_cloud_is_looked_at_in_colour_and_shaded(seen):
     assert views.index.shape == (count, 2, 128, 128) and views.index.max() < len(scene.xyz)
     assert (views.weight.sum(1) > 0).all()
     assert torch.allclose(views.tokens.norm(dim=-1), torch.ones(count, 128), atol=1e-4)
-    assert sample_tokens(views, 16).shape == (count, 32, views.tokens.shape[-1])
+    kept = keep_proposals(views, 16)
+    assert kept.tokens.shape == (count, 32, views.tokens.shape[-1]) and len(kept) == count
+    assert torch.equal(kept.shaded().tokens, kept.tokens[:, 16:]) and torch.equal(kept.first(16).tokens, kept.tokens[:, :16])
+    assert torch.equal(DrawnProposals.join([kept[:1], kept[1:]], 32, kept.tokens.shape[-1]).size, views.size)
 
 
 def test_a_cloud_without_colour_and_a_config_without_colour_give_shaded_views(seen, fake_backbone, fake_bank):
@@ -38,7 +41,15 @@ def test_a_cloud_without_colour_and_a_config_without_colour_give_shaded_views(se
     assert first.domain is second.domain is Domain.SHADED
     assert first.grid == (2, 8, 8)
     assert torch.equal(first.tokens, second.tokens)
-    assert sample_tokens(first, 16).shape[1] == 16
+    assert keep_proposals(first, 16).tokens.shape[1] == 16
+
+
+def test_sizes_are_those_of_upright_boxes_in_metres(seen):
+    _, truth, scene, views = seen
+    height, length, width = views.size.T
+    assert (length >= width).all() and (views.size > 0).all() and (height < 1).all()
+    low, high = (np.array([f(scene.xyz[p][:, 1]) for p in scene.proposals]) for f in (np.min, np.max))
+    assert np.allclose(height, high - low, atol=0.03)  # up is -y in this world, but for the table's slope
 
 
 def test_thin_proposals_are_judged_by_what_they_show(seen, fake_backbone, fake_bank):
@@ -62,6 +73,10 @@ def test_evidence_follows_the_proposals(seen, fake_packs):
         held[members] = True
     assert np.isneginf(evidence.voxel[:, ~held]).all() and np.isfinite(evidence.voxel[:, held]).all()
     assert 3 <= evidence.tries <= len(scene.proposals)
+    for score, chosen in zip(evidence.proposal, evidence.distinct, strict=True):
+        assert score[chosen[0]] == score.max() and (np.diff(score[chosen]) <= 0).all()
+        members = np.concatenate([scene.proposals[p] for p in chosen])
+        assert len(np.unique(members)) > 0.5 * len(members)
 
 
 def test_no_proposals_no_views(fake_backbone, fake_bank):

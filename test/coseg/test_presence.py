@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from geoseg_ros.coseg.presence import best_of, p_value
+from geoseg_ros.coseg.presence import p_value, step_down
 
 
 @pytest.mark.parametrize("size", [30, 100, 400])
@@ -32,13 +32,29 @@ def test_constant_null_scores_give_no_confidence_in_an_equal_score():
     assert p_value(0.3, np.full(50, 0.3)) == 1
 
 
-def test_best_of_many_null_candidates_is_calibrated():
+def test_any_of_many_null_candidates_passes_as_often_as_the_level_says():
     rng = np.random.default_rng(2)
-    p = rng.random((4000, 12)).min(1)
-    assert abs(np.mean(best_of(p, 12) < 0.05) - 0.05) < 0.01
-    assert best_of(0.3, 0) == pytest.approx(0.3)
-    assert best_of(1.0, 5) == 1
+    passed = [step_down(p, p, 12).min() < 0.05 for p in rng.random((4000, 12))]
+    assert abs(np.mean(passed) - 0.05) < 0.01
 
 
-def test_best_of_keeps_tiny_p_values():
-    assert best_of(1e-18, 10) == pytest.approx(1e-17)
+def test_null_candidates_beside_certain_ones_pass_as_often_as_the_level_says():
+    rng = np.random.default_rng(3)
+    passed = []
+    for null in rng.random((4000, 6)):
+        p = np.concatenate([np.full(4, 1e-9), null])
+        passed.append(step_down(null, p, 10).min() < 0.05)
+    assert abs(np.mean(passed) - 0.05) < 0.01
+
+
+def test_step_down_by_hand():
+    assert step_down([0.01, 0.02, 0.04], [0.02, 0.01, 0.04], 3) == pytest.approx([1 - 0.99**3, 1 - 0.98**2, 0.04])
+    assert step_down([0.01, 0.011], [0.01, 0.011], 3) == pytest.approx([1 - 0.99**3] * 2)  # never below a better one's
+    assert step_down([0.015], [0.01, 0.02], 3) == pytest.approx([1 - 0.985**2])  # not itself a candidate, worse than one
+    assert step_down(0.01, [], 5) == pytest.approx(1 - 0.99**5)
+    assert step_down(0.3, [0.3], 0) == pytest.approx(0.3)
+    assert step_down([1.0, 1.0], [1.0, 1.0], 5) == pytest.approx([1, 1])
+
+
+def test_step_down_keeps_tiny_p_values():
+    assert step_down(1e-18, [1e-18], 10) == pytest.approx(1e-17)

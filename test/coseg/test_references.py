@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 import torch
 
-from geoseg_ros.coseg.references import Contrast, References, ViewReferences, image_score, null_scores, view_score
+from geoseg_ros.coseg.references import Contrast, References, SizePrior, ViewReferences, image_score, null_scores, view_score
 from geoseg_ros.coseg.tokens import Domain, photo_tokens, unit, view_tokens, working_size
 
 AXES = torch.eye(8)
@@ -64,7 +64,7 @@ def test_null_items_are_scored_against_the_half_they_are_not_in():
     background = (AXES[[4]], AXES[[5]])
     contrast = Contrast([References(AXES[[0]], AXES[[7]], background)], 1)
     null = AXES[[4, 4, 5, 5]][:, None]  # rows 0 and 2 belong to half 0
-    scores = null_scores(lambda halves: contrast.photo(null, halves))
+    scores = null_scores(lambda halves: contrast.photo(null, halves).mean(2))
     assert scores.tolist() == [[0, -1, -1, 0]]
 
 
@@ -107,3 +107,38 @@ def test_tokens_of_photographs_and_views(fake_backbone):
 def test_unit_removes_the_mean_and_survives_a_zero_token():
     mean = torch.tensor([1.0, 1.0])
     assert unit(torch.tensor([[3.0, 1.0], [1.0, 1.0]]), mean).tolist() == [[1, 0], [0, 0]]
+
+
+def sizes(rng, count, median, spread=0.1):
+    return torch.from_numpy(np.exp(rng.normal(np.log(median), spread, (count, 3)))).float()
+
+
+def test_what_is_as_large_as_the_concept_loses_nothing_and_other_sizes_do():
+    rng = np.random.default_rng(0)
+    prior = SizePrior.of(sizes(rng, 40, (0.45, 0.35, 0.3)), sizes(rng, 400, (0.5, 0.5, 0.3), 0.9))
+    against = prior.against(torch.tensor([[0.45, 0.35, 0.3], [0.7, 0.6, 0.5], [0.5, 0.3, 0.28], [4.0, 6.0, 0.01], [0.0, 0.0, 0.0]]))
+    assert against[0] > -0.2 and against[2] > -0.5
+    assert -8 < against[1] < -2
+    assert (against[3:] == -8).all() and torch.isfinite(against).all()
+
+
+def test_a_concept_of_every_size_learns_nothing_from_size():
+    rng = np.random.default_rng(1)
+    prior = SizePrior.of(sizes(rng, 300, (0.5, 0.5, 0.3), 0.8), sizes(rng, 300, (0.5, 0.5, 0.3), 0.8))
+    assert prior.against(sizes(rng, 200, (0.5, 0.5, 0.3), 0.8)).mean() > -0.5
+
+
+def test_one_size_seen_often_is_not_taken_for_exact():
+    same = torch.tensor([[0.2, 0.1, 0.1]]).repeat(9, 1)
+    prior = SizePrior.of(same, same)
+    assert torch.equal(prior.own[1], torch.full((3,), 0.3))
+
+
+def test_only_concepts_with_a_size_are_judged_by_it():
+    rng = np.random.default_rng(2)
+    prior = SizePrior.of(sizes(rng, 40, (0.45, 0.35, 0.3)), sizes(rng, 400, (0.5, 0.5, 0.3), 0.9))
+    known = References(AXES[[0]], AXES[[4]], (AXES[[6]], AXES[[6]]), {}, prior)
+    contrast = Contrast([known, concept(1, 5, 6)], 3, size_weight=0.5)
+    evidence = contrast.size(torch.tensor([[4.0, 6.0, 0.01], [0.45, 0.35, 0.3]]))
+    assert evidence[0, 0] == -4 and evidence[0, 1] > -0.1
+    assert (evidence[1] == 0).all()

@@ -111,6 +111,16 @@ def test_odd_clouds_never_crash(name: str) -> None:
         assert (scene.inverse[-2:] == -1).all() and (scene.inverse[:3000] >= 0).mean() > 0.99
 
 
+def test_returns_missing_as_zeros_change_nothing() -> None:
+    cloud, _ = camera_scene(EYE, TARGET, SCENES["apart"][0], [TABLE], 0.002)
+    points = cloud.xyz[cloud.valid()]
+    zeros = np.zeros((2 * len(points), 3), np.float32)  # as some LiDAR drivers write what did not come back
+    scene, padded = analyse_cloud(Cloud(points)), analyse_cloud(Cloud(np.concatenate([points, zeros])))
+    assert np.array_equal(padded.xyz, scene.xyz) and (padded.inverse[len(points) :] == -1).all()
+    near = analyse_cloud(Cloud(np.concatenate([points, zeros])), GeometryConfig(max_range=1.2))
+    assert (near.inverse[len(points) :] == -1).all()
+
+
 def test_range_crop_and_given_voxel() -> None:
     boxes, planes = SCENES["apart"]
     cloud, _ = camera_scene(EYE, TARGET, boxes, planes)

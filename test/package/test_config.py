@@ -115,5 +115,17 @@ def test_rviz_shows_topics_that_the_node_publishes() -> None:
         assert node == "coseg_node" and f'"{name}"' in source, topic
 
 
+def test_costmap_example_listens_to_the_obstacles() -> None:
+    source = (ROOT / "geoseg_ros" / "ros" / "publishers.py").read_text()
+    example = yaml.safe_load((ROOT / "config" / "nav2_costmap_example.yaml").read_text())
+    costmap = example["local_costmap"]["local_costmap"]["ros__parameters"]
+    layers = {name: costmap[name] for name in costmap["plugins"]}
+    sources = {name: layer[name] for layer in layers.values() for name in layer.get("observation_sources", "").split()}
+    node, _, topic = sources["concepts"]["topic"].strip("/").partition("/")
+    assert node == "coseg_node" and f'"{topic}"' in source and sources["concepts"]["data_type"] == "PointCloud2"
+    assert not sources["concepts"]["clearing"] and any(entry["clearing"] for entry in sources.values())
+    assert "config/nav2_costmap_example.yaml" in (ROOT / "docs" / "navigation.md").read_text()
+
+
 if __name__ == "__main__":
     YAML.write_text(config_text())

@@ -47,21 +47,22 @@ def test_defaults_give_both_inputs() -> None:
 
 
 def test_packs_and_topics() -> None:
-    parameters, topics = started(packs="a.pack, b.pack", points="/lidar", image="/cam/image/compressed", device="cpu")
+    parameters, topics = started(packs="a.pack, b.pack", points="/lidar", image="/cam/image/compressed", device="cpu", autostart="false")
     expected = {"cloud_source": "points", "image_transport": "compressed", "device": "cpu", "packs": ("a.pack", "b.pack")}
+    assert parameters.pop("autostart") is False
     assert {k: tuple(v) if k == "packs" else v for k, v in parameters.items()} == expected
     assert topics == {"~/points": "/lidar", "~/image/compressed": "/cam/image/compressed"}
 
 
 def test_depth_takes_the_place_of_points() -> None:
-    parameters, topics = started(depth="/camera/depth/image_raw", image="none", points="none")
-    assert parameters == {"cloud_source": "depth", "image_transport": "none"}
+    parameters, topics = started(depth="/camera/depth/image_raw", image="none", points="none", target_frame="odom")
+    assert parameters == {"cloud_source": "depth", "image_transport": "none", "target_frame": "odom"}
     assert topics == {"~/depth": "/camera/depth/image_raw", "~/camera_info": "/camera/depth/camera_info"}
 
 
 def test_arguments_are_few_and_described() -> None:
     arguments = described()[1].get_launch_arguments()
-    assert len(arguments) <= 12 and all(len(a.description) > 10 for a in arguments)
+    assert len(arguments) <= 15 and all(len(a.description) > 10 for a in arguments)
 
 
 def test_parameters_exist_in_the_node() -> None:

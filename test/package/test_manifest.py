@@ -28,7 +28,7 @@ PYTHON = {
 }
 ROS = {
     *("cv_bridge", "diagnostic_msgs", "geometry_msgs", "launch", "launch_ros", "message_filters", "rclpy", "rosbag2_py", "sensor_msgs"),
-    *("sensor_msgs_py", "std_msgs", "tf2_ros", "vision_msgs", "visualization_msgs"),
+    *("sensor_msgs_py", "std_msgs", "std_srvs", "tf2_ros", "vision_msgs", "visualization_msgs"),
 }
 
 

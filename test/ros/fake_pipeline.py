@@ -45,9 +45,11 @@ class FakePipeline:
 
 
 def factory(parameters):
-    """What the node calls for a pipeline; one name of a pack is refused."""
+    """What the node calls for a pipeline; one name of a pack is refused, one takes its time."""
     if "missing.pack" in parameters.packs:
         raise InputError("missing.pack: no such file, expected a concept pack")
+    if "slow.pack" in parameters.packs:
+        time.sleep(3.0)
     return FakePipeline()
 
 

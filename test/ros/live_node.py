@@ -1,5 +1,6 @@
 """A live node and a client of it in this process, talking over DDS."""
 
+import gc
 import threading
 import time
 
@@ -13,13 +14,15 @@ from rclpy.parameter import Parameter
 from rclpy.qos import DurabilityPolicy, QoSProfile, ReliabilityPolicy
 from sensor_msgs.msg import CameraInfo, CompressedImage, Image, PointCloud2
 from std_msgs.msg import String
+from visualization_msgs.msg import MarkerArray
 
 from geoseg_ros.ros.coseg_node import CosegNode
+from geoseg_ros.ros.packs import check_packs
 
 RELIABLE = QoSProfile(depth=100, reliability=ReliabilityPolicy.RELIABLE)
 LATCHED = QoSProfile(depth=1, reliability=ReliabilityPolicy.RELIABLE, durability=DurabilityPolicy.TRANSIENT_LOCAL)
-ROSOUT = QoSProfile(depth=1000, reliability=ReliabilityPolicy.RELIABLE, durability=DurabilityPolicy.TRANSIENT_LOCAL)
-OUTPUTS = {"points_labeled": PointCloud2, "points_obstacles": PointCloud2, "mask": Image, "overlay": Image}
+ROSOUT = QoSProfile(depth=1000, reliability=ReliabilityPolicy.RELIABLE)  # not what an earlier node has said
+OUTPUTS = {"points_labeled": PointCloud2, "points_obstacles": PointCloud2, "mask": Image, "overlay": Image, "markers": MarkerArray}
 INPUTS = {
     "points": PointCloud2,
     "depth": Image,
@@ -31,14 +34,17 @@ INPUTS = {
 
 
 class LiveNode:
-    """``received[name]`` lists the messages of an output, ``lines`` the warnings and errors that the node logged."""
+    """``pipeline``: one, or what makes one from the parameters.
 
-    def __init__(self, pipeline, listen=("points_labeled", "mask"), **parameters):
+    ``received[name]`` lists the messages of an output, ``lines`` the warnings and errors that the node logged."""
+
+    def __init__(self, pipeline, listen=("points_labeled", "mask"), pack_check=check_packs, stop=None, **parameters):
         self.context = Context()
         rclpy.init(context=self.context)
-        self.executor = SingleThreadedExecutor(context=self.context)
+        # one each, as in two processes
+        self.executor, self._client_executor = (SingleThreadedExecutor(context=self.context) for _ in range(2))
         self._spinning = True
-        self._spinner = threading.Thread(target=self._spin)
+        self._spinners = [threading.Thread(target=self._spin, args=(e,)) for e in (self.executor, self._client_executor)]
         self.node = None
         try:
             parameters = {"input_timeout": 3600.0, **parameters}  # no line about silent inputs unless a test wants it
@@ -46,20 +52,25 @@ class LiveNode:
             # the messages of a test must arrive; the defaults are for live sensors
             for name in self._inputs(**parameters):
                 overrides.append(Parameter(f"qos_overrides./coseg_node/{name}.subscription.reliability", value="reliable"))
-            self.node = CosegNode(lambda _: pipeline, context=self.context, parameter_overrides=overrides)
+            factory = pipeline if callable(pipeline) else lambda _: pipeline
+            self.node = CosegNode(factory, pack_check, stop, context=self.context, parameter_overrides=overrides)
             self.client = Node("client", context=self.context)
-            self.received = {}
+            self.received, self._clients = {}, {}
             for name in listen:
                 self.listen(name)
             self.lines, self.labels, self.diagnostics = [], [], []
+            self._hears = False
             self.client.create_subscription(Log, "/rosout", self._log, ROSOUT)
             self.client.create_subscription(String, "/coseg_node/label_info", lambda m: self.labels.append(m.data), LATCHED)
             self.client.create_subscription(DiagnosticArray, "/diagnostics", self.diagnostics.append, 10)
             self._publishers = {name: self.client.create_publisher(kind, f"/coseg_node/{name}", RELIABLE) for name, kind in INPUTS.items()}
             self.executor.add_node(self.node)
-            self.executor.add_node(self.client)
-            self._spinner.start()
-            assert self.node.worker.ready.wait(10.0)
+            self._client_executor.add_node(self.client)
+            self._spinners[1].start()
+            self.wait(self._probe)  # or its first lines would be missed
+            self._spinners[0].start()
+            if self.node.parameters.autostart:
+                self.wait(lambda: self.node.handler.active or self.node.failure)
             for publisher in self._publishers.values():
                 if self.node.count_subscribers(publisher.topic_name):
                     self.wait(lambda p=publisher: p.get_subscription_count() > 0)
@@ -72,11 +83,16 @@ class LiveNode:
         clouds = {"points": ["points"], "depth": ["depth", "camera_info", "color"], "none": []}[cloud_source]
         return clouds + {"raw": ["image"], "compressed": ["image/compressed"], "none": []}[image_transport]
 
-    def _spin(self):
+    def _spin(self, executor):
         while self._spinning:
-            self.executor.spin_once(timeout_sec=0.1)
+            executor.spin_once(timeout_sec=0.1)
+
+    def _probe(self):
+        self.node.get_logger().info("the test listens")
+        return self._hears
 
     def _log(self, message):
+        self._hears |= message.name == "coseg_node"
         if message.name == "coseg_node" and message.level >= 30:
             self.lines.append(message.msg)
 
@@ -89,6 +105,22 @@ class LiveNode:
 
     def send(self, name, message):
         self._publishers[name].publish(message)
+
+    def publisher(self, name):
+        return self._publishers[name]
+
+    def ask(self, kind, name, request):
+        """Call a service of the node; returns the future."""
+        if name not in self._clients:
+            self._clients[name] = self.client.create_client(kind, f"/coseg_node/{name}")
+        assert self._clients[name].wait_for_service(10.0)
+        return self._clients[name].call_async(request)
+
+    def call(self, kind, name, request):
+        """Call a service of the node and wait for the answer."""
+        future = self.ask(kind, name, request)
+        self.wait(future.done)
+        return future.result()
 
     def counts(self, stream):
         return self.node.mailbox.counts()[stream]
@@ -107,13 +139,22 @@ class LiveNode:
             time.sleep(0.005)
 
     def close(self):
+        if self.context.ok():
+            self._close()
+
+    def _close(self):
         if self.node is not None:
             self.node.stop()
         self._spinning = False
-        if self._spinner.is_alive():
-            self._spinner.join()
+        for spinner in self._spinners:
+            if spinner.is_alive():
+                spinner.join()
         self.executor.shutdown()
+        self._client_executor.shutdown()
         if self.node is not None:
             self.node.destroy_node()
             self.client.destroy_node()
+            # the handles of a managed node live as long as its object, and would take the log of the next node of this name away with them
+            self.node = self.client = None
+            gc.collect()
         rclpy.try_shutdown(context=self.context)

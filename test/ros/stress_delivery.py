@@ -1,10 +1,12 @@
 """Two processes: 640x480 images at 30 Hz and clouds of 100k points at 10 Hz through a node whose pipeline does nothing.
 
 Prints what was sent, received, dropped, processed and answered, and the node's share of one CPU and resident memory at the start (after
-a warm-up) and at the end. Exit code 0 if every processed message was answered and nothing was rejected.
+a warm-up) and at the end, the slope of its memory in the second half, its open handles, and how the latency drifts from the first to the
+last quarter. Exit code 0 if every processed message was answered and nothing was rejected.
 
   python test/ros/stress_delivery.py --seconds 60 --reliable
   python test/ros/stress_delivery.py --seconds 60 --profile config/fastdds_shm.xml
+  python test/ros/stress_delivery.py --seconds 1800 --profile config/fastdds_shm.xml --listeners 64     (a soak)
 """
 
 import argparse
@@ -20,6 +22,7 @@ from pathlib import Path
 from dds_environment import DDS_ENVIRONMENT
 
 WARM_UP = 3.0
+WARM_STATES = 3  # states that are older
 CLOUD_POINTS, IMAGE_SHAPE, CLOUD_HZ, IMAGE_HZ = 100_000, (480, 640), 10.0, 30.0
 
 
@@ -57,7 +60,20 @@ def resident_mib(pid: int) -> float:
     return int(Path(f"/proc/{pid}/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE") / 2**20
 
 
-def drive(seconds: float, pid: int, reliable: bool) -> dict:
+def handles(pid: int) -> int:
+    """Open file descriptors of a process."""
+    return len(os.listdir(f"/proc/{pid}/fd"))
+
+
+def slope(samples: list[tuple[float, float]]) -> float:
+    """Of a least-squares line through (seconds, value), per minute."""
+    import numpy as np
+
+    times, values = np.array(samples).T
+    return float(60 * np.polyfit(times, values, 1)[0]) if len(samples) > 2 else float("nan")
+
+
+def drive(seconds: float, pid: int, reliable: bool, listeners: int) -> dict:
     """Send, count the answers, and measure the node ``pid``."""
     import numpy as np
     import rclpy
@@ -82,6 +98,9 @@ def drive(seconds: float, pid: int, reliable: bool) -> dict:
     def count(name):
         answered[name] += 1
 
+    def latencies(name, part):
+        return [float(rows[f"coseg_node: {name}"]["latency_p50_ms"]) for rows in part]
+
     def state(message):
         rows = {s.name: {v.key: v.value for v in s.values} for s in message.status if s.name.startswith("coseg_node: ")}
         if rows:
@@ -89,6 +108,8 @@ def drive(seconds: float, pid: int, reliable: bool) -> dict:
 
     client.create_subscription(PointCloud2, "/coseg_node/points_labeled", lambda _: count("cloud"), answers)
     client.create_subscription(Image, "/coseg_node/mask", lambda _: count("image"), answers)
+    for _ in range(listeners - 1):
+        client.create_subscription(Image, "/coseg_node/mask", lambda _: None, answers)
     client.create_subscription(DiagnosticArray, "/diagnostics", state, 10)
     to_cloud = client.create_publisher(PointCloud2, "/coseg_node/points", sensor)
     to_image = client.create_publisher(Image, "/coseg_node/image", sensor)
@@ -110,10 +131,13 @@ def drive(seconds: float, pid: int, reliable: bool) -> dict:
         begin = time.monotonic()
         due = {"cloud": begin, "image": begin}
         jobs = {"cloud": (to_cloud, cloud, 1 / CLOUD_HZ), "image": (to_image, image, 1 / IMAGE_HZ)}
-        measured = None
+        measured, memory, sampled = None, [], 0.0
         while (now := time.monotonic()) < begin + seconds:
             if measured is None and now > begin + WARM_UP:
-                measured = (now, cpu_seconds(pid), resident_mib(pid))
+                measured = (now, cpu_seconds(pid), resident_mib(pid), handles(pid))
+            if measured and now > sampled + 1.0:
+                sampled = now
+                memory.append((now, resident_mib(pid)))
             name = min(due, key=due.get)
             if due[name] > now:
                 time.sleep(min(due[name] - now, 0.05))
@@ -129,6 +153,9 @@ def drive(seconds: float, pid: int, reliable: bool) -> dict:
             "cpu_share": round((cpu_seconds(pid) - measured[1]) / (now - measured[0]), 3),
             "resident_start_mib": round(measured[2], 1),
             "resident_end_mib": round(resident_mib(pid), 1),
+            "resident_slope_mib_per_min": round(slope(memory[len(memory) // 2 :]), 3),
+            "handles_start": measured[3],
+            "handles_end": handles(pid),
         }
         time.sleep(2.5)  # the last answers and one more state
     finally:
@@ -138,7 +165,10 @@ def drive(seconds: float, pid: int, reliable: bool) -> dict:
         row = states[-1][f"coseg_node: {name}"]
         counts = {key: int(row[key]) for key in ("lost", "received", "dropped", "rejected", "processed")}
         latency = {key: float(row[key]) for key in ("latency_p50_ms", "latency_p95_ms")}
-        report[name] = {"sent": sent[name], **counts, "answered": answered[name], **latency}
+        quarter = len(states) // 4 or 1
+        early, late = (sorted(latencies(name, part))[len(part) // 2] for part in (states[WARM_STATES:][:quarter], states[-quarter:]))
+        drift = {"latency_p50_first_quarter_ms": early, "latency_p50_last_quarter_ms": late}
+        report[name] = {"sent": sent[name], **counts, "answered": answered[name], **latency, **drift}
     executor.shutdown()
     client.destroy_node()
     rclpy.try_shutdown()
@@ -150,6 +180,7 @@ def main() -> int:
     parser.add_argument("--seconds", type=float, default=60.0)
     parser.add_argument("--reliable", action="store_true", help="reliable inputs instead of best effort")
     parser.add_argument("--profile", type=Path, help="Fast DDS profile for both processes")
+    parser.add_argument("--listeners", type=int, default=1, metavar="N", help="subscribers of the mask (default 1)")
     parser.add_argument("--json", action="store_true")
     parser.add_argument("--as-node", action="store_true", help=argparse.SUPPRESS)
     options, ros = parser.parse_known_args()
@@ -170,7 +201,7 @@ def main() -> int:
             arguments += ["-p", f"qos_overrides./coseg_node/{topic}.subscription.reliability:=reliable"]
     node = subprocess.Popen(arguments, env=environment)
     try:
-        report = drive(options.seconds, node.pid, options.reliable)
+        report = drive(options.seconds, node.pid, options.reliable, options.listeners)
         node.send_signal(signal.SIGINT)
         report["node_exit_code"] = node.wait(30)
     finally:
@@ -182,7 +213,7 @@ def main() -> int:
     else:
         for key, value in report.items():
             text = ", ".join(f"{name} {number}" for name, number in value.items()) if isinstance(value, dict) else value
-            print(f"{key:<20}{text}")
+            print(f"{key:<28}{text}")
     streams = [report["cloud"], report["image"]]
     answered = all(row["answered"] == row["processed"] > 0 and row["rejected"] == 0 for row in streams)
     return 0 if answered and report["node_exit_code"] == 0 else 1

@@ -70,6 +70,39 @@ def test_cloud_layouts(layout, step, options):
     assert cloud.rgb is None
 
 
+# name -> (fields, point_step, rows of the cloud) as the drivers' ROS 2 nodes publish them
+LIDARS = {
+    "velodyne_pointcloud": ([*XYZ, ("intensity", "f4", 12), ("ring", "u2", 16), ("time", "f4", 18)], 22, 1),
+    "velodyne_pointcloud, organised": ([*XYZ, ("intensity", "f4", 12), ("ring", "u2", 16), ("time", "f4", 18)], 22, 2),
+    "ouster_ros": (
+        [
+            *XYZ, ("intensity", "f4", 16), ("t", "u4", 20), ("reflectivity", "u2", 24), ("ring", "u2", 26), ("ambient", "u2", 28),
+            ("range", "u4", 32),
+        ],
+        48,
+        3,
+    ),
+    "livox_ros_driver2": ([*XYZ, ("intensity", "f4", 12), ("tag", "u1", 16), ("line", "u1", 17), ("timestamp", "f8", 18)], 26, 1),
+    "hesai_ros_driver": ([*XYZ, ("intensity", "f4", 12), ("ring", "u2", 16), ("timestamp", "f8", 18)], 26, 1),
+    "robosense rslidar_sdk": ([*XYZ, ("intensity", "f4", 12), ("ring", "u2", 16), ("timestamp", "f8", 18)], 26, 2),
+    "pcl PointXYZI": ([*XYZ, ("intensity", "f4", 16)], 32, 1),
+    "realsense2_camera": ([*XYZ, ("rgb", "f4", 16)], 20, 1),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", LIDARS)
+def test_layouts_of_drivers(name):
+    layout, step, rows = LIDARS[name]
+    columns = points()
+    columns["x"][1] = columns["y"][1] = columns["z"][1] = float("nan")  # no return (REP 117)
+    others = {field: [7] * 6 for field, _, _ in layout[3:]}
+    message = cloud_message({**columns, **others}, layout, step, shape=(rows, 6 // rows) if rows > 1 else None)
+    cloud = codec.cloud_from_message(message)
+    np.testing.assert_array_equal(cloud.xyz, expected(columns))
+    assert cloud.shape == ((rows, 6 // rows) if rows > 1 else None)
+    assert (cloud.rgb is not None) == ("rgb" in others)
+
+
 @pytest.mark.parametrize("step", [12, 16, 32])
 def test_cloud_is_a_view_of_the_message(step):
     message = cloud_message(points(), XYZ, step)

@@ -31,7 +31,7 @@ from sensor_msgs.msg import CameraInfo, PointCloud2
 from std_msgs.msg import String
 
 from geoseg_ros.errors import InputError
-from geoseg_ros.ros import codec, publishers
+from geoseg_ros.ros import codec, diagnostics, objects, publishers
 from geoseg_ros.ros.worker import Throttle
 
 
@@ -84,7 +84,7 @@ def test_bad_input_is_counted_and_named_and_the_node_lives_on(live):
     large = large_cloud_message(np.zeros((5_000_000, 3)))
     cases.append(("points", "cloud", "5M points", large, "5000000 points, expected at most 4000000"))
     for topic, stream, name, message, line in cases:
-        node.node._throttle = Throttle()  # so that cases which differ in numbers only are all told
+        node.node.handler.throttle = Throttle()  # so that cases which differ in numbers only are all told
         node.lines.clear()
         before = node.counts(stream)
         node.send_and_wait(topic, message, stream)
@@ -136,7 +136,7 @@ def test_five_million_points_are_answered(live):
 def test_bad_compressed_input(live):
     node = live(image_transport="compressed")
     for name, (message, line) in bad_compressed().items():
-        node.node._throttle = Throttle()
+        node.node.handler.throttle = Throttle()
         node.lines.clear()
         node.send_and_wait("image/compressed", message, "image")
         node.wait(lambda: node.lines)
@@ -239,7 +239,7 @@ def test_parameters_are_refused_with_a_reason(live):
         ("max_points", 2.5, "Wrong parameter type"),
         ("input_timeout", float("nan"), "out of range"),
         ("device", "cpu", "read-only"),
-        ("packs", ["a.pack"], "read-only"),
+        ("packs", ["a.pack"], "pack 'a.pack': no such file"),
     ):
         result = node.node.set_parameters([Parameter(name, value=value)])[0]
         assert not result.successful and reason in result.reason, (name, result.reason)
@@ -281,19 +281,25 @@ def test_depth_camera(live):
     info = CameraInfo(width=2, height=2)
     info.k = np.array([2.0, 0, 0.5, 0, 2.0, 0.5, 0, 0, 1.0])
     node.send("camera_info", info)
-    node.send("color", image_message(picture(2, 2), "rgb8", stamp=(50, 50_000_000)))
-    node.wait(lambda: node.node._info is not None and node.node._color is not None)
+    node.send("color", image_message(picture(2, 2), "rgb8", frame="optical", stamp=(50, 50_000_000)))
+    node.wait(lambda: node.node.inputs.companion("~/camera_info") and node.node.inputs.companion("~/color"))
     node.send("depth", depth)
     node.wait(lambda: node.received["points_labeled"])
     answer = node.received["points_labeled"][0]
     assert answer.header == depth.header and (answer.height, answer.width) == (2, 2)
     assert labels_of(answer) == [0, 2, 0, 2]
     np.testing.assert_allclose(codec.cloud_from_message(answer).xyz[3], [0.5, 0.5, 2.0])
-    late = image_message(picture(4, 4), "rgb8", stamp=(80, 0))  # of another time (and size): not used
+    late = image_message(picture(4, 4), "rgb8", frame="optical", stamp=(80, 0))  # of another time (and size): not used
     node.send("color", late)
-    node.wait(lambda: node.node._color.height == 4)
+    node.wait(lambda: node.node.inputs.companion("~/color").height == 4)
     node.send("depth", depth)
     node.wait(lambda: len(node.received["points_labeled"]) == 2)
+    node.lines.clear()
+    node.send("color", image_message(picture(3, 3), "rgb8", frame="color_optical", stamp=(50, 0)))  # not registered: not used
+    node.wait(lambda: node.node.inputs.companion("~/color").height == 3)
+    node.send("depth", depth)
+    node.wait(lambda: len(node.received["points_labeled"]) == 3 and node.lines)
+    assert "frame 'color_optical', depth in 'optical': not registered" in node.lines[0]
 
 
 def test_label_info_is_latched(live):
@@ -354,9 +360,9 @@ def test_detections_and_label_info_of_vision_msgs(live):
 
 
 def test_without_our_messages_the_rest_works(live, monkeypatch):
-    monkeypatch.setattr(publishers, "geoseg_msgs", None)
-    monkeypatch.setattr("geoseg_ros.ros.diagnostics.geoseg_msgs", None)
-    assert "~/objects and ~/status" in publishers.missing_interfaces()
+    for module in (objects, publishers, diagnostics):
+        monkeypatch.setattr(module, "geoseg_msgs", None)
+    assert "~/objects and ~/status" in objects.missing_interfaces()
     node = live()
     node.send("points", cloud_message(points()))
     node.wait(lambda: node.received["points_labeled"])
@@ -392,12 +398,12 @@ def test_losses_on_the_way_are_named(live):
         return next(s for s in node.diagnostics[-1].status if s.name == "coseg_node: cloud")
 
     node.wait(lambda: node.diagnostics)
-    node.node._streams["cloud"].lose(7)
+    node.node.inputs.streams["cloud"].lose(7)
     node.wait(lambda: node.lines)
     assert node.lines == ["/coseg_node/points: 7 messages lost on the way"]
     node.wait(lambda: {v.key: v.value for v in cloud_status().values}["lost"] == "7")
     node.wait(lambda: cloud_status().level == b"\0")
-    node.node._streams["cloud"].lose(9)
+    node.node.inputs.streams["cloud"].lose(9)
     node.wait(lambda: cloud_status().level == b"\x01" and "9 lost on the way" in cloud_status().message)
     assert len(node.lines) == 1
 

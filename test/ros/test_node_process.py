@@ -41,9 +41,9 @@ class NodeProcess:
         self._reader = threading.Thread(target=lambda: self.lines.extend(self.process.stdout), daemon=True)
         self._reader.start()
 
-    def wait_ready(self):
+    def wait_ready(self, text="ready:"):
         end = time.monotonic() + 20
-        while not any("ready:" in line for line in self.lines):
+        while not any(text in line for line in self.lines):
             assert self.process.poll() is None and time.monotonic() < end, self.lines
             time.sleep(0.02)
 
@@ -72,14 +72,23 @@ def process():
         entry.kill()
 
 
-@pytest.mark.parametrize("times", [1, 3])  # ros2 launch may send more than one
-def test_interrupts_end_it_cleanly(process, times):
-    node = process()
-    node.wait_ready()
+@pytest.mark.parametrize(
+    ("arguments", "said", "number", "times"),
+    [
+        ((), "ready:", signal.SIGINT, 1),
+        ((), "ready:", signal.SIGINT, 3),  # ros2 launch may send more than one
+        (("-p", "autostart:=false"), "unconfigured", signal.SIGTERM, 2),
+        (("-p", "packs:=[slow.pack]"), "vision_msgs", signal.SIGINT, 2),  # while it opens the packs
+    ],
+)
+def test_signals_end_it_cleanly_in_every_state(process, arguments, said, number, times):
+    node = process(*arguments)
+    node.wait_ready(said)
     for _ in range(times):
-        node.process.send_signal(signal.SIGINT)
+        node.process.send_signal(number)
         time.sleep(0.01)
     assert node.end() == 0
+    assert ("ready:" in "".join(node.lines)) == (said == "ready:")
     assert not any("Traceback" in line or "Error" in line or "terminate" in line for line in node.lines), node.lines
 
 
@@ -115,7 +124,8 @@ def keep_signals():
 )
 def test_bad_starts(keep_signals, capfd, arguments, code, line):
     assert main(["--ros-args", *arguments], factory) == code
-    told = [text for text in capfd.readouterr().err.splitlines() if "[FATAL]" in text]
+    lines = capfd.readouterr().err.splitlines()
+    told = [text for text in lines if "[coseg_node]" in text and ("[FATAL]" in text or "[ERROR]" in text)]
     assert len(told) == 1 and line in told[0]
 
 

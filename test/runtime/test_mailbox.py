@@ -123,3 +123,18 @@ def test_rate_and_age():
     assert rate.seen() and rate.hertz() == pytest.approx(10.0, abs=0.3)
     now[0] += 10.0
     assert rate.hertz() == 0.0 and rate.age() == pytest.approx(10.0)
+
+
+def test_clearing_counts_what_waits_as_dropped():
+    mailbox = Mailbox(("cloud", "image"))
+    for name, item in (("cloud", 1), ("cloud", 2), ("image", 3)):
+        mailbox.put(name, item)
+    assert mailbox.take() == ("cloud", 2)
+    mailbox.clear()
+    mailbox.finish("cloud", True)
+    assert mailbox.take(0.01) is None
+    counts = mailbox.counts()
+    assert (counts["cloud"].received, counts["cloud"].processed, counts["cloud"].dropped) == (2, 1, 1)
+    assert (counts["image"].received, counts["image"].dropped) == (1, 1)
+    mailbox.put("image", 4)
+    assert mailbox.take() == ("image", 4), "it goes on"

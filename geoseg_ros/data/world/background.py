@@ -26,8 +26,8 @@ class BackgroundConfig:
     """
 
     pictures: int = 64
-    lidar: int = 12
-    depth: int = 12
+    lidar: int = 24
+    depth: int = 48
     absent: tuple[str, ...] = ("chair", "office_chair", "stool", "armchair", "bench", "lamp")
     dials: Dials = field(default_factory=lambda: make_dials("standard"))
     seed: int = 0

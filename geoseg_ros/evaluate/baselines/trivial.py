@@ -1,0 +1,84 @@
+"""Answers that need no concept at all."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from geoseg_ros.evaluate.baselines.memory import PerCloud
+from geoseg_ros.evaluate.items import Answer, CosegSet, Mask, Predictions
+from geoseg_ros.evaluate.metrics import iou
+from geoseg_ros.geometry.scene import SceneGeometry, analyse_cloud
+
+CENTRE_SHARE = 0.25
+"""Area of the ellipse of the centre prior, relative to the picture."""
+
+geometry = PerCloud(analyse_cloud)
+"""Geometry with its defaults."""
+
+
+def point_mask(scene: SceneGeometry, voxels: NDArray[np.integer] | NDArray[np.bool_]) -> Mask:
+    """bool [N] of the points whose voxel is one of ``voxels`` (indices or bool [M])."""
+    chosen = np.zeros(len(scene.xyz), bool)
+    chosen[voxels] = True
+    return scene.point_values(chosen)
+
+
+def everything(items: CosegSet, seed: int) -> Predictions:
+    """Every pixel, every valid point."""
+    return Predictions(
+        [Answer(np.ones(item.truth.shape, bool)) for item in items.images],
+        [Answer(item.data.valid()) for item in items.clouds],
+    )
+
+
+def centre(items: CosegSet, seed: int) -> Predictions:
+    """Images only: a centred ellipse of the picture's aspect, ``CENTRE_SHARE`` of its area (photographers put the thing in the middle)."""
+    answers = []
+    for item in items.images:
+        y, x = (2 * (np.arange(n) + 0.5) / n - 1 for n in item.truth.shape)
+        # the whole picture has area 4 in these units
+        answers.append(Answer(x**2 + y[:, None] ** 2 <= 4 * CENTRE_SHARE / np.pi))
+    return Predictions(images=answers)
+
+
+def minus_planes(items: CosegSet, seed: int) -> Predictions:
+    """Clouds only: every point that lies on no large plane."""
+    scenes = [geometry(item.data) for item in items.clouds]
+    return Predictions(clouds=[Answer(point_mask(scene, scene.plane < 0)) for scene in scenes])
+
+
+def largest_proposal(items: CosegSet, seed: int) -> Predictions:
+    """Clouds only: the proposal with the most voxels; nothing where there is none."""
+    scenes = [geometry(item.data) for item in items.clouds]
+    return Predictions(clouds=[Answer(point_mask(s, s.proposals[0] if s.proposals else _NONE)) for s in scenes])
+
+
+def random_proposal(items: CosegSet, seed: int) -> Predictions:
+    """Clouds only: one proposal at random; nothing where there is none."""
+    rng = np.random.default_rng(seed)
+    answers = []
+    for item in items.clouds:
+        scene = geometry(item.data)
+        answers.append(Answer(point_mask(scene, scene.proposals[rng.integers(len(scene.proposals))] if scene.proposals else _NONE)))
+    return Predictions(clouds=answers)
+
+
+def oracle_proposals(items: CosegSet, seed: int) -> Predictions:
+    """Clouds only, sees the truth: the union of proposals with the largest IoU, found greedily; nothing where the thing is not."""
+    answers = []
+    for item in items.clouds:
+        scene = geometry(item.data)
+        masks = [point_mask(scene, proposal) for proposal in scene.proposals] if item.shown else []
+        found, best = np.zeros(item.truth.shape, bool), 0.0
+        while masks:
+            overlaps = [iou(found | mask, item.truth) for mask in masks]
+            k = int(np.argmax(overlaps))
+            if overlaps[k] <= best:
+                break
+            best, found = overlaps[k], found | masks.pop(k)
+        answers.append(Answer(found, float(found.any()), float(found.any())))
+    return Predictions(clouds=answers)
+
+
+_NONE: NDArray[np.int64] = np.zeros(0, np.int64)

@@ -1,0 +1,56 @@
+"""The services of the node: pause and snapshot."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from rclpy.node import Node
+from std_srvs.srv import SetBool, Trigger
+
+from geoseg_ros.errors import InputError
+from geoseg_ros.ros.diagnostics import Diagnostics
+from geoseg_ros.ros.inputs import Inputs
+from geoseg_ros.ros.publishers import Outputs
+from geoseg_ros.ros.snapshot import default_folder, write_snapshot
+from geoseg_ros.ros.worker import describe
+
+
+class Control:
+    """``~/pause`` (std_srvs/SetBool): forget what comes in, until told otherwise. ``~/snapshot`` (std_srvs/Trigger): see ``snapshot``."""
+
+    def __init__(self, node: Node, inputs: Inputs, outputs: Outputs, diagnostics: Diagnostics) -> None:
+        self._node, self._inputs, self._outputs, self._diagnostics = node, inputs, outputs, diagnostics
+        node.create_service(SetBool, "~/pause", self._pause)
+        node.create_service(Trigger, "~/snapshot", self._snapshot)
+
+    def _pause(self, request: SetBool.Request, response: SetBool.Response) -> SetBool.Response:
+        self._inputs.pause(request.data)
+        self._diagnostics.paused = request.data
+        response.success, response.message = True, "paused" if request.data else "running"
+        self._node.get_logger().info(response.message)
+        return response
+
+    def _snapshot(self, request: Trigger.Request, response: Trigger.Response) -> Trigger.Response:
+        values = {name: parameter.value for name, parameter in self._node.get_parameters_by_prefix("").items()}
+        parameters = {name: list(value) if not isinstance(value, (bool, int, float, str)) else value for name, value in values.items()}
+        folder = Path(values["snapshot_dir"]).expanduser() if values["snapshot_dir"] else default_folder()
+        name = self._node.get_fully_qualified_name().strip("/").replace("/", ".")
+        try:
+            with self._outputs.lock:  # or the worker would fill the messages again meanwhile
+                messages = [(topic, message) for topic, (_, message) in self._inputs.newest.items()]
+                messages += list(self._outputs.last.items())
+                path = write_snapshot(folder, name, values["snapshot_keep"], messages, parameters, {"diagnostics": self._state()})
+        except (OSError, InputError) as error:
+            response.success, response.message = False, f"{folder}: {describe(error)}"
+            self._node.get_logger().warning(f"snapshot: {response.message}")
+        else:
+            response.success, response.message = True, str(path)
+            self._node.get_logger().info(f"snapshot: {path}")
+        return response
+
+    def _state(self) -> dict[str, Any]:
+        return {
+            status.name: {"message": status.message, **{value.key: value.value for value in status.values}}
+            for status in self._diagnostics.report().status
+        }

@@ -1,0 +1,105 @@
+"""Objects as messages: of this package, of vision_msgs, and as markers for RViz."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+from geometry_msgs.msg import Point, Pose, Quaternion, Vector3
+from numpy.typing import NDArray
+from scipy.spatial.transform import Rotation
+from std_msgs.msg import ColorRGBA, Header
+from visualization_msgs.msg import Marker, MarkerArray
+
+from geoseg_ros.runtime.results import ObjectInstance
+
+try:
+    import geoseg_ros.msg as geoseg_msgs
+except ImportError:  # the package was installed without its messages
+    geoseg_msgs = None
+try:
+    import vision_msgs.msg as vision_msgs
+except ImportError:
+    vision_msgs = None
+
+
+def missing_interfaces() -> str:
+    """What is not published because a message package is not installed: one line, or an empty string."""
+    lines = []
+    if geoseg_msgs is None:
+        lines.append("geoseg_ros was installed without its messages: no ~/objects and ~/status")
+    if vision_msgs is None:
+        lines.append("vision_msgs is not installed: no ~/detections and ~/vision_info")
+    return "; ".join(lines)
+
+
+def moved(objects: Sequence[ObjectInstance], matrix: NDArray[np.float64]) -> list[ObjectInstance]:
+    """The objects in another frame; ``matrix`` [4, 4] takes points of their frame to it."""
+    turn, shift = matrix[:3, :3], matrix[:3, 3]
+    return [replace(entry, center=turn @ entry.center + shift, rotation=turn @ entry.rotation) for entry in objects]
+
+
+def object_array(header: Header, objects: Sequence[ObjectInstance]) -> Any:
+    """geoseg_ros/CosegObjectArray."""
+    return geoseg_msgs.CosegObjectArray(header=header, objects=[_object(entry) for entry in objects])
+
+
+def detection_array(header: Header, objects: Sequence[ObjectInstance]) -> Any:
+    """vision_msgs/Detection3DArray; ``id`` is the track id where there is one."""
+    array = vision_msgs.Detection3DArray(header=header)
+    for entry in objects:
+        detection = vision_msgs.Detection3D(header=header, id=str(entry.track or entry.instance))
+        detection.bbox.center = _pose(entry)
+        detection.bbox.size = _size(entry)
+        hypothesis = vision_msgs.ObjectHypothesisWithPose()
+        hypothesis.hypothesis.class_id = entry.name
+        hypothesis.hypothesis.score = float(entry.confidence)
+        hypothesis.pose.pose = detection.bbox.center
+        detection.results.append(hypothesis)
+        array.detections.append(detection)
+    return array
+
+
+def marker_array(header: Header, objects: Sequence[ObjectInstance], palette: NDArray[np.uint8]) -> MarkerArray:
+    """A box and a line of text per object, in the colour of its label; what was shown before goes away."""
+    array = MarkerArray(markers=[Marker(header=header, action=Marker.DELETEALL)])
+    for entry in objects:
+        red, green, blue = (float(v) / 255 for v in palette[entry.label])
+        pose, size = _pose(entry), _size(entry)
+        box = Marker(header=header, ns="boxes", id=entry.instance, type=Marker.CUBE, pose=pose, scale=size)
+        box.color = ColorRGBA(r=red, g=green, b=blue, a=0.4)
+        text = Marker(header=header, ns="names", id=entry.instance, type=Marker.TEXT_VIEW_FACING)
+        text.text = f"{entry.name} {entry.track}" if entry.track else entry.name
+        height = 0.5 * float(np.abs(entry.rotation[2] * entry.size).sum())  # of the box above its centre
+        text.pose.position = Point(x=pose.position.x, y=pose.position.y, z=pose.position.z + height + 0.08)
+        text.scale.z = 0.1
+        text.color = ColorRGBA(r=red, g=green, b=blue, a=1.0)
+        array.markers += [box, text]
+    return array
+
+
+def _pose(entry: ObjectInstance) -> Pose:
+    x, y, z = (float(v) for v in entry.center)
+    qx, qy, qz, qw = Rotation.from_matrix(entry.rotation).as_quat().tolist()
+    return Pose(position=Point(x=x, y=y, z=z), orientation=Quaternion(x=qx, y=qy, z=qz, w=qw))
+
+
+def _size(entry: ObjectInstance) -> Vector3:
+    x, y, z = (float(v) for v in entry.size)
+    return Vector3(x=x, y=y, z=z)
+
+
+def _object(entry: ObjectInstance) -> Any:
+    return geoseg_msgs.CosegObject(
+        label=int(entry.label),
+        name=entry.name,
+        instance=int(entry.instance),
+        confidence=float(entry.confidence),
+        p_value=float(entry.p_value),
+        center=_pose(entry),
+        size=_size(entry),
+        point_count=int(entry.count),
+        track_id=int(entry.track),
+    )

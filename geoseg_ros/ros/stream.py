@@ -1,0 +1,108 @@
+"""What the node knows about one input."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections import deque
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+from geoseg_ros.runtime.results import Presence
+from geoseg_ros.runtime.stats import Latency, Rate
+
+_REMIND = 30.0  # seconds between two lines of a kind about the same topic
+_WINDOW = 200  # results that the presence rate is taken over
+
+
+@dataclass
+class Stream:
+    """One input. The executor's thread counts arrivals, the worker's thread results.
+
+    Attributes:
+        name: as in the mailbox.
+        topic: resolved.
+        message_type: as ROS names it.
+        best_effort: whether our subscription is.
+        rate: of arrivals.
+        latency: from arrival to publication.
+        stages: stage of the work -> its durations.
+        unheard: messages of which nobody wanted a result; they count as processed.
+        paused: messages that came while the node was paused.
+        lost: messages that were sent but did not arrive, as far as the middleware knows.
+        unplaced: results without obstacles and objects, because a transform was missing.
+        silent, losing, mismatched, displaced: what is wrong now: no input; messages get lost; a publisher offers a quality of
+            service that the subscription cannot take; transforms are missing.
+    """
+
+    name: str
+    topic: str
+    message_type: str
+    best_effort: bool = True
+    rate: Rate = field(default_factory=Rate)
+    latency: Latency = field(default_factory=Latency)
+    stages: dict[str, Latency] = field(default_factory=dict)
+    unheard: int = 0
+    paused: int = 0
+    lost: int = 0
+    unplaced: int = 0
+    silent: bool = False
+    losing: bool = False
+    mismatched: bool = False
+    displaced: bool = False
+    _lost_before: int = 0
+    _lost_earlier: int = 0
+    _unplaced_before: int = 0
+    _told: dict[str, float] = field(default_factory=dict)
+    _presence: dict[str, deque[bool]] = field(default_factory=dict)
+    _lock: threading.Lock = field(default_factory=threading.Lock)
+
+    def begin(self) -> None:
+        """Called when the input is subscribed: silence counts from now."""
+        self.rate = Rate()
+        self.silent = self.losing = self.mismatched = False
+        self._lost_earlier = self.lost  # the middleware counts anew for every subscription
+        self._told.clear()
+
+    def lose(self, total: int) -> None:
+        """Called by the middleware."""
+        self.lost = self._lost_earlier + total
+
+    def mismatch(self, total: int) -> None:
+        """Called by the middleware."""
+        self.mismatched = total > 0
+
+    def work(self, seconds: Mapping[str, float], presence: Sequence[Presence] = ()) -> None:
+        """Take note of a result: seconds per stage, and what was found."""
+        with self._lock:
+            for stage, value in seconds.items():
+                self.stages.setdefault(stage, Latency()).add(value)
+            for entry in presence:
+                self._presence.setdefault(entry.name, deque(maxlen=_WINDOW)).append(entry.present)
+
+    def forget_concepts(self) -> None:
+        """Start the presence rates anew, for other packs."""
+        with self._lock:
+            self._presence.clear()
+
+    def presence_rates(self) -> dict[str, float]:
+        """Concept -> share of the last results in which it was present."""
+        with self._lock:
+            return {name: sum(seen) / len(seen) for name, seen in self._presence.items()}
+
+    def stage_percentiles(self) -> dict[str, tuple[float, float]]:
+        """Stage -> median and 95th percentile of its seconds."""
+        with self._lock:
+            stages = dict(self.stages)
+        return {stage: (values[0], values[1]) for stage, times in stages.items() for values in (times.percentiles(50, 95),)}
+
+    def watch(self, timeout: float) -> str:
+        """Look for what went wrong since the last call. Returns what is worth a line: "mismatch", "silent", "losing", "back" or ""."""
+        was, self.silent = self.silent, self.rate.age() >= timeout
+        self.losing, self._lost_before = self.lost > self._lost_before, self.lost
+        self.displaced, self._unplaced_before = self.unplaced > self._unplaced_before, self.unplaced
+        for news, wrong in (("mismatch", self.mismatched), ("silent", self.silent), ("losing", self.losing)):
+            if wrong and time.monotonic() - self._told.get(news, -float("inf")) > _REMIND:
+                self._told[news] = time.monotonic()
+                return news
+        return "back" if was and not self.silent else ""

@@ -1,0 +1,180 @@
+"""Objects of successive clouds joined to tracks, so that a thing keeps its number. Deterministic: time comes from the stamps alone."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.optimize import linear_sum_assignment
+
+from geoseg_ros.runtime.results import CloudResult, ObjectInstance
+
+_FIRST_SPEED = 1.0  # m/s, standard deviation of the velocity of a thing seen once
+_MOST_EVIDENCE = 5.0  # of one sighting, natural log-odds: a p-value below .007 says no more than that
+
+
+@dataclass(frozen=True)
+class TrackingConfig:
+    """How objects become tracks; the meaning of each field stands in its metadata."""
+
+    enabled: bool = field(default=True, metadata={"help": "give objects a track_id that stays the same from cloud to cloud"})
+    confirm: int = field(
+        default=2, metadata={"help": "clouds in a row that must hold a new object before it gets its track_id", "range": (1, 100)}
+    )
+    forget: int = field(
+        default=5, metadata={"help": "a track ends when it is missed in more clouds in a row than this", "range": (0, 1000)}
+    )
+    max_seconds: float = field(
+        default=5.0, metadata={"help": "a track ends when it has not been seen for this long, s", "range": (0.0, 3600.0)}
+    )
+    max_distance: float = field(
+        default=0.5, metadata={"help": "farthest that an object may be from where its track expects it, m", "range": (0.001, 100.0)}
+    )
+    label_cost: float = field(
+        default=0.5,
+        metadata={
+            "help": "an object of another concept than its track counts as farther by this share of max_distance",
+            "range": (0.0, 1.0),
+        },
+    )
+    label_memory: float = field(
+        default=0.9, metadata={"help": "share of a track's evidence for its concept that is kept from cloud to cloud", "range": (0.0, 1.0)}
+    )
+    position_noise: float = field(
+        default=0.05, metadata={"help": "standard deviation of the centre of an object, m", "range": (0.0001, 10.0)}
+    )
+    acceleration: float = field(
+        default=1.0, metadata={"help": "standard deviation of the acceleration of things (or of the sensor), m/s^2", "range": (0.0, 100.0)}
+    )
+
+
+class _Track:
+    """One thing over time: a Kalman filter of constant velocity. The axes share one covariance, because their noise is the same.
+
+    Attributes:
+        position, velocity: float64 [3], m and m/s.
+        evidence: label -> log-odds that speak for it.
+        number: the track id, 0 until it is confirmed.
+    """
+
+    def __init__(self, thing: ObjectInstance, stamp: float, config: TrackingConfig) -> None:
+        self._config = config
+        self.position = np.array(thing.center, np.float64)
+        self.velocity = np.zeros(3)
+        self._covariance = np.diag([config.position_noise**2, _FIRST_SPEED**2])
+        self.evidence: dict[int, float] = {}
+        self.number = self.hits = self.misses = 0
+        self._count(thing, stamp)
+
+    @property
+    def label(self) -> int:
+        """The concept that most evidence speaks for; the smaller label where two are equal."""
+        return max(sorted(self.evidence), key=lambda label: self.evidence[label])
+
+    def predict(self, seconds: float) -> None:
+        step = np.array([[1.0, seconds], [0.0, 1.0]])
+        push = np.array([0.5 * seconds**2, seconds]) * self._config.acceleration
+        self.position = self.position + seconds * self.velocity
+        self._covariance = step @ self._covariance @ step.T + np.outer(push, push)
+
+    def see(self, thing: ObjectInstance, stamp: float) -> None:
+        gain = self._covariance[:, 0] / (self._covariance[0, 0] + self._config.position_noise**2)
+        error = thing.center - self.position
+        self.position = self.position + gain[0] * error
+        self.velocity = self.velocity + gain[1] * error
+        self._covariance = self._covariance - np.outer(gain, self._covariance[0])
+        self._count(thing, stamp)
+
+    def _count(self, thing: ObjectInstance, stamp: float) -> None:
+        odds = math.log((1 - thing.p_value) / thing.p_value) if 0 < thing.p_value < 1 else _MOST_EVIDENCE * (thing.p_value <= 0)
+        self.evidence = {label: value * self._config.label_memory for label, value in self.evidence.items()}
+        self.evidence[thing.label] = self.evidence.get(thing.label, 0.0) + min(max(odds, 0.0), _MOST_EVIDENCE)
+        self.hits, self.misses, self.seen = self.hits + 1, 0, stamp
+
+
+class Tracker:
+    """Joins objects to tracks by the assignment of least total cost (Hungarian algorithm); the cost is the distance of an object from where
+    the track's velocity puts it.
+
+    Centres must be in one frame that stands still, or moves slowly beside ``max_distance``. Numbers are never used twice.
+
+    Attributes:
+        resets: how often all tracks were given up because time went backwards or the frame changed.
+    """
+
+    def __init__(self, config: TrackingConfig | None = None) -> None:
+        self.config = config or TrackingConfig()
+        self.resets = 0
+        self._tracks: list[_Track] = []
+        self._stamp: float | None = None
+        self._frame = ""
+        self._last_number = 0
+        self._names: dict[int, str] = {}
+
+    def reset(self) -> None:
+        """End all tracks, for instance because labels mean something else from now on."""
+        self._tracks, self._names, self._stamp = [], {}, None
+
+    def follow(self, stamp: float, result: CloudResult, frame: str = "") -> CloudResult:
+        """``update`` for a whole result: where a track changes the concept of an object, its points change too."""
+        things = self.update(stamp, result.objects, frame)
+        label = result.label
+        if any(thing.label != old.label for thing, old in zip(things, result.objects, strict=True)):
+            table = np.zeros(1 + max(thing.instance for thing in things), np.uint32)
+            table[[thing.instance for thing in things]] = [thing.label for thing in things]
+            label = table[result.instance]
+        return replace(result, label=label, objects=things)
+
+    def update(self, stamp: float, objects: Sequence[ObjectInstance], frame: str = "") -> list[ObjectInstance]:
+        """The objects of one cloud, in their order, with ``track`` set, and with the concept that their track has the most evidence for.
+
+        Args:
+            stamp: time of the cloud, s. An earlier one than the last (a recording that starts again) ends all tracks.
+            frame: of the centres. Another one than before ends all tracks.
+        """
+        if not self.config.enabled:
+            return list(objects)
+        if self._stamp is not None and (stamp < self._stamp or frame != self._frame):
+            self.resets += bool(self._tracks)
+            self._tracks = []
+        elif self._stamp is not None:
+            for track in self._tracks:
+                track.predict(stamp - self._stamp)
+        self._stamp, self._frame = stamp, frame
+        self._tracks = [t for t in self._tracks if stamp - t.seen <= self.config.max_seconds]
+        found: list[_Track | None] = [None] * len(objects)
+        for i, j in self._assign(objects):
+            found[j] = self._tracks[i]
+            self._tracks[i].see(objects[j], stamp)
+        seen = {id(track) for track in found if track is not None}
+        for track in self._tracks:
+            track.misses += id(track) not in seen
+        # what has no number yet must be seen in every cloud
+        self._tracks = [t for t in self._tracks if t.misses <= (self.config.forget if t.number else 0)]
+        for j, thing in enumerate(objects):
+            if found[j] is None:
+                found[j] = track = _Track(thing, stamp, self.config)
+                self._tracks.append(track)
+        self._names |= {thing.label: thing.name for thing in objects}
+        return [self._named(thing, track) for thing, track in zip(objects, found, strict=True) if track is not None]
+
+    def _assign(self, objects: Sequence[ObjectInstance]) -> list[tuple[int, int]]:
+        """Pairs (track, object) within reach."""
+        if not self._tracks or not objects:
+            return []
+        expected: NDArray[np.float64] = np.stack([t.position for t in self._tracks])
+        centers = np.stack([o.center for o in objects])
+        distance = np.linalg.norm(expected[:, None] - centers[None], axis=2) / self.config.max_distance
+        other = np.array([[t.label != o.label for o in objects] for t in self._tracks])
+        # a pair out of reach costs more than any number of pairs within
+        cost = np.where(distance <= 1, distance + self.config.label_cost * other, 10.0 * (1 + len(objects)))
+        return [(int(i), int(j)) for i, j in zip(*linear_sum_assignment(cost), strict=True) if distance[i, j] <= 1]
+
+    def _named(self, thing: ObjectInstance, track: _Track) -> ObjectInstance:
+        if track.hits >= self.config.confirm and not track.number:
+            self._last_number += 1
+            track.number = self._last_number
+        return replace(thing, track=track.number, label=track.label, name=self._names[track.label])

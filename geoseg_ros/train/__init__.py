@@ -1,0 +1,1 @@
+"""Loops and stages that train the learned networks; checkpoints; controls."""

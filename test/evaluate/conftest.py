@@ -1,0 +1,1 @@
+"""Having this file lets the tests import the helpers beside it."""

@@ -1,0 +1,270 @@
+"""Run-time control: pause, snapshot, packs that change while the node runs, the target frame, markers."""
+
+import json
+import threading
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+import yaml
+
+pytest.importorskip("rclpy")
+
+from fake_pipeline import FakePipeline
+from geometry_msgs.msg import TransformStamped
+from live_node import LiveNode
+from rcl_interfaces.srv import SetParameters
+from rclpy.event_handler import PublisherEventCallbacks
+from rclpy.parameter import Parameter
+from rclpy.qos import QoSProfile, ReliabilityPolicy
+from ros_cases import cloud_message, image_message, picture, points
+from sensor_msgs.msg import PointCloud2
+from std_srvs.srv import SetBool, Trigger
+from visualization_msgs.msg import Marker
+
+from geoseg_ros.data.recordings import Recording
+from geoseg_ros.errors import InputError
+from geoseg_ros.ros import codec, frames, snapshot
+from geoseg_ros.runtime.labels import LabelSpace
+
+
+@pytest.fixture
+def live():
+    started = []
+
+    def start(pipeline=None, **options):
+        started.append(LiveNode(pipeline or FakePipeline(), **options))
+        return started[-1]
+
+    yield start
+    for entry in started:
+        entry.close()
+
+
+def values(node, stream):
+    """What the diagnostics say of a stream: (level, message, values)."""
+    status = next(s for s in node.node._diagnostics.report().status if s.name == f"coseg_node: {stream}")
+    return status.level, status.message, {v.key: v.value for v in status.values}
+
+
+def test_a_paused_node_counts_and_forgets(live):
+    node = live()
+    answer = node.call(SetBool, "pause", SetBool.Request(data=True))
+    assert answer.success and answer.message == "paused"
+    for i in range(3):
+        node.send("points", cloud_message(points()))
+        node.wait(lambda i=i: node.node.inputs.streams["cloud"].paused == i + 1)
+    assert node.counts("cloud").received == 0 and values(node, "pipeline")[1] == "paused"
+    assert values(node, "cloud")[2]["paused"] == "3"
+    assert node.call(SetBool, "pause", SetBool.Request(data=False)).message == "running"
+    node.send("points", cloud_message(points()))
+    node.wait(lambda: node.received["points_labeled"])
+    assert len(node.received["points_labeled"]) == 1 and values(node, "pipeline")[1] == "running"
+
+
+def test_a_snapshot_can_be_replayed(live, tmp_path):
+    node = live(snapshot_dir=str(tmp_path / "shots"), snapshot_keep=2, max_points=1000)
+    sent = cloud_message(points(), stamp=(5, 6))
+    node.send("points", sent)
+    node.send_and_wait("image", image_message(picture(), "rgb8"), "image")
+    node.wait(lambda: node.received["points_labeled"] and node.received["mask"])
+    rejected = image_message(picture(), "plaid8")
+    node.send_and_wait("image", rejected, "image")
+    answers = [node.call(Trigger, "snapshot", Trigger.Request()) for _ in range(3)]
+    assert all(answer.success for answer in answers)
+    folders = sorted(str(path) for path in (tmp_path / "shots").iterdir())
+    assert folders == sorted(answer.message for answer in answers[1:]), "only two are kept, and nothing half-written"
+    shot = tmp_path / "shots" / answers[2].message.rsplit("/", 1)[1]
+    with Recording(shot / "messages.mcap") as recording:
+        found = {message.topic: recording.decode(message) for message in recording.messages()}
+    assert set(found) == {f"/coseg_node/{name}" for name in ("points", "image", "points_labeled", "mask")}
+    assert bytes(found["/coseg_node/points"].data) == bytes(sent.data) and found["/coseg_node/points"].header.stamp.nanosec == 6
+    assert found["/coseg_node/image"].encoding == "plaid8", "the newest input is what was rejected"
+    assert bytes(found["/coseg_node/mask"].data) == bytes(node.received["mask"][0].data)
+    parameters = yaml.safe_load((shot / "parameters.yaml").read_text())["/**"]["ros__parameters"]
+    assert parameters["max_points"] == 1000 and parameters["pipeline.coseg.p_max"] == 0.05
+    report = json.loads((shot / "report.json").read_text())
+    assert report["versions"]["rclpy"] and report["versions"]["geoseg_ros"]
+    assert report["diagnostics"]["coseg_node: image"]["rejected"] == "1"
+    assert report["diagnostics"]["coseg_node: pipeline"]["pack_versions"] == "1, 1"
+
+
+def test_a_snapshot_that_cannot_be_written_is_refused_and_leaves_nothing(live, tmp_path, monkeypatch):
+    (tmp_path / "file").write_text("in the way")
+    node = live(snapshot_dir=str(tmp_path / "file"))
+    answer = node.call(Trigger, "snapshot", Trigger.Request())
+    assert not answer.success and str(tmp_path / "file") in answer.message and "\n" not in answer.message
+
+    def full(*_):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(snapshot, "serialize_message", full)
+    assert node.node.set_parameters([Parameter("snapshot_dir", value=str(tmp_path / "shots"))])[0].successful
+    node.send_and_wait("points", cloud_message(points()), "cloud")
+    answer = node.call(Trigger, "snapshot", Trigger.Request())
+    assert not answer.success and "No space left on device" in answer.message
+    assert list((tmp_path / "shots").iterdir()) == [] and node.node.handler.active
+
+
+class Packs:
+    """A pipeline factory: packs are their names. ``go`` lets it open them; ``bad`` cannot be opened."""
+
+    def __init__(self):
+        self.go = threading.Event()
+        self.go.set()
+
+    @staticmethod
+    def check(packs):
+        if "missing" in packs:
+            raise InputError("pack 'missing': no such file")
+        return tuple(packs)
+
+    def __call__(self, parameters):
+        assert self.go.wait(10)
+        if "bad" in parameters.packs:
+            raise RuntimeError("out of memory")
+        pipeline = FakePipeline()
+        pipeline.labels = LabelSpace(parameters.packs)
+        pipeline.pack_versions = ["1"] * len(parameters.packs)
+        return pipeline
+
+
+def names(node):
+    return list(node.node.handler.pipeline.labels.names)
+
+
+def set_one(node, name, value):
+    """As `ros2 param set` does."""
+    request = SetParameters.Request(parameters=[Parameter(name, value=value).to_parameter_msg()])
+    result = node.call(SetParameters, "set_parameters", request).results[0]
+    return result.successful, result.reason
+
+
+def test_packs_change_while_the_node_works(live):
+    packs = Packs()
+    node = live(packs, pack_check=packs.check, packs=["red", "high"])
+    packs.go.clear()
+    assert set_one(node, "packs", ["red", "high", "mug"]) == (True, "")
+    node.send("points", cloud_message(points()))
+    node.wait(lambda: node.received["points_labeled"])
+    assert names(node) == ["red", "high"], "the old ones work until the new ones are open"
+    assert set_one(node, "packs", ["mug"]) == (False, "packs: others are being opened, try again later")
+    assert values(node, "pipeline")[1] == "opening packs"
+    packs.go.set()
+    node.wait(lambda: names(node) == ["red", "high", "mug"])
+    node.wait(lambda: "mug" in node.labels[-1])
+    assert values(node, "pipeline")[1:] == ("running", values(node, "pipeline")[2])
+    assert set_one(node, "wanted_labels", ["mug"]) == (True, "")
+    assert set_one(node, "packs", ["red", "high"])[1] == "wanted_labels: no concept mug, expected some of red, high"
+    node.received["points_labeled"].clear()
+    node.send("points", cloud_message(points()))
+    node.wait(lambda: node.received["points_labeled"])
+
+
+def test_bad_packs_leave_the_old_ones(live):
+    packs = Packs()
+    node = live(packs, pack_check=packs.check, packs=["red", "high"])
+    assert set_one(node, "packs", ["missing"]) == (False, "packs: pack 'missing': no such file")
+    assert set_one(node, "packs", ["bad"]) == (True, "")  # looks right, and fails later
+    node.wait(lambda: node.lines)
+    assert len(node.lines) == 1 and "out of memory; the old ones stay" in node.lines[0]
+    assert node.node.get_parameter("packs").value == ["red", "high"] and node.node.parameters.packs == ("red", "high")
+    assert names(node) == ["red", "high"] and set_one(node, "packs", ["red"]) == (True, "")
+    node.wait(lambda: names(node) == ["red"])
+
+
+def test_boxes_for_rviz(live):
+    node = live(listen=("markers",))
+    message = cloud_message(points(), frame="os_lidar")
+    node.send("points", message)
+    node.wait(lambda: node.received["markers"])
+    clear, box, text = node.received["markers"][0].markers
+    assert clear.action == Marker.DELETEALL and box.type == Marker.CUBE and text.type == Marker.TEXT_VIEW_FACING
+    assert box.header == message.header and (box.scale.x, box.scale.z) == (0.1, 0.3) and text.text == "high"
+    assert text.pose.position.z > box.pose.position.z + 0.15
+    expected = FakePipeline().labels.palette()[2] / 255
+    np.testing.assert_allclose([box.color.r, box.color.g, box.color.b], expected, atol=1e-6)
+    node.send("points", message)
+    node.wait(lambda: len(node.received["markers"]) == 2)
+    assert node.received["markers"][1].markers[2].text == "high 1"
+
+
+class FakeBuffer:
+    """A tf2 buffer that knows one transform, from stamp 100 on: a quarter turn about z, then 1 m along x and 2 m up."""
+
+    def lookup_transform(self, target, source, stamp):
+        if source != "lidar" or target != "odom" or stamp.nanoseconds < 100 * 10**9:
+            raise FakeTf.TransformException("Lookup would require\nextrapolation into the past.")
+        found = TransformStamped()
+        found.transform.translation.x, found.transform.translation.z = 1.0, 2.0
+        found.transform.rotation.z = found.transform.rotation.w = 0.5**0.5
+        return found
+
+
+class FakeTf:
+    class TransformException(Exception):
+        pass
+
+    Buffer = FakeBuffer
+    TransformListener = staticmethod(lambda buffer, node: SimpleNamespace())
+
+
+def test_obstacles_and_objects_go_to_the_target_frame(live, monkeypatch):
+    messages = pytest.importorskip("geoseg_ros.msg", reason="the package is installed without its messages")
+    monkeypatch.setattr(frames, "tf2_ros", FakeTf)
+    node = live(listen=("points_labeled", "points_obstacles"), target_frame="odom")
+    node.listen("objects", messages.CosegObjectArray)
+    early = cloud_message(points(), stamp=(50, 0))
+    node.send("points", early)
+    node.wait(lambda: node.received["points_labeled"] and node.lines)
+    assert len(node.lines) == 1 and "no transform from 'lidar' to 'odom': Lookup would require extrapolation" in node.lines[0]
+    assert node.received["points_obstacles"] == [] == node.received["objects"]
+    node.node.inputs.streams["cloud"].watch(3600.0)
+    level, message, told = values(node, "cloud")
+    assert level == b"\x01" and message.endswith("1 without transform") and told["unplaced"] == "1" and told["processed"] == "1"
+    sent = cloud_message(points(), stamp=(100, 0))
+    node.send("points", sent)
+    node.wait(lambda: node.received["objects"] and node.received["points_obstacles"])
+    obstacles, objects = node.received["points_obstacles"][0], node.received["objects"][0]
+    assert obstacles.header.frame_id == objects.header.frame_id == "odom" and obstacles.header.stamp == sent.header.stamp
+    assert node.received["points_labeled"][1].header == sent.header, "the labelled cloud stays as it came"
+    x, y, z = codec.cloud_from_message(sent).xyz[1::2].T
+    np.testing.assert_allclose(codec.cloud_from_message(obstacles).xyz, np.stack([1 - y, x, z + 2], 1), atol=1e-6)
+    center, turn = objects.objects[0].center.position, objects.objects[0].center.orientation
+    np.testing.assert_allclose([center.x, center.y, center.z], [1 - 2, 1, 5])
+    np.testing.assert_allclose(np.abs([turn.z, turn.w]), [1, 0], atol=1e-6)  # two quarter turns
+
+
+def test_without_tf_the_sensor_frame_stays(live, monkeypatch):
+    monkeypatch.setattr(frames, "tf2_ros", None)
+    node = live(listen=("points_obstacles",), target_frame="odom")
+    message = cloud_message(points())
+    node.send("points", message)
+    node.wait(lambda: node.received["points_obstacles"])
+    assert node.received["points_obstacles"][0].header == message.header and node.node.handler._frames.target == ""
+
+
+def test_stages_presence_age_and_memory_are_told(live):
+    node = live(listen=("mask", "points_labeled"))
+    node.send_and_wait("image", image_message(picture(), "rgb8"), "image")
+    node.send_and_wait("image", image_message(np.zeros((4, 4, 3), np.uint8), "rgb8"), "image")
+    node.send_and_wait("points", cloud_message(points()), "cloud")
+    _, message, told = values(node, "image")
+    assert "Hz" in message and 0 <= float(told["age_s"]) < 10
+    assert all(0 <= float(told[f"{s}_p50_ms"]) <= float(told[f"{s}_p95_ms"]) for s in ("decode", "pipeline", "publish"))
+    assert told["presence_rate red"] == "0.500"
+    assert "tracking_p95_ms" in values(node, "cloud")[2]
+    assert 20 < float(values(node, "pipeline")[2]["memory_mib"]) < 100_000 and values(node, "pipeline")[2]["state"] == "active"
+
+
+def test_a_publisher_that_cannot_be_heard_is_named(live):
+    node = live(status_period=0.1, listen=())  # the tests' inputs are reliable
+    weak = QoSProfile(depth=1, reliability=ReliabilityPolicy.BEST_EFFORT)
+    silent = PublisherEventCallbacks(use_default_callbacks=False)
+    node.client.create_publisher(PointCloud2, "/coseg_node/points", weak, event_callbacks=silent)
+    node.wait(lambda: node.lines)
+    line = node.lines[0]
+    assert line.startswith("/coseg_node/points: a publisher cannot be heard, 2 publishers (")
+    assert line.endswith("client offers less: set qos_overrides./coseg_node/points.subscription.reliability to best_effort")
+    level, message, _ = values(node, "cloud")
+    assert level == b"\x01" and "QoS of a publisher does not match" in message

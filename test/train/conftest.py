@@ -1,0 +1,19 @@
+"""One thread: the tensors are small, and threads that wait for each other are slow on a busy machine."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+
+@pytest.fixture(autouse=True)
+def one_thread():
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+@pytest.fixture
+def generator():
+    return torch.Generator().manual_seed(0)
