@@ -3,6 +3,9 @@
 Three ways in the same run: ours; structured arrays as in sensor_msgs_py (a copy per field, a new message each time); and one point
 or byte at a time. Nothing is sent and no network runs.
 
+Then the node's own work, which is all but the pipeline: a live node takes a cloud of 120k points and a 2 megapixel image from bytes to
+published answers, with a listener on every output. Below each function stand those that it calls.
+
 example:
   geoseg bench
   geoseg bench --points 100000 --repeat 100 --json
@@ -22,6 +25,7 @@ import numpy as np
 from geoseg_ros.errors import GeosegError, InputError
 
 _IMAGE_SHAPE = (1080, 1920)
+_NODE_POINTS, _NODE_REPEAT = 120_000, 100
 _SLOW_SECONDS = 2.0  # a way that takes longer than this is run once
 _IN, _OUT = struct.Struct("<ffff"), struct.Struct("<fffIIIf")
 
@@ -36,25 +40,29 @@ def run(options: argparse.Namespace) -> dict[str, object]:
     """Measure, print a table, and return the rows.
 
     Raises:
-        InputError: bad options, or the ROS messages are not installed.
+        InputError: bad options, or ROS 2 is not installed.
         GeosegError: the ways do not agree on the result.
     """
     if options.repeat < 1 or any(not 1 <= n <= 5_000_000 for n in options.points):
         raise InputError("bench: expected --repeat of at least 1 and --points of 1 to 5000000")
     try:
-        import sensor_msgs.msg  # noqa: F401
+        from geoseg_ros.ros.own_work import as_json, measure_own_work
     except ModuleNotFoundError as error:
-        raise InputError(f"bench: needs the ROS 2 messages, which are not installed here: {error}") from None
+        raise InputError(f"bench: needs ROS 2 (rclpy), which is not installed here: {error}") from None
     rows = []
     for count in options.points:
         rows += _compare(f"cloud, {count} points", _cloud_ways(count), options.repeat)
     for encoding in ("rgb8", "bgr8"):
         rows += _compare(f"image, {_IMAGE_SHAPE[1]}x{_IMAGE_SHAPE[0]} {encoding}", _image_ways(encoding), options.repeat)
+    own = measure_own_work(_NODE_POINTS, _IMAGE_SHAPE, max(options.repeat, _NODE_REPEAT))
     if not options.json:
         print(f"{'what':<28}{'way':<18}{'median ms':>10}{'slower than ours':>18}")
-        for row in rows:
-            print(f"{row['what']:<28}{row['way']:<18}{row['median_ms']:>10.3f}{row['times_ours']:>17.1f}x")
-    return {"rows": rows}
+        for way in rows:
+            print(f"{way['what']:<28}{way['way']:<18}{way['median_ms']:>10.3f}{way['times_ours']:>17.1f}x")
+        print(f"\n{'own work of the node':<72}{'p50 ms':>10}{'p95 ms':>10}")
+        for row in (row for part in own.values() for row in part):
+            print(f"{'  ' * row.depth + row.name:<72.72}{row.p50:>10.3f}{row.p95:>10.3f}")
+    return {"rows": rows, "own_work": as_json(own)}
 
 
 def _compare(what: str, ways: dict[str, Callable[[], Any]], repeat: int) -> list[dict[str, Any]]:

@@ -1,4 +1,4 @@
-"""Run the pipeline over every cloud and image of a recording, without DDS. Equal input gives equal bytes.
+"""Run the pipeline over every cloud and image of a recording, without DDS. Equal input gives equal bytes (a recording holds its own name).
 
 The output holds what the live node would have published: points_labeled, objects, mask and label_info.
 

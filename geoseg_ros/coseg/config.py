@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 
-def _option(default: float | int, text: str, low: float, high: float):
-    return field(default=default, metadata={"help": text, "range": (low, high)})
+def _option(default: float | int, text: str, low: float, high: float, changeable: bool = False):
+    return field(default=default, metadata={"help": text, "range": (low, high), "changeable": changeable})
 
 
 @dataclass(frozen=True)
@@ -15,12 +15,12 @@ class CosegConfig:
 
     image_side: int = _option(640, "longest side of the image given to the backbone, pixels; smaller images are not enlarged", 64, 2048)
     neighbours: int = _option(3, "similarities averaged against each set of reference tokens (max_per_image aggregation, smoothed)", 1, 64)
-    p_max: float = _option(0.05, "a concept is present when its p-value is below this", 0.0, 1.0)
+    p_max: float = _option(0.05, "a concept is present when its p-value is below this", 0.0, 1.0, True)
     size_weight: float = _option(0.01, "evidence, in cosine, of one nat of what a proposal's metric size says; 0 = off", 0.0, 1.0)
     top_share: float = _option(0.035, "an image's score is the mean of this share of its tokens, the strongest", 0.0, 1.0)
-    min_share: float = _option(0.002, "connected parts of a mask below this share of the image are dropped", 0.0, 1.0)
-    image_margin: float = _option(0.0, "evidence above which a pixel belongs to a concept, in cosine", -1.0, 1.0)
-    guide_radius: int = _option(12, "radius of the guided filter, pixels of the working image; 0 switches it off", 0, 64)
+    min_share: float = _option(0.002, "connected parts of a mask below this share of the image are dropped", 0.0, 1.0, True)
+    image_margin: float = _option(0.02, "evidence above which a pixel belongs to a concept, in cosine", -1.0, 1.0, True)
+    guide_radius: int = _option(12, "radius of the guided filter, pixels of the working image; 0 switches it off", 0, 64, True)
 
 
 @dataclass(frozen=True)
@@ -33,7 +33,9 @@ class TrainConfig:
     """Share of each side of a photograph taken as background when the foreground is looked for (border prior)."""
     foreground_low: float = 0.02
     foreground_high: float = 0.2
-    """Bounds of the share of a set's tokens taken as foreground; in between Otsu's threshold decides."""
+    """Bounds of the share of a set's tokens first taken as foreground; in between Otsu's threshold decides."""
+    foreground_most: float = 0.5
+    """Largest share after what is more like the foreground than like the rest was added."""
     still: float = 0.8
     """Tokens that look this much alike (median cosine) at the same place in the other photographs are never foreground."""
     rounds: int = 2

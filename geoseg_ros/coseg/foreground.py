@@ -51,7 +51,8 @@ def find_foreground(
 
     Round 0 scores a token by its recurrence in the other images minus its affinity with the background; each further round by its
     affinity with the foreground found so far minus that with everything else. The background is the bank and the images' own frame
-    (border prior); what stands still is never foreground. The threshold is Otsu's, within bounds on the share.
+    (border prior); what stands still is never foreground. The threshold is Otsu's, within bounds on the share. At last everything is
+    foreground that is nearer to the mean of the foreground than to the mean of the rest.
 
     Args:
         maps: unit tokens [h, w, D] of every image of the set. background: [B, D].
@@ -75,10 +76,20 @@ def find_foreground(
         rest = prototypes(tokens[~chosen], train.context_tokens)
         score = affinity(tokens, foreground, config.neighbours) - torch.maximum(affinity(tokens, rest, config.neighbours), against)
         chosen = _threshold(score, eligible, train)
+    if chosen.any() and not chosen.all():
+        # how large the thing is was bounded so far; the means of both sides tell what else is more like it than like the rest
+        score = tokens @ _direction(tokens[chosen]) - tokens @ _direction(tokens[~chosen])
+        nearer = eligible & (score > max(0.0, float(torch.quantile(score, 1 - train.foreground_most))))
+        chosen = nearer if nearer.any() else chosen
     return (
         [c.reshape(m.shape[:2]) for c, m in zip(chosen.split(sizes), maps, strict=True)],
         [s.reshape(m.shape[:2]) for s, m in zip(score.split(sizes), maps, strict=True)],
     )
+
+
+def _direction(tokens: torch.Tensor) -> torch.Tensor:
+    """The mean of tokens [n, D], scaled to length 1."""
+    return torch.nn.functional.normalize(tokens.mean(0), dim=0)
 
 
 def _threshold(score: torch.Tensor, eligible: torch.Tensor, train: TrainConfig) -> torch.Tensor:

@@ -193,6 +193,7 @@ class CosegNode(LifecycleNode):
         assert pipeline is not None
         if unknown := _unknown_labels(self.parameters, pipeline.labels.names):
             raise InputError(f"parameter {unknown}")
+        pipeline.config = self.parameters.pipeline  # a threshold may have been changed meanwhile
         self.handler.use(pipeline)
         self._diagnostics.pipeline = pipeline
         names = ", ".join(f"{i} {name}" for i, name in enumerate(pipeline.labels.names, 1))
@@ -232,7 +233,10 @@ class CosegNode(LifecycleNode):
         before, self.parameters = self.parameters, parameters
         self._diagnostics.timeout = parameters.input_timeout
         pipeline = self.handler.pipeline
-        if pipeline is None or parameters.packs == before.packs or self._reverting:
+        if pipeline is None:
+            return
+        pipeline.config = parameters.pipeline  # read once per item; what may be changed decides only, and is part of no reference
+        if parameters.packs == before.packs or self._reverting:
             return
         self._packs_before = before.packs
         self._diagnostics.doing = _OPENING

@@ -18,7 +18,7 @@ from geoseg_ros.errors import InputError
 from geoseg_ros.geometry.cloud import Cloud
 from geoseg_ros.ros.parameters import NodeParameters
 from geoseg_ros.runtime.labels import LabelSpace
-from geoseg_ros.runtime.pipeline import open_pipeline
+from geoseg_ros.runtime.pipeline import PipelineConfig, open_pipeline
 from geoseg_ros.runtime.results import CloudResult, ImageResult
 
 
@@ -29,6 +29,7 @@ class Pipeline(Protocol):
     backbone_name: str
     backend: str
     pack_versions: list[str]
+    config: PipelineConfig
 
     def process_image(self, image: NDArray[np.uint8]) -> ImageResult: ...
 

@@ -13,7 +13,7 @@ def planted_set(images=8, height=12, width=16, dim=32, still=False):
     def unit(array):
         return array / np.linalg.norm(array, axis=-1, keepdims=True)
 
-    thing = unit(rng.normal(size=(3, 4, dim)))
+    thing = unit(unit(rng.normal(size=dim)) + 0.7 * unit(rng.normal(size=(3, 4, dim))))  # its parts have a look in common
     kinds = unit(rng.normal(size=(5, dim)))  # of ground, common to the set and the bank
     ground = kinds[rng.integers(5, size=(height, width))]
     maps, truths = [], []
@@ -56,7 +56,22 @@ def test_the_share_of_the_foreground_is_bounded():
     chosen, _ = find_foreground(maps, torch.zeros(0, 16), CosegConfig(), train)
     eligible = 4 * int(inside(10, 12, train.border).sum())
     share = sum(int(c.sum()) for c in chosen) / eligible
-    assert train.foreground_low - 0.01 <= share <= train.foreground_high + 0.01
+    assert 0 < share <= train.foreground_most + 0.01
+
+
+def test_a_thing_that_fills_a_third_of_the_pictures_is_found_whole():
+    rng = np.random.default_rng(5)
+    kinds = rng.normal(size=(6, 32)) / np.sqrt(32)
+    maps, truths = [], []
+    for k in range(6):
+        tokens, truth = kinds[1 + rng.integers(5, size=(12, 15))], np.zeros((12, 15), bool)
+        truth[2:10, 2 + k % 3 : 9 + k % 3] = True
+        tokens[truth] = kinds[0] + 0.5 * kinds[1 + rng.integers(5, size=truth.sum())]
+        maps.append(torch.nn.functional.normalize(torch.from_numpy(tokens + 0.05 * rng.normal(size=tokens.shape)).float(), dim=-1))
+        truths.append(truth)
+    bank = torch.nn.functional.normalize(torch.from_numpy(kinds[1:]).float(), dim=-1)
+    found = np.stack([c.numpy() for c in find_foreground(maps, bank, CosegConfig(), TrainConfig())[0]])
+    assert (found & np.stack(truths)).sum() / (found | np.stack(truths)).sum() > 0.75  # the bound on the first share alone: < 0.5
 
 
 @pytest.mark.parametrize("size", [(1, 1), (2, 2), (2, 40)])

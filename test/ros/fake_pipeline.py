@@ -7,6 +7,7 @@ import numpy as np
 
 from geoseg_ros.errors import InputError
 from geoseg_ros.runtime.labels import LabelSpace
+from geoseg_ros.runtime.pipeline import PipelineConfig
 from geoseg_ros.runtime.results import CloudResult, ImageResult, ObjectInstance, Presence
 
 
@@ -16,6 +17,7 @@ class FakePipeline:
     def __init__(self, delay: float = 0.0) -> None:
         self.labels = LabelSpace(("red", "high"))
         self.backbone_name, self.backend, self.pack_versions = "none", "fake", ["1", "1"]
+        self.config = PipelineConfig()
         self.delay = delay
         self.calls = {"image": 0, "cloud": 0}
         self.error: Exception | None = None

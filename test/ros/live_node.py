@@ -7,6 +7,7 @@ import time
 import rclpy
 from diagnostic_msgs.msg import DiagnosticArray
 from rcl_interfaces.msg import Log
+from rcl_interfaces.srv import SetParameters
 from rclpy.context import Context
 from rclpy.executors import SingleThreadedExecutor
 from rclpy.node import Node
@@ -121,6 +122,12 @@ class LiveNode:
         future = self.ask(kind, name, request)
         self.wait(future.done)
         return future.result()
+
+    def set_one(self, name, value):
+        """As `ros2 param set` does; returns whether it was taken, and the reason if not."""
+        request = SetParameters.Request(parameters=[Parameter(name, value=value).to_parameter_msg()])
+        result = self.call(SetParameters, "set_parameters", request).results[0]
+        return result.successful, result.reason
 
     def counts(self, stream):
         return self.node.mailbox.counts()[stream]

@@ -13,7 +13,6 @@ pytest.importorskip("rclpy")
 from fake_pipeline import FakePipeline
 from geometry_msgs.msg import TransformStamped
 from live_node import LiveNode
-from rcl_interfaces.srv import SetParameters
 from rclpy.event_handler import PublisherEventCallbacks
 from rclpy.parameter import Parameter
 from rclpy.qos import QoSProfile, ReliabilityPolicy
@@ -133,29 +132,25 @@ def names(node):
     return list(node.node.handler.pipeline.labels.names)
 
 
-def set_one(node, name, value):
-    """As `ros2 param set` does."""
-    request = SetParameters.Request(parameters=[Parameter(name, value=value).to_parameter_msg()])
-    result = node.call(SetParameters, "set_parameters", request).results[0]
-    return result.successful, result.reason
-
-
 def test_packs_change_while_the_node_works(live):
     packs = Packs()
     node = live(packs, pack_check=packs.check, packs=["red", "high"])
     packs.go.clear()
-    assert set_one(node, "packs", ["red", "high", "mug"]) == (True, "")
+    assert node.set_one("packs", ["red", "high", "mug"]) == (True, "")
     node.send("points", cloud_message(points()))
     node.wait(lambda: node.received["points_labeled"])
     assert names(node) == ["red", "high"], "the old ones work until the new ones are open"
-    assert set_one(node, "packs", ["mug"]) == (False, "packs: others are being opened, try again later")
+    assert node.set_one("packs", ["mug"]) == (False, "packs: others are being opened, try again later")
+    assert node.set_one("pipeline.coseg.p_max", 0.01) == (True, "")
+    assert node.node.handler.pipeline.config.coseg.p_max == 0.01
     assert values(node, "pipeline")[1] == "opening packs"
     packs.go.set()
     node.wait(lambda: names(node) == ["red", "high", "mug"])
     node.wait(lambda: "mug" in node.labels[-1])
     assert values(node, "pipeline")[1:] == ("running", values(node, "pipeline")[2])
-    assert set_one(node, "wanted_labels", ["mug"]) == (True, "")
-    assert set_one(node, "packs", ["red", "high"])[1] == "wanted_labels: no concept mug, expected some of red, high"
+    assert node.node.handler.pipeline.config.coseg.p_max == 0.01, "also of packs that were being opened"
+    assert node.set_one("wanted_labels", ["mug"]) == (True, "")
+    assert node.set_one("packs", ["red", "high"])[1] == "wanted_labels: no concept mug, expected some of red, high"
     node.received["points_labeled"].clear()
     node.send("points", cloud_message(points()))
     node.wait(lambda: node.received["points_labeled"])
@@ -164,12 +159,12 @@ def test_packs_change_while_the_node_works(live):
 def test_bad_packs_leave_the_old_ones(live):
     packs = Packs()
     node = live(packs, pack_check=packs.check, packs=["red", "high"])
-    assert set_one(node, "packs", ["missing"]) == (False, "packs: pack 'missing': no such file")
-    assert set_one(node, "packs", ["bad"]) == (True, "")  # looks right, and fails later
+    assert node.set_one("packs", ["missing"]) == (False, "packs: pack 'missing': no such file")
+    assert node.set_one("packs", ["bad"]) == (True, "")  # looks right, and fails later
     node.wait(lambda: node.lines)
     assert len(node.lines) == 1 and "out of memory; the old ones stay" in node.lines[0]
     assert node.node.get_parameter("packs").value == ["red", "high"] and node.node.parameters.packs == ("red", "high")
-    assert names(node) == ["red", "high"] and set_one(node, "packs", ["red"]) == (True, "")
+    assert names(node) == ["red", "high"] and node.set_one("packs", ["red"]) == (True, "")
     node.wait(lambda: names(node) == ["red"])
 
 

@@ -243,6 +243,8 @@ def test_parameters_are_refused_with_a_reason(live):
     ):
         result = node.node.set_parameters([Parameter(name, value=value)])[0]
         assert not result.successful and reason in result.reason, (name, result.reason)
+    taken, reason = node.set_one("pack", ["a.pack"])
+    assert not taken and "undeclared" in reason
     assert node.node.parameters.max_points == codec.MAX_POINTS and node.node.parameters.wanted_labels == ()
     assert node.node.set_parameters([Parameter("max_points", value=5)])[0].successful
     node.send_and_wait("points", cloud_message(points()), "cloud")
@@ -300,6 +302,18 @@ def test_depth_camera(live):
     node.send("depth", depth)
     node.wait(lambda: len(node.received["points_labeled"]) == 3 and node.lines)
     assert "frame 'color_optical', depth in 'optical': not registered" in node.lines[0]
+    bad = {
+        "encoding 'mono8', expected 16UC1": image_message(np.ones((2, 2), np.uint8), "mono8", frame="optical"),
+        "3 x 2, expected the 2 x 2": image_message(np.ones((2, 3), np.uint16), "16UC1", frame="optical"),
+        "7 bytes of data, expected step 4": image_message(np.ones((2, 2), np.uint16), "16UC1", data=depth.data[:7]),
+    }
+    for line, message in bad.items():
+        node.lines.clear()
+        node.send_and_wait("depth", message, "cloud")
+        node.wait(lambda: node.lines)
+        assert len(node.lines) == 1 and line in node.lines[0]
+    node.send_and_wait("depth", depth, "cloud")
+    assert (node.counts("cloud").rejected, node.counts("cloud").dropped) == (1 + len(bad), 0)
 
 
 def test_label_info_is_latched(live):

@@ -8,6 +8,7 @@ pytest.importorskip("rclpy")
 
 from fake_pipeline import FakePipeline
 from live_node import RELIABLE, LiveNode
+from rclpy.serialization import serialize_message
 from ros_cases import cloud_message, image_message, picture, points
 from sensor_msgs.msg import PointCloud2
 
@@ -54,6 +55,18 @@ def test_a_fast_camera_does_not_keep_a_slow_lidar_waiting(live):
                 delays.append(time.monotonic() - begin)
     assert len(delays) == 4 and max(delays) < 0.4
     assert node.counts("image").dropped > node.counts("cloud").dropped == 0
+
+
+def test_bytes_that_are_no_message_do_not_reach_the_node(live):
+    node = live()
+    cloud, image = serialize_message(cloud_message(points())), serialize_message(image_message(picture(), "rgb8"))
+    for data in (b"", b"\0\1\0\0junk", cloud[:30], cloud[: len(cloud) // 2], cloud[:-1]):
+        node.publisher("points").publish(data)
+    node.publisher("image").publish(image[: len(image) // 2])
+    node.send_and_wait("points", cloud_message(points()), "cloud")
+    node.send_and_wait("image", image_message(picture(), "rgb8"), "image")
+    node.wait(lambda: node.received["points_labeled"] and node.received["mask"])
+    assert node.counts("cloud").received == node.counts("image").received == 1
 
 
 def test_stamps_that_jump_and_repeat_are_answered(live):
