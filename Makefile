@@ -14,7 +14,7 @@ export ROS_LOG_DIR := $(CURDIR)/build/ros_log
 # $(call quiet,what,command): print what is done; the command's output only if it fails
 quiet = echo "$(1)"; mkdir -p build; if ! ( $(2) ) >build/make.log 2>&1; then cat build/make.log >&2; echo "failed: $(1)" >&2; exit 1; fi
 
-.PHONY: help setup demo test lint bench clean
+.PHONY: help setup demo test lint bench gpu-check clean
 
 help:
 	@echo "make setup   the environment in .venv (PYTHON=$(PYTHON); once: 1.8 GB on disk, a few minutes)"
@@ -23,6 +23,7 @@ help:
 	@echo "make test    every test"
 	@echo "make lint    ruff, and mypy on the core"
 	@echo "make bench   cost of message handling"
+	@echo "make gpu-check   on a GPU: parity, latency, memory, one training; elsewhere it says so"
 	@echo "make clean   remove what was built; the environment too: make clean ALL=1"
 
 setup: .venv/geoseg.stamp
@@ -52,6 +53,9 @@ lint: setup
 
 bench: setup
 	@$(BIN)/geoseg bench $(ARGS)
+
+gpu-check: setup
+	@$(BIN)/python -m geoseg_ros.commands.gpu_check $(ARGS)
 
 clean:
 	@rm -rf build install log demo_out .pytest_cache .mypy_cache .ruff_cache *.egg-info $(if $(ALL),.venv)

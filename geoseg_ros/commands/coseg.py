@@ -19,6 +19,7 @@ import json
 import sys
 import time
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -27,10 +28,7 @@ from numpy.typing import NDArray
 
 from geoseg_ros.errors import InputError
 
-LEAST_HELD_OUT = 4  # items of a modality
-
 if TYPE_CHECKING:
-    from geoseg_ros.concepts.observe import Observations
     from geoseg_ros.geometry.cloud import Cloud
     from geoseg_ros.runtime.pipeline import CosegPipeline
     from geoseg_ros.runtime.results import Presence
@@ -56,6 +54,7 @@ def run(options: argparse.Namespace) -> dict[str, object]:
     from geoseg_ros.commands.train import check_name, check_pack_file
     from geoseg_ros.concepts.background import open_bank
     from geoseg_ros.concepts.build import learn
+    from geoseg_ros.concepts.cross_fit import cross_fit
     from geoseg_ros.concepts.observe import BuildConfig, observe
     from geoseg_ros.concepts.pack import save_pack
     from geoseg_ros.data.folders import load_clouds, load_images
@@ -83,24 +82,20 @@ def run(options: argparse.Namespace) -> dict[str, object]:
         own = [Items([folder] if folder is not None else []) for folder in (images, clouds)]
         config = BuildConfig()
         seen = observe(*own, without, without_clouds, backbone, bank, config, progress)
-        pack = learn(options.name, seen, backbone, bank, config)
-        if options.save_pack:
-            summary["pack"] = {"file": options.save_pack, "version": save_pack(pack, options.save_pack)}
-        folds = {"images": folds_of(len(seen.images), options.folds), "clouds": folds_of(len(seen.clouds), options.folds)}
-        summary["folds"] = folds
-        pipelines = []
-        for fold in range(max(folds.values())):
-            left_out = [range(fold, count if folds[kind] > 1 else 0, folds[kind]) for kind, count in _counts(seen).items()]
-            rest = seen.leave_out(*left_out)
-            pipelines.append(CosegPipeline(backbone, [learn(options.name, rest, backbone, bank, config) if any(left_out) else pack]))
-            progress("learning", fold + 1, max(folds.values()))
-        for kind, folder, segment in (("images", images, _segment_image), ("clouds", clouds, _segment_cloud)):
+        if options.save_pack:  # of everything
+            version = save_pack(learn(options.name, seen, backbone, bank, config), options.save_pack)
+            summary["pack"] = {"file": options.save_pack, "version": version}
+        fitted = cross_fit(options.name, seen, backbone, bank, config, options.folds, partial(progress, "learning"))
+        summary["folds"] = {"images": fitted.image_folds, "clouds": fitted.cloud_folds}
+        pipelines = [CosegPipeline(backbone, [pack]) for pack in fitted.packs]
+        kinds = (("images", images, _segment_image, fitted.image), ("clouds", clouds, _segment_cloud, fitted.cloud))
+        for kind, folder, segment, judge in kinds:
             summary[kind] = []
             if folder is None:
                 continue
             names = result_names(folder.paths)
             for path, item in folder:
-                pipeline = pipelines[len(summary[kind]) % folds[kind]]
+                pipeline = pipelines[judge(len(summary[kind]))]
                 summary[kind].append({"file": path.name, **segment(pipeline, item, out, names[path])})
                 progress(f"segmenting {kind}", len(summary[kind]), len(folder))
             summary[kind] += [{"file": path.name, "error": line} for path, line in folder.skipped.items()]
@@ -117,16 +112,6 @@ def run(options: argparse.Namespace) -> dict[str, object]:
                 print(f"{kind}: found in {len(done) - len(absent)} of {len(done)}" + (f", not in {', '.join(absent)}" if absent else ""))
         print(f"{out}: masks, labels, pictures and summary.json")
     return {"out": str(out), **summary}
-
-
-def folds_of(count: int, folds: int) -> int:
-    """Into how many parts the ``count`` items of a modality are divided; 1, none is left out, where so few would be left that nothing
-    recurs in them."""
-    return min(folds, count) if count >= LEAST_HELD_OUT else 1
-
-
-def _counts(seen: Observations) -> dict[str, int]:
-    return {"images": len(seen.images), "clouds": len(seen.clouds)}
 
 
 def result_names(paths: Sequence[Path]) -> dict[Path, str]:

@@ -87,6 +87,15 @@ class CosegSet:
     protocol: Literal["robot", "paper"] = "robot"
 
     @property
+    def transductive(self) -> bool:
+        """Whether the measured items are the very ones that may be learnt from."""
+        pairs: tuple[tuple[Sequence[Any], Sequence[Item[Any]]], ...] = ((self.own.images, self.images), (self.own.clouds, self.clouds))
+        measured = [(given, items) for given, items in pairs if items]
+        return bool(measured) and all(
+            len(given) == len(items) and all(a is b.data for a, b in zip(given, items, strict=True)) for given, items in measured
+        )
+
+    @property
     def shown(self) -> int:
         """How many measured items show the thing."""
         return sum(item.shown for item in self.images) + sum(item.shown for item in self.clouds)

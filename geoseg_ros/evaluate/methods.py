@@ -6,7 +6,9 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from geoseg_ros.concepts.bank import BackgroundBank
-from geoseg_ros.concepts.build import BuildConfig, build_pack
+from geoseg_ros.concepts.build import build_pack
+from geoseg_ros.concepts.cross_fit import CrossFit, cross_fit
+from geoseg_ros.concepts.observe import BuildConfig, observe
 from geoseg_ros.concepts.pack import ConceptPack
 from geoseg_ros.evaluate.items import Answer, Concept, CosegSet, Mask, NamedMethod, Predictions
 from geoseg_ros.features.backbone import ImageBackbone
@@ -42,15 +44,22 @@ class PackMethod:
         known = [bool(concept.images) or bool(concept.clouds) for concept in used]
         if not known[0]:
             return Predictions()
-        packs = [self._pack(concept) for concept, some in zip((items.own, *items.rivals), known, strict=True) if some]
-        config = self._tools.config
-        pipeline = CosegPipeline(self._tools.backbone, packs, PipelineConfig(config.coseg, config.views, config.geometry))
+        rivals = [self._pack(concept) for concept, some in zip(items.rivals, known[1:], strict=True) if some]
+        tools = self._tools
+        if items.transductive:  # as `geoseg coseg` does it
+            material = (used[0].images, used[0].clouds, used[0].without_images, used[0].without_clouds)
+            seen = observe(*material, tools.backbone, tools.bank, tools.config)
+            fitted = cross_fit(used[0].name, seen, tools.backbone, tools.bank, tools.config)
+        else:
+            fitted = CrossFit([self._pack(items.own)], 1, 1)
+        config = PipelineConfig(tools.config.coseg, tools.config.views, tools.config.geometry)
+        pipelines = [CosegPipeline(tools.backbone, [pack, *rivals], config) for pack in fitted.packs]
         images, clouds = [], []
-        for image in items.images:
-            result = pipeline.process_image(image.data)
+        for k, image in enumerate(items.images):
+            result = pipelines[fitted.image(k)].process_image(image.data)
             images.append(_answer(result.mask == 1, result.presence[0]))
-        for cloud in items.clouds:
-            found = pipeline.process_cloud(cloud.data)
+        for k, cloud in enumerate(items.clouds):
+            found = pipelines[fitted.cloud(k)].process_cloud(cloud.data)
             clouds.append(_answer(found.label == 1, found.presence[0]))
         return Predictions(images, clouds)
 

@@ -333,9 +333,12 @@ def obstacle_cloud_message(
         header: its frame is where ``matrix`` [4, 4] takes the points of the cloud.
         message: a message from an earlier call, to be filled again in the same memory.
     """
-    keep = np.isin(label, np.array(sorted(wanted), np.uint32))
-    points = cloud.xyz[keep]
-    points = points[np.isfinite(points).all(axis=1)]
+    chosen = np.zeros(256, bool)  # label ids fit a mono8 mask
+    chosen[list(wanted)] = True
+    points = cloud.xyz[np.flatnonzero(chosen.take(label))]
+    finite = np.isfinite(points)
+    if not finite.all():
+        points = points[finite.all(axis=1)]
     if matrix is not None:
         points = (points @ matrix[:3, :3].T + matrix[:3, 3]).astype(np.float32)
     message = _cloud_message(header, (1, len(points)), LABELLED_FIELDS[:3], message)

@@ -70,7 +70,7 @@ class Diagnostics:
             self._status.publish(message)
 
     def _watch(self, stream: Stream) -> None:
-        log, news = self._node.get_logger(), stream.watch(self.timeout)
+        log, news = self._node.get_logger(), stream.watch(self.timeout, self._mailbox.counts()[stream.name].rejected)
         if news == "silent":
             log.warning(f"{stream.topic}: no input for {stream.rate.age():.0f} s, {self._publishers(stream)}")
         elif news == "mismatch":
@@ -120,7 +120,7 @@ class Diagnostics:
         p50, p95 = stream.latency.percentiles(50, 95)
         said, wrong = [f"{stream.rate.hertz():.1f} Hz"], False
         if self.state == "active":
-            wrong = stream.silent or stream.losing or stream.mismatched or stream.displaced
+            wrong = stream.silent or stream.losing or stream.mismatched or stream.displaced or stream.refusing
             if stream.silent:
                 said = [f"no input for {stream.rate.age():.0f} s"]
             if stream.mismatched:
@@ -129,6 +129,8 @@ class Diagnostics:
                 said.append(f"{stream.lost} lost on the way")
             if stream.displaced:
                 said.append(f"{stream.unplaced} without transform")
+            if stream.refusing:
+                said.append(f"{counts.rejected} rejected")
         values: dict[str, Any] = {
             "topic": stream.topic,
             "received": counts.received,

@@ -43,15 +43,16 @@ def moved(objects: Sequence[ObjectInstance], matrix: NDArray[np.float64]) -> lis
 
 def object_array(header: Header, objects: Sequence[ObjectInstance]) -> Any:
     """geoseg_ros/CosegObjectArray."""
-    return geoseg_msgs.CosegObjectArray(header=header, objects=[_object(entry) for entry in objects])
+    objects_out = [_object(entry, pose) for entry, pose in zip(objects, _poses(objects), strict=True)]
+    return geoseg_msgs.CosegObjectArray(header=header, objects=objects_out)
 
 
 def detection_array(header: Header, objects: Sequence[ObjectInstance]) -> Any:
     """vision_msgs/Detection3DArray; ``id`` is the track id where there is one."""
     array = vision_msgs.Detection3DArray(header=header)
-    for entry in objects:
+    for entry, pose in zip(objects, _poses(objects), strict=True):
         detection = vision_msgs.Detection3D(header=header, id=str(entry.track or entry.instance))
-        detection.bbox.center = _pose(entry)
+        detection.bbox.center = pose
         detection.bbox.size = _size(entry)
         hypothesis = vision_msgs.ObjectHypothesisWithPose()
         hypothesis.hypothesis.class_id = entry.name
@@ -65,9 +66,9 @@ def detection_array(header: Header, objects: Sequence[ObjectInstance]) -> Any:
 def marker_array(header: Header, objects: Sequence[ObjectInstance], palette: NDArray[np.uint8]) -> MarkerArray:
     """A box and a line of text per object, in the colour of its label; what was shown before goes away."""
     array = MarkerArray(markers=[Marker(header=header, action=Marker.DELETEALL)])
-    for entry in objects:
+    for entry, pose in zip(objects, _poses(objects), strict=True):
         red, green, blue = (float(v) / 255 for v in palette[entry.label])
-        pose, size = _pose(entry), _size(entry)
+        size = _size(entry)
         box = Marker(header=header, ns="boxes", id=entry.instance, type=Marker.CUBE, pose=pose, scale=size)
         box.color = ColorRGBA(r=red, g=green, b=blue, a=0.4)
         text = Marker(header=header, ns="names", id=entry.instance, type=Marker.TEXT_VIEW_FACING)
@@ -80,10 +81,16 @@ def marker_array(header: Header, objects: Sequence[ObjectInstance], palette: NDA
     return array
 
 
-def _pose(entry: ObjectInstance) -> Pose:
-    x, y, z = (float(v) for v in entry.center)
-    qx, qy, qz, qw = Rotation.from_matrix(entry.rotation).as_quat().tolist()
-    return Pose(position=Point(x=x, y=y, z=z), orientation=Quaternion(x=qx, y=qy, z=qz, w=qw))
+def _poses(objects: Sequence[ObjectInstance]) -> list[Pose]:
+    """Of all at once, because most of the cost of a conversion is its checks."""
+    if not objects:
+        return []
+    turns = Rotation.from_matrix([entry.rotation for entry in objects]).as_quat().tolist()
+    poses = []
+    for entry, (qx, qy, qz, qw) in zip(objects, turns, strict=True):
+        x, y, z = (float(v) for v in entry.center)
+        poses.append(Pose(position=Point(x=x, y=y, z=z), orientation=Quaternion(x=qx, y=qy, z=qz, w=qw)))
+    return poses
 
 
 def _size(entry: ObjectInstance) -> Vector3:
@@ -91,14 +98,14 @@ def _size(entry: ObjectInstance) -> Vector3:
     return Vector3(x=x, y=y, z=z)
 
 
-def _object(entry: ObjectInstance) -> Any:
+def _object(entry: ObjectInstance, pose: Pose) -> Any:
     return geoseg_msgs.CosegObject(
         label=int(entry.label),
         name=entry.name,
         instance=int(entry.instance),
         confidence=float(entry.confidence),
         p_value=float(entry.p_value),
-        center=_pose(entry),
+        center=pose,
         size=_size(entry),
         point_count=int(entry.count),
         track_id=int(entry.track),

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import cProfile
 import time
-from collections import defaultdict
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -81,7 +80,8 @@ def measure_own_work(points: int, shape: tuple[int, int], repeat: int) -> dict[s
     z, rgb of float32, images bgr8 [height, width].
 
     Returns:
-        "cloud", "image", "both": the whole (depth 0), and for the first two the functions below it, those that cost most first.
+        "both", "cloud", "image": the whole (depth 0), and for the last two the functions below it, those that cost most first. These come
+        from runs under a profiler, which makes many small calls look dearer than they are.
 
     Raises:
         GeosegError: the node does not come up.
@@ -100,13 +100,18 @@ def measure_own_work(points: int, shape: tuple[int, int], repeat: int) -> dict[s
     try:
         _listen(node, listener, executor)
         items = {name: _item(node, name, kind, serialize_message(message)) for name, (kind, message) in inputs.items()}
-        runs: dict[str, list[_Tree]] = {name: [] for name in items}
+        whole: dict[str, list[float]] = {name: [] for name in items}
+        trees: dict[str, list[_Tree]] = {name: [] for name in items}
         for turn in range(_WARM_UP + repeat):
             for name, item in items.items():
+                begin = time.perf_counter()
+                item()
+                seconds = time.perf_counter() - begin
                 tree = _Tree(item)
                 if turn >= _WARM_UP:
-                    runs[name].append(tree)
-        return _rows(runs)
+                    whole[name].append(seconds)
+                    trees[name].append(tree)
+        return _rows(whole, trees)
     finally:
         node.stop()
         executor.shutdown()
@@ -143,7 +148,8 @@ def _cloud(xyz: np.ndarray) -> PointCloud2:
     rows = np.zeros((len(xyz), 4), np.float32)
     rows[:, :3] = xyz
     message = PointCloud2(height=1, width=len(xyz), point_step=16, row_step=16 * len(xyz), is_dense=True)
-    message.fields = [PointField(name=name, offset=4 * i, datatype=PointField.FLOAT32, count=1) for i, name in enumerate(("x", "y", "z", "rgb"))]
+    names = ("x", "y", "z", "rgb")
+    message.fields = [PointField(name=name, offset=4 * i, datatype=PointField.FLOAT32, count=1) for i, name in enumerate(names)]
     message.header.frame_id = "lidar"
     codec.set_data(message, rows)
     return message
@@ -192,19 +198,15 @@ def _name(code: CodeType | str) -> str:
     return f"{Path(code.co_filename).stem}.{getattr(code, 'co_qualname', code.co_name)}"
 
 
-def _rows(runs: dict[str, list[_Tree]]) -> dict[str, list[Row]]:
-    found: dict[str, list[Row]] = {}
-    for name, trees in runs.items():
-        rows = [_row(0, name, [tree.total for tree in trees])]
-        values: dict[tuple[str, ...], list[float]] = defaultdict(list)
-        for path in {path for tree in trees for path in tree.below}:
-            values[path] = [tree.below.get(path, 0.0) for tree in trees]
-        below = {path: _row(len(path), path[-1], seconds) for path, seconds in values.items()}
-        kept = {path: row for path, row in below.items() if row.p50 >= _LEAST_SHARE * rows[0].p50}
-        rows += [kept[path] for path in sorted(kept, key=lambda path: _order(path, kept))]
-        found[name] = rows
-    both = [sum(tree.total for tree in pair) for pair in zip(*runs.values(), strict=True)]
-    return {**found, "both": [_row(0, "both", both)]}
+def _rows(whole: dict[str, list[float]], trees: dict[str, list[_Tree]]) -> dict[str, list[Row]]:
+    found = {"both": [_row(0, "both", [sum(pair) for pair in zip(*whole.values(), strict=True)])]}
+    for name, seconds in whole.items():
+        head = _row(0, name, seconds)
+        paths = {path for tree in trees[name] for path in tree.below}
+        below = {path: _row(len(path), path[-1], [tree.below.get(path, 0.0) for tree in trees[name]]) for path in paths}
+        kept = {path: row for path, row in below.items() if row.p50 >= _LEAST_SHARE * head.p50}
+        found[name] = [head, *(kept[path] for path in sorted(kept, key=lambda path: _order(path, kept)))]
+    return found
 
 
 def _order(path: tuple[str, ...], rows: dict[tuple[str, ...], Row]) -> list[tuple[float, str]]:

@@ -21,6 +21,7 @@ from rosgraph_msgs.msg import Clock
 from geoseg_ros.data.recordings import RawMessage, Recording
 from geoseg_ros.errors import GeosegError, InputError
 
+_SETTLE = 0.5  # seconds
 _CLOCK_PERIOD = 0.025  # seconds of wall time between clock messages, 40 Hz as ros2 bag play
 _DEPTH = 20
 
@@ -139,6 +140,8 @@ class _Player:
         while not self._stop.is_set():
             lonely = [p.topic_name for p in self._publishers.values() if p.get_subscription_count() < self._config.wait]
             if not lonely:
+                if self._config.wait:  # a subscriber that is known here may not know us yet, and then best effort misses the first messages
+                    self._stop.wait(_SETTLE)
                 return
             if time.monotonic() > deadline:
                 raise GeosegError(f"{', '.join(lonely)}: fewer than {self._config.wait} subscribers after {self._config.wait_seconds:g} s")

@@ -31,8 +31,8 @@ class Stream:
         paused: messages that came while the node was paused.
         lost: messages that were sent but did not arrive, as far as the middleware knows.
         unplaced: results without obstacles and objects, because a transform was missing.
-        silent, losing, mismatched, displaced: what is wrong now: no input; messages get lost; a publisher offers a quality of
-            service that the subscription cannot take; transforms are missing.
+        silent, losing, mismatched, displaced, refusing: what is wrong now: no input; messages get lost; a publisher offers a quality of
+            service that the subscription cannot take; transforms are missing; messages cannot be read.
     """
 
     name: str
@@ -50,9 +50,11 @@ class Stream:
     losing: bool = False
     mismatched: bool = False
     displaced: bool = False
+    refusing: bool = False
     _lost_before: int = 0
     _lost_earlier: int = 0
     _unplaced_before: int = 0
+    _rejected_before: int = 0
     _told: dict[str, float] = field(default_factory=dict)
     _presence: dict[str, deque[bool]] = field(default_factory=dict)
     _lock: threading.Lock = field(default_factory=threading.Lock)
@@ -96,11 +98,17 @@ class Stream:
             stages = dict(self.stages)
         return {stage: (values[0], values[1]) for stage, times in stages.items() for values in (times.percentiles(50, 95),)}
 
-    def watch(self, timeout: float) -> str:
-        """Look for what went wrong since the last call. Returns what is worth a line: "mismatch", "silent", "losing", "back" or ""."""
+    def watch(self, timeout: float, rejected: int) -> str:
+        """Look for what went wrong since the last call. Returns what is worth a line: "mismatch", "silent", "losing", "back" or "".
+
+        Args:
+            timeout: seconds without input that count as silence.
+            rejected: messages so far that could not be read; whoever reads them logs that.
+        """
         was, self.silent = self.silent, self.rate.age() >= timeout
         self.losing, self._lost_before = self.lost > self._lost_before, self.lost
         self.displaced, self._unplaced_before = self.unplaced > self._unplaced_before, self.unplaced
+        self.refusing, self._rejected_before = rejected > self._rejected_before, rejected
         for news, wrong in (("mismatch", self.mismatched), ("silent", self.silent), ("losing", self.losing)):
             if wrong and time.monotonic() - self._told.get(news, -float("inf")) > _REMIND:
                 self._told[news] = time.monotonic()

@@ -9,7 +9,7 @@ import pytest
 from fake_world import CONFIG, picture, table
 
 from geoseg_ros.cli import main
-from geoseg_ros.commands.coseg import folds_of, result_names
+from geoseg_ros.commands.coseg import result_names
 from geoseg_ros.concepts import background, build, observe
 from geoseg_ros.concepts.bank import find_bank, load_bank
 from geoseg_ros.concepts.pack import load_pack
@@ -111,11 +111,6 @@ def test_items_without_the_thing_are_judged_by_the_others_and_say_so(fake, tmp_p
     assert summary["folds"] == {"images": 5, "clouds": 5}
     assert [entry["present"] for entry in summary["images"]] == [k not in (2, 5) for k in range(8)]
     assert [entry["present"] for entry in summary["clouds"]] == [k not in (3, 4) for k in range(7)]
-
-
-def test_few_items_are_not_left_out():
-    assert [folds_of(count, 5) for count in (0, 1, 3, 4, 5, 30)] == [1, 1, 1, 4, 5, 5]
-    assert folds_of(30, 1) == 1
 
 
 def test_coseg_with_one_modality_and_unreadable_files(fake, folders, tmp_path, capsys):

@@ -127,3 +127,26 @@ def test_mask_round_trip_and_overlay(tmp_path: Path) -> None:
     folders.write_overlay(tmp_path / "o.png", image, mask, palette)
     np.testing.assert_array_equal(folders.read_image(tmp_path / "o.png"), drawn)
     assert not list(tmp_path.glob(".*")), "no temporary file is left"
+
+
+@pytest.mark.parametrize("shape", [(1, 1), (5, 7), (24, 32), (600, 1100)])
+@pytest.mark.parametrize("things", [0, 1, 4])
+def test_overlay_is_the_mean_with_the_colour_and_the_colour_at_the_edges(shape: tuple[int, int], things: int) -> None:
+    rng = np.random.default_rng(things)
+    image = rng.integers(0, 256, (*shape, 3)).astype(np.uint8)
+    mask = np.zeros(shape, np.uint8)
+    for _ in range(things):  # some reach the border of the image
+        top, left = (int(rng.integers(0, size)) for size in shape)
+        mask[top : top + int(rng.integers(1, shape[0] + 1)), left : left + int(rng.integers(1, shape[1] + 1))] = rng.integers(0, 5)
+    palette = rng.integers(0, 256, (4, 3)).astype(np.uint8)
+    before = image.copy(), mask.copy()
+    drawn = folders.draw_overlay(image, mask, palette)
+    width = max(1, round(max(shape) / 500))
+    padded = np.pad(mask, width, mode="edge")
+    windows = np.lib.stride_tricks.sliding_window_view(padded, (2 * width + 1, 2 * width + 1))
+    edge = windows.max((2, 3)) != windows.min((2, 3))
+    colours = palette[np.minimum(mask, 3)].astype(int)
+    expected = np.where((mask > 0)[..., None], np.where(edge[..., None], colours, (image + colours + 1) // 2), image)
+    np.testing.assert_array_equal(drawn, expected)
+    np.testing.assert_array_equal(before[0], image)
+    np.testing.assert_array_equal(before[1], mask)

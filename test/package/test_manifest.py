@@ -16,6 +16,7 @@ ROOT = Path(__file__).resolve().parents[2]
 # import name -> (rosdep key, PyPI name); None where there is no such key and pip brings it
 PYTHON = {
     "cv2": ("python3-opencv", "opencv-python-headless"),
+    "h5py": (None, "h5py"),
     "numpy": ("python3-numpy", "numpy"),
     "onnxruntime": ("python3-onnxruntime-pip", "onnxruntime"),
     "rosbags": ("python3-rosbags-pip", "rosbags"),
@@ -120,7 +121,7 @@ def test_generated_messages_fit_their_files() -> None:
 
 
 def test_pip_requirements_cover_what_is_imported() -> None:
-    known = set(project("dependencies")) | set(project("onnx")) | set(project("hub"))
+    known = set(project("dependencies")) | set(project("onnx")) | set(project("hub")) | set(project("datasets"))
     assert {PYTHON[name][1] for name in imported() if name in PYTHON} <= known
     assert {pypi for _, pypi in PYTHON.values()} >= known
 

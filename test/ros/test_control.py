@@ -214,7 +214,7 @@ def test_obstacles_and_objects_go_to_the_target_frame(live, monkeypatch):
     node.wait(lambda: node.received["points_labeled"] and node.lines)
     assert len(node.lines) == 1 and "no transform from 'lidar' to 'odom': Lookup would require extrapolation" in node.lines[0]
     assert node.received["points_obstacles"] == [] == node.received["objects"]
-    node.node.inputs.streams["cloud"].watch(3600.0)
+    node.node.inputs.streams["cloud"].watch(3600.0, 0)
     level, message, told = values(node, "cloud")
     assert level == b"\x01" and message.endswith("1 without transform") and told["unplaced"] == "1" and told["processed"] == "1"
     sent = cloud_message(points(), stamp=(100, 0))
@@ -250,6 +250,18 @@ def test_stages_presence_age_and_memory_are_told(live):
     assert told["presence_rate red"] == "0.500"
     assert "tracking_p95_ms" in values(node, "cloud")[2]
     assert 20 < float(values(node, "pipeline")[2]["memory_mib"]) < 100_000 and values(node, "pipeline")[2]["state"] == "active"
+
+
+def test_messages_that_cannot_be_read_are_a_warning_while_they_come(live):
+    node = live(status_period=0.1)
+
+    def cloud():
+        return next(s for s in node.diagnostics[-1].status if s.name == "coseg_node: cloud")
+
+    node.wait(lambda: node.diagnostics and cloud().level == b"\0")
+    node.send_and_wait("points", cloud_message(points(), point_step=12), "cloud")
+    node.wait(lambda: any(s.level == b"\x01" and "1 rejected" in s.message for m in node.diagnostics for s in m.status))
+    node.wait(lambda: cloud().level == b"\0" and "rejected" not in cloud().message)
 
 
 def test_a_publisher_that_cannot_be_heard_is_named(live):

@@ -1,0 +1,134 @@
+"""GeoFree-CoSeg's graph and attention in closed form: nothing is trained, points and patches are comparable because both are tokens of one
+backbone (virtual views of proposals, photographs).
+
+References, proposals, null items and decisions are those of the contrast; only the evidence of a token differs. So the rows say what the
+sparse graph is worth as a way of comparing, next to "the few nearest of the own minus the few nearest of the rest".
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from functools import partial
+from typing import Literal
+
+import numpy as np
+import torch
+
+from geoseg_ros.concepts.build import build_pack
+from geoseg_ros.concepts.pack import ConceptPack
+from geoseg_ros.coseg.clouds import ProposalViews, cloud_evidence, look_at_proposals
+from geoseg_ros.coseg.network.config import GcsfConfig
+from geoseg_ros.coseg.network.gcsf import log_association
+from geoseg_ros.coseg.presence import p_value, step_down
+from geoseg_ros.coseg.references import Contrast, References, null_scores
+from geoseg_ros.coseg.tokens import Domain
+from geoseg_ros.evaluate.baselines.memory import PerCloud
+from geoseg_ros.evaluate.baselines.trivial import geometry
+from geoseg_ros.evaluate.items import Answer, Concept, CosegSet, NamedMethod, Predictions
+from geoseg_ros.evaluate.methods import Tools
+from geoseg_ros.geometry.cloud import Cloud
+from geoseg_ros.geometry.scene import SceneGeometry
+
+Weights = Literal["graph", "attention", "both"]
+CHUNK = 2048  # rows whose edges are held at once
+
+
+class GraphContrast(Contrast):
+    """Evidence of a token t of a view, 0 .. 1: the share of its weights that falls on the concept's foreground tokens.
+
+    ``graph``: Z = softmax((S + log M) / tau_z), M = 1 on the K strongest edges and epsilon on the others; ``attention``:
+    A = softmax(sqrt(D) S), which scaled dot products of unit features, normalised to length sqrt(D), are; ``both``: softmax(sqrt(D) S +
+    log Z), the corrected attention with alpha = 1. The columns are the foreground prototypes of all concepts and the background's.
+    """
+
+    def __init__(self, concepts: Sequence[References], weights: Weights, config: GcsfConfig) -> None:
+        super().__init__(concepts, neighbours=1)
+        self.weights: Weights = weights
+        self.config = config
+
+    def drawn(self, tokens: torch.Tensor, domain: Domain, halves: Sequence[int] = (0, 1)) -> torch.Tensor:
+        """Evidence [C, ...] of tokens [..., D]; halves as in :class:`Contrast`, each by itself: more columns would take more weight."""
+        evidence = []
+        for i, concept in enumerate(self.concepts):
+            rivals = [c.foreground for j, c in enumerate(self.concepts) if j != i]
+            filled = [half for half in halves if len(concept.background[half])] or [1 - halves[0]]
+            shares = [self._share(tokens, concept.foreground, torch.cat([*rivals, concept.background[half]])) for half in filled]
+            evidence.append(torch.stack(shares).mean(0))
+        return torch.stack(evidence)
+
+    def _share(self, tokens: torch.Tensor, own: torch.Tensor, rest: torch.Tensor) -> torch.Tensor:
+        columns = torch.cat([own, rest])
+        parts = []
+        for rows in tokens.reshape(-1, tokens.shape[-1]).split(CHUNK):
+            scores = rows @ columns.T
+            logits = math.sqrt(tokens.shape[-1]) * scores if self.weights != "graph" else torch.zeros_like(scores)
+            if self.weights != "attention":
+                logits = logits + log_association(scores[None], 1, self.config)[0]
+            parts.append(torch.softmax(logits, dim=1)[:, : len(own)].sum(1))
+        return torch.cat(parts).reshape(tokens.shape[:-1])
+
+
+class Graphs:
+    """The closed forms as methods; packs and views are shared by them."""
+
+    def __init__(self, tools: Tools) -> None:
+        self._tools = tools
+        self._packs: dict[int, tuple[Concept, ConceptPack]] = {}  # the concept is kept so that its id stays taken
+        self._look = PerCloud(self._look_at)
+
+    def methods(self) -> list[NamedMethod]:
+        """Attention alone, the graph alone, both, and the graph as its formula is printed."""
+        printed = GcsfConfig(mask_mode="paper", tau_z=1.0)
+        ways: tuple[tuple[str, Weights, GcsfConfig], ...] = (
+            ("attention on views, untrained", "attention", GcsfConfig()),
+            ("graph on views, untrained", "graph", GcsfConfig()),
+            ("graph and attention on views, untrained", "both", GcsfConfig()),
+            ("graph on views, as printed", "graph", printed),
+        )
+        return [NamedMethod(name, partial(self._answers, weights, config), backbone=True) for name, weights, config in ways]
+
+    def _look_at(self, cloud: Cloud) -> tuple[SceneGeometry, ProposalViews | None]:
+        scene, tools = geometry(cloud), self._tools
+        with torch.inference_mode():
+            return scene, look_at_proposals(cloud, scene, tools.backbone, tools.bank.mean, tools.config.views)
+
+    def pack(self, concept: Concept) -> ConceptPack:
+        """Of the concept's pictures alone."""
+        if id(concept) not in self._packs:
+            tools = self._tools
+            made = build_pack(concept.name, concept.images, (), concept.without_images, (), tools.backbone, tools.bank, tools.config)
+            self._packs[id(concept)] = concept, made
+        return self._packs[id(concept)][1]
+
+    def _answers(self, weights: Weights, config: GcsfConfig, items: CosegSet, seed: int) -> Predictions:
+        """Clouds by pictures alone; a cloud given to learn from is not used."""
+        if not items.own.images or not items.clouds:
+            return Predictions()
+        packs = [self.pack(concept) for concept in (items.own, *items.rivals) if concept.images]
+        graph = GraphContrast([pack.references for pack in packs], weights, config)
+        nulls: dict[Domain, list[np.ndarray]] = {}
+        return Predictions(clouds=[self._answer(item.data, graph, packs, nulls) for item in items.clouds])
+
+    @torch.inference_mode()
+    def _answer(self, cloud: Cloud, graph: GraphContrast, packs: Sequence[ConceptPack], nulls: dict[Domain, list[np.ndarray]]) -> Answer:
+        scene, views = self._look(cloud)
+        if views is None:
+            return Answer(np.zeros(len(cloud), bool), -1.0, 0.0)
+        if views.domain not in nulls:
+            nulls[views.domain] = [_null(graph, pack, views.domain)[i] for i, pack in enumerate(packs)]
+        evidence = cloud_evidence(scene, views, graph)
+        voxel_p, present = [], []
+        for i, null in enumerate(nulls[views.domain]):
+            proposal_p = p_value(evidence.proposal[i], null)
+            candidates = proposal_p[evidence.distinct[i]]
+            present.append(float(step_down(proposal_p.min(), candidates, evidence.tries)))
+            voxel_p.append(step_down(p_value(evidence.voxel[i], null), candidates, evidence.tries))
+        mine = (evidence.voxel.argmax(0) == 0) & (voxel_p[0] < self._tools.config.coseg.p_max)
+        return Answer(np.asarray(scene.point_values(mine), bool), -present[0], 1 - present[0])
+
+
+def _null(graph: GraphContrast, pack: ConceptPack, domain: Domain) -> np.ndarray:
+    """Scores [C, n] of the pack's proposals that are no concept."""
+    rows = pack.null_views[domain]
+    return null_scores(lambda halves: graph.view(rows.tokens, domain, halves).mean(2)).numpy()
