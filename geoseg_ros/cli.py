@@ -69,5 +69,15 @@ def main(argv: Sequence[str] | None = None) -> int:
     return 0
 
 
+def coseg_node() -> int:
+    """Entry point of the node as pip installs it: without ROS 2 there is no node, and it says so."""
+    try:
+        node = importlib.import_module("geoseg_ros.ros.coseg_node")
+    except ModuleNotFoundError as error:
+        print(f"coseg_node: expected ROS 2, which is not installed here ({error}); the command geoseg works without", file=sys.stderr)
+        return 2
+    return int(node.main())
+
+
 if __name__ == "__main__":
     sys.exit(main())

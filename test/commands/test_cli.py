@@ -6,7 +6,7 @@ import sys
 import pytest
 
 from geoseg_ros import __version__
-from geoseg_ros.cli import COMMANDS, main
+from geoseg_ros.cli import COMMANDS, coseg_node, main
 
 
 def call(*arguments):
@@ -104,3 +104,12 @@ def test_the_installed_command_ends_with_the_code_and_no_traceback(tmp_path):
     ended = subprocess.run(command, capture_output=True, text=True, timeout=120)
     assert ended.returncode == 2
     assert ended.stderr.startswith("geoseg coseg: ") and ended.stderr.count("\n") == 1
+
+
+def test_the_node_says_so_where_there_is_no_ros(monkeypatch, capsys):
+    monkeypatch.setitem(sys.modules, "rclpy", None)  # as if it were not installed
+    for name in [name for name in sys.modules if name.startswith("geoseg_ros.ros")]:
+        monkeypatch.delitem(sys.modules, name)
+    assert coseg_node() == 2
+    error = capsys.readouterr().err
+    assert error.count("\n") == 1 and "expected ROS 2" in error and "rclpy" in error

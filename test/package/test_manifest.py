@@ -145,19 +145,8 @@ def test_one_version(manifest) -> None:  # noqa: ANN001
 def test_commands_exist() -> None:
     """Every executable that CMake and pip install starts a function that is there."""
     cmake = re.findall(r"^geoseg_install_command\((\w+) ([\w.]+)\)$", (ROOT / "CMakeLists.txt").read_text(), re.M)
-    pip = re.findall(r'^(\w+) = "([\w.]+):main"$', (ROOT / "pyproject.toml").read_text(), re.M)
-    assert sorted(cmake) == sorted(pip) and len(pip) >= 2
-    for _, module in pip:
+    pip = re.findall(r'^(\w+) = "([\w.]+):(\w+)"$', (ROOT / "pyproject.toml").read_text(), re.M)
+    assert sorted(name for name, _ in cmake) == sorted(name for name, _, _ in pip) and len(pip) >= 2
+    for module, function in [(module, "main") for _, module in cmake] + [(module, function) for _, module, function in pip]:
         tree = ast.parse((ROOT / module.replace(".", "/")).with_suffix(".py").read_text())
-        assert any(isinstance(node, ast.FunctionDef) and node.name == "main" for node in tree.body), module
-
-
-def test_package_data_is_named() -> None:
-    """Everything in the package that is no Python module is installed by pip (CMake installs the whole folder)."""
-    text = (ROOT / "pyproject.toml").read_text()
-    listed = re.search(r"^\[tool\.setuptools\.package-data\]\ngeoseg_ros = \[(.*?)\]", text, re.M | re.S)
-    assert listed
-    patterns = re.findall(r'"([^"]+)"', listed[1])
-    package = ROOT / "geoseg_ros"
-    data = [p.relative_to(package) for p in package.rglob("*") if p.is_file() and p.suffix not in {".py", ".pyc"} and "msg" not in p.parts]
-    assert [str(p) for p in data if not any(p.match(pattern) for pattern in patterns)] == []
+        assert any(isinstance(node, ast.FunctionDef) and node.name == function for node in tree.body), module
