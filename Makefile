@@ -14,13 +14,15 @@ export ROS_LOG_DIR := $(CURDIR)/build/ros_log
 # $(call quiet,what,command): print what is done; the command's output only if it fails
 quiet = echo "$(1)"; mkdir -p build; if ! ( $(2) ) >build/make.log 2>&1; then cat build/make.log >&2; echo "failed: $(1)" >&2; exit 1; fi
 
-.PHONY: help setup demo test lint bench gpu-check clean
+.PHONY: help setup demo test fuzz soak lint bench gpu-check clean
 
 help:
 	@echo "make setup   the environment in .venv (PYTHON=$(PYTHON); once: 1.8 GB on disk, a few minutes)"
 	@echo "make demo    a recording through the live node over DDS; result in $(OUT)/"
 	@echo "             on your own files: make demo CLOUDS=dir IMAGES=dir [WITHOUT=dir]"
 	@echo "make test    every test"
+	@echo "make fuzz    100000 malformed messages through the readers of messages; ARGS=\"--count N --seed N\""
+	@echo "make soak    30 minutes of live traffic, 64 subscribers: memory, handles, latency; ARGS=\"--seconds N\""
 	@echo "make lint    ruff, and mypy on the core"
 	@echo "make bench   cost of message handling"
 	@echo "make gpu-check   on a GPU: parity, latency, memory, one training; elsewhere it says so"
@@ -46,6 +48,12 @@ demo: setup
 test: export ROS_PYTHON_CHECK_FIELDS = 1
 test: setup
 	@$(BIN)/python -m pytest $(ARGS)
+
+fuzz: setup
+	@$(BIN)/python test/ros/fuzz_messages.py $(ARGS)
+
+soak: setup
+	@$(BIN)/python test/ros/stress_delivery.py --seconds 1800 --listeners 64 --profile config/fastdds_shm.xml $(ARGS)
 
 lint: setup
 	@$(BIN)/ruff check .

@@ -19,6 +19,7 @@ import json
 import sys
 import time
 from collections.abc import Sequence
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -54,7 +55,7 @@ def run(options: argparse.Namespace) -> dict[str, object]:
     from geoseg_ros.commands.train import check_name, check_pack_file
     from geoseg_ros.concepts.background import open_bank
     from geoseg_ros.concepts.build import learn
-    from geoseg_ros.concepts.cross_fit import cross_fit
+    from geoseg_ros.concepts.cross_fit import cross_fit, shows
     from geoseg_ros.concepts.observe import BuildConfig, observe
     from geoseg_ros.concepts.pack import save_pack
     from geoseg_ros.data.folders import load_clouds, load_images
@@ -88,16 +89,23 @@ def run(options: argparse.Namespace) -> dict[str, object]:
         fitted = cross_fit(options.name, seen, backbone, bank, config, options.folds, partial(progress, "learning"))
         summary["folds"] = {"images": fitted.image_folds, "clouds": fitted.cloud_folds}
         pipelines = [CosegPipeline(backbone, [pack]) for pack in fitted.packs]
-        kinds = (("images", images, _segment_image, fitted.image), ("clouds", clouds, _segment_cloud, fitted.cloud))
-        for kind, folder, segment, judge in kinds:
+        kinds: tuple[tuple[Any, ...], ...] = (
+            ("images", images, _judge_image, _write_image, fitted.image, fitted.image_folds),
+            ("clouds", clouds, _judge_cloud, _write_cloud, fitted.cloud, fitted.cloud_folds),
+        )
+        for kind, folder, judge, write, fold, parts in kinds:
             summary[kind] = []
             if folder is None:
                 continue
-            names = result_names(folder.paths)
-            for path, item in folder:
-                pipeline = pipelines[judge(len(summary[kind]))]
-                summary[kind].append({"file": path.name, **segment(pipeline, item, out, names[path])})
-                progress(f"segmenting {kind}", len(summary[kind]), len(folder))
+            names, answers = result_names(folder.paths), []
+            for _, item in folder:
+                answers.append(judge(pipelines[fold(len(answers))], item))
+                progress(f"segmenting {kind}", len(answers), len(folder))
+            showing = shows([answer.presence.p_value for answer in answers]) if parts > 1 else np.ones(len(answers), bool)
+            for (path, item), answer, shown in zip(folder, answers, showing, strict=True):
+                label = answer.label(bool(shown))
+                files = write(pipelines[0].labels.palette(), item, label, out, names[path])
+                summary[kind].append({"file": path.name, **answer.entry(label), **files})
             summary[kind] += [{"file": path.name, "error": line} for path, line in folder.skipped.items()]
     summary["warnings"] = [line for folder in (images, clouds, without, without_clouds) if folder is not None for line in folder.warnings]
     summary["seconds"] = round(time.monotonic() - begin, 1)
@@ -136,36 +144,64 @@ def _check_out(out: Path, inputs: Sequence[str | None]) -> None:
             raise InputError(f"--out: {out} is also an input, expected another folder")
 
 
-def _segment_image(pipeline: CosegPipeline, image: NDArray[np.uint8], out: Path, name: str) -> dict[str, Any]:
+@dataclass(frozen=True)
+class _Answer:
+    """What was found in one item, kept small until all items are known. Attributes: bits, of the flat mask; shape of the mask;
+    presence; seconds per stage; objects, number of them, of clouds."""
+
+    bits: NDArray[np.uint8]
+    shape: tuple[int, ...]
+    presence: Presence
+    seconds: dict[str, float]
+    objects: int | None
+
+    @classmethod
+    def of(cls, label: NDArray[np.integer], presence: Presence, seconds: dict[str, float], objects: int | None = None) -> _Answer:
+        return cls(np.packbits(label > 0), label.shape, presence, seconds, objects)
+
+    def label(self, shown: bool) -> NDArray[np.uint32]:
+        """1 = the thing; nothing where the item does not show it."""
+        count = int(np.prod(self.shape))
+        return np.unpackbits(self.bits, count=count).reshape(self.shape).astype(np.uint32) * np.uint32(shown)
+
+    def entry(self, label: NDArray[np.uint32]) -> dict[str, Any]:
+        """One item of the summary. ``present`` is what the mask says: an item with an empty mask does not show the thing."""
+        share = self.presence.share if label.any() else 0.0
+        return {
+            "present": bool(label.any()),
+            "p_value": self.presence.p_value,
+            "share": share,
+            "seconds": round(sum(self.seconds.values()), 4),
+            **({} if self.objects is None else {"objects": self.objects if label.any() else 0}),
+        }
+
+
+def _judge_image(pipeline: CosegPipeline, image: NDArray[np.uint8]) -> _Answer:
+    result = pipeline.process_image(image)
+    return _Answer.of(result.mask, result.presence[0], result.seconds)
+
+
+def _judge_cloud(pipeline: CosegPipeline, cloud: Cloud) -> _Answer:
+    result = pipeline.process_cloud(cloud)
+    return _Answer.of(result.label, result.presence[0], result.seconds, len(result.objects))
+
+
+def _write_image(palette: NDArray[np.uint8], image: NDArray[np.uint8], label: NDArray[np.uint32], out: Path, name: str) -> dict[str, str]:
     from geoseg_ros.data.folders import write_mask, write_overlay
 
-    result = pipeline.process_image(image)
-    write_mask(out / f"{name}.png", np.where(result.mask > 0, 255, 0).astype(np.uint8))
-    write_overlay(out / f"{name}_overlay.jpg", image, result.mask, pipeline.labels.palette())
-    return _entry(result.presence[0], bool(result.mask.any()), result.seconds, mask=f"{name}.png", overlay=f"{name}_overlay.jpg")
+    mask = label.astype(np.uint8)
+    write_mask(out / f"{name}.png", mask * np.uint8(255))
+    write_overlay(out / f"{name}_overlay.jpg", image, mask, palette)
+    return {"mask": f"{name}.png", "overlay": f"{name}_overlay.jpg"}
 
 
-def _segment_cloud(pipeline: CosegPipeline, cloud: Cloud, out: Path, name: str) -> dict[str, Any]:
+def _write_cloud(palette: NDArray[np.uint8], cloud: Cloud, label: NDArray[np.uint32], out: Path, name: str) -> dict[str, str]:
     from geoseg_ros.files import atomic_path
     from geoseg_ros.geometry.cloud import Cloud
     from geoseg_ros.geometry.io import write_ply
 
-    result = pipeline.process_cloud(cloud)
     with atomic_path(out / f"{name}.npy") as temporary:
-        np.save(temporary, result.label)
-    palette = pipeline.labels.palette()
-    rgb = palette[result.label] if cloud.rgb is None else np.where((result.label > 0)[:, None], palette[result.label], cloud.rgb)
+        np.save(temporary, label)
+    rgb = palette[label] if cloud.rgb is None else np.where((label > 0)[:, None], palette[label], cloud.rgb)
     write_ply(out / f"{name}.ply", Cloud(cloud.xyz, rgb, cloud.shape))
-    found = bool(result.label.any())
-    return _entry(result.presence[0], found, result.seconds, labels=f"{name}.npy", coloured=f"{name}.ply", objects=len(result.objects))
-
-
-def _entry(presence: Presence, found: bool, seconds: dict[str, float], **more: Any) -> dict[str, Any]:
-    """One item of the summary. ``present`` is what the mask says: an item with an empty mask does not show the thing."""
-    return {
-        "present": found,
-        "p_value": presence.p_value,
-        "share": presence.share,
-        "seconds": round(sum(seconds.values()), 4),
-        **more,
-    }
+    return {"labels": f"{name}.npy", "coloured": f"{name}.ply"}

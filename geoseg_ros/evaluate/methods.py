@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from geoseg_ros.concepts.bank import BackgroundBank
 from geoseg_ros.concepts.build import build_pack
-from geoseg_ros.concepts.cross_fit import CrossFit, cross_fit
+from geoseg_ros.concepts.cross_fit import CrossFit, cross_fit, shows
 from geoseg_ros.concepts.observe import BuildConfig, observe
 from geoseg_ros.concepts.pack import ConceptPack
 from geoseg_ros.evaluate.items import Answer, Concept, CosegSet, Mask, NamedMethod, Predictions
@@ -61,6 +61,10 @@ class PackMethod:
         for k, cloud in enumerate(items.clouds):
             found = pipelines[fitted.cloud(k)].process_cloud(cloud.data)
             clouds.append(_answer(found.label == 1, found.presence[0]))
+        if fitted.image_folds > 1:
+            images = _showing(images)
+        if fitted.cloud_folds > 1:
+            clouds = _showing(clouds)
         return Predictions(images, clouds)
 
     def _pack(self, concept: Concept) -> ConceptPack:
@@ -74,6 +78,12 @@ class PackMethod:
 
 def _answer(mask: Mask, presence: Presence) -> Answer:
     return Answer(mask, -presence.p_value, 1 - presence.p_value)
+
+
+def _showing(answers: list[Answer]) -> list[Answer]:
+    """The answers of a set about itself: empty where the set tells that an item does not show the thing."""
+    shown = shows([-float(answer.score or 0) for answer in answers])
+    return [replace(answer, mask=answer.mask & bool(keep)) for answer, keep in zip(answers, shown, strict=True)]
 
 
 def contrast(tools: Tools) -> NamedMethod:

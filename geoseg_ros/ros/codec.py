@@ -64,6 +64,12 @@ for _pattern, _code in (
 _DEPTH_ENCODINGS: dict[str, tuple[str, float]] = {"16UC1": ("u2", 0.001), "mono16": ("u2", 0.001), "32FC1": ("f4", 1.0)}  # REP 118
 
 
+def _shown(text: Any) -> str:
+    """A string of a message as part of an error line: quoted, on one line, and no longer than 80 characters."""
+    quoted = repr(str(text))
+    return quoted if len(quoted) <= 80 else f"{quoted[:76]}...'"
+
+
 # ---- clouds in
 
 
@@ -112,7 +118,7 @@ def cloud_from_message(message: Any, topic: str = "points", max_points: int = MA
 
     missing = [name for name in "xyz" if name not in fields]
     if missing:
-        raise InputError(f"{topic}: no field {', '.join(missing)}, expected x, y, z, found {', '.join(fields) or 'none'}")
+        raise InputError(f"{topic}: no field {', '.join(missing)}, expected x, y, z, found {_shown(', '.join(fields))}")
     columns = [column(name, ("f4", "f8")) for name in "xyz"]
     colour = next((name for name in ("rgb", "rgba") if name in fields), None)
     rgb = None
@@ -156,9 +162,10 @@ def cloud_from_depth(
         InputError: another encoding, sizes that differ, no focal length, too many points.
     """
     if depth.encoding not in _DEPTH_ENCODINGS:
-        raise InputError(f"{topic}: encoding {depth.encoding!r}, expected {', '.join(_DEPTH_ENCODINGS)}")
+        raise InputError(f"{topic}: encoding {_shown(depth.encoding)}, expected {', '.join(_DEPTH_ENCODINGS)}")
     kind, scale = _DEPTH_ENCODINGS[depth.encoding]
-    z = _plane(depth, kind, 1, topic, min(max_points, max_pixels)).astype(np.float32) * np.float32(scale)
+    with np.errstate(invalid="ignore"):  # signalling NaN
+        z = _plane(depth, kind, 1, topic, min(max_points, max_pixels)).astype(np.float32) * np.float32(scale)
     height, width = z.shape
     if (info.height, info.width) != (height, width):
         raise InputError(f"{topic}: {width} x {height}, expected the {info.width} x {info.height} of its camera_info")
@@ -169,8 +176,9 @@ def cloud_from_depth(
         raise InputError(f"{topic}: camera_info has fx {fx}, fy {fy}, cx {cx}, cy {cy}, expected positive focal lengths")
     z[~(np.isfinite(z) & (z > 0))] = np.nan
     xyz = np.empty((height, width, 3), np.float32)
-    xyz[..., 0] = z * ((np.arange(width) - cx) / fx).astype(np.float32)
-    xyz[..., 1] = z * ((np.arange(height) - cy) / fy).astype(np.float32)[:, None]
+    with np.errstate(over="ignore", invalid="ignore"):  # what does not fit float32 becomes infinite or NaN, that is invalid
+        xyz[..., 0] = z * ((np.arange(width) - cx) / fx).astype(np.float32)
+        xyz[..., 1] = z * ((np.arange(height) - cy) / fy).astype(np.float32)[:, None]
     xyz[..., 2] = z
     rgb = None
     if color is not None:
@@ -191,7 +199,7 @@ def image_from_message(message: Any, topic: str = "image", max_pixels: int = MAX
         InputError: unknown encoding; zero or excessive size; sizes that contradict each other.
     """
     if message.encoding not in _ENCODINGS:
-        raise InputError(f"{topic}: encoding {message.encoding!r}, expected one of {', '.join(_ENCODINGS)}")
+        raise InputError(f"{topic}: encoding {_shown(message.encoding)}, expected one of {', '.join(_ENCODINGS)}")
     depth, channels, code = _ENCODINGS[message.encoding]
     plane = _plane(message, f"u{depth}", channels, topic, max_pixels)
     if depth == 2:
@@ -230,7 +238,7 @@ def image_from_compressed(message: Any, topic: str = "image", max_pixels: int = 
         InputError: neither JPEG nor PNG; truncated; too large; cannot be decoded.
     """
     data = bytes(message.data)
-    width, height = _declared_size(data, topic, str(message.format))
+    width, height = _declared_size(data, topic, _shown(message.format))
     if not 0 < width * height <= max_pixels:
         raise InputError(f"{topic}: {width} x {height} pixels, expected 1 to {max_pixels} in all (max_image_pixels)")
     try:
@@ -239,24 +247,30 @@ def image_from_compressed(message: Any, topic: str = "image", max_pixels: int = 
     except cv2.error:
         image = None
     if image is None:
-        raise InputError(f"{topic}: {len(data)} bytes of {message.format!r} cannot be decoded")
+        raise InputError(f"{topic}: {len(data)} bytes of {_shown(message.format)} cannot be decoded")
     return cv2.cvtColor(image, cv2.COLOR_BGR2RGB)
 
 
 def _declared_size(data: bytes, topic: str, name: str) -> tuple[int, int]:
     """(width, height) from the header of a JPEG (ITU T.81 B.1) or PNG file, which must also have its end."""
     if data.startswith(b"\x89PNG\r\n\x1a\n"):
-        if len(data) < 33 or b"IEND" not in data[-16:]:
-            raise InputError(f"{topic}: truncated PNG of {len(data)} bytes, expected an IEND chunk")
+        at, chunk = 8, b""
+        while at + 12 <= len(data) and chunk != b"IEND":  # OpenCV takes as much memory for a chunk, up to 4 GiB, as its length says
+            chunk = data[at + 4 : at + 8]
+            at += 12 + int.from_bytes(data[at : at + 4], "big")
+        if chunk != b"IEND" or at > len(data) or data[12:16] != b"IHDR":
+            raise InputError(f"{topic}: truncated PNG of {len(data)} bytes, expected whole chunks from IHDR to IEND")
         return int.from_bytes(data[16:20], "big"), int.from_bytes(data[20:24], "big")
     if not data.startswith(b"\xff\xd8"):
-        raise InputError(f"{topic}: {len(data)} bytes of {name!r}, expected JPEG or PNG")
+        raise InputError(f"{topic}: {len(data)} bytes of {name}, expected JPEG or PNG")
     # OpenCV fills the missing part of a cut file with grey and says nothing. The scan data holds no end marker of its own.
     if data.rfind(b"\xff\xd9") <= data.rfind(b"\xff\xda"):
         raise InputError(f"{topic}: truncated JPEG of {len(data)} bytes, expected an end marker")
     at = 2
     while at + 9 <= len(data) and data[at] == 0xFF:
         marker = data[at + 1]
+        if marker in (0x00, 0x01) or 0xD0 <= marker <= 0xDA:
+            break  # has no length, or starts the scan. libjpeg reads on behind it, and may find another frame there than a jump would
         if 0xC0 <= marker <= 0xCF and marker not in (0xC4, 0xC8, 0xCC):  # start of frame
             return int.from_bytes(data[at + 7 : at + 9], "big"), int.from_bytes(data[at + 5 : at + 7], "big")
         at += 1 if marker == 0xFF else 2 + int.from_bytes(data[at + 2 : at + 4], "big")  # 0xFF: fill byte
