@@ -102,7 +102,7 @@ def test_png_chunk_longer_than_the_file(length):
         codec.image_from_compressed(CompressedImage(format="png", data=byte_array(data)))
 
 
-@pytest.mark.parametrize("text", ["x\ny", "a\u2028b", "w" * 5000, "v\n" * 3000])
+@pytest.mark.parametrize("text", ["x\ny", "a\u2028b", "w" * 5000, "v\n" * 3000], ids=("newline", "line separator", "long", "long lines"))
 def test_strings_of_messages_stay_on_one_short_line(text):
     other = [(text, "f4", 0), *XYZ[1:]]
     for read, message in (
