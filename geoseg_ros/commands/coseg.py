@@ -97,15 +97,17 @@ def run(options: argparse.Namespace) -> dict[str, object]:
             summary[kind] = []
             if folder is None:
                 continue
-            names, answers = result_names(folder.paths), []
-            for _, item in folder:
-                answers.append(judge(pipelines[fold(len(answers))], item))
+            names, answers = result_names(folder.paths), dict[Path, _Answer]()
+            for path, item in folder:
+                answers[path] = judge(pipelines[fold(len(answers))], item)
                 progress(f"segmenting {kind}", len(answers), len(folder))
-            showing = shows([answer.presence.p_value for answer in answers]) if parts > 1 else np.ones(len(answers), bool)
-            for (path, item), answer, shown in zip(folder, answers, showing, strict=True):
-                label = answer.label(bool(shown))
-                files = write(pipelines[0].labels.palette(), item, label, out, names[path])
-                summary[kind].append({"file": path.name, **answer.entry(label), **files})
+            p_values = [answer.presence.p_value for answer in answers.values()]
+            shown = dict(zip(answers, shows(p_values) if parts > 1 else np.ones(len(answers), bool), strict=True))
+            for path, item in folder:  # read again: clouds are too large to keep
+                if path in answers:
+                    label = answers[path].label(bool(shown[path]))
+                    files = write(pipelines[0].labels.palette(), item, label, out, names[path])
+                    summary[kind].append({"file": path.name, **answers[path].entry(label), **files})
             summary[kind] += [{"file": path.name, "error": line} for path, line in folder.skipped.items()]
     summary["warnings"] = [line for folder in (images, clouds, without, without_clouds) if folder is not None for line in folder.warnings]
     summary["seconds"] = round(time.monotonic() - begin, 1)

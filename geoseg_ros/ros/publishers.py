@@ -58,7 +58,7 @@ class Outputs:
         return _heard(self.mask) or _heard(self.overlay)
 
     def publish_labels(self, labels: LabelSpace) -> None:
-        """Keep the label space and publish it, for now and later."""
+        """Keep the label space, and publish it to who listens and who comes later."""
         self._palette = labels.palette()
         self._label_info.publish(String(data=codec.label_info(labels)))
         if self._vision_info is not None:

@@ -12,7 +12,6 @@ pytest.importorskip("rclpy")
 
 from fake_pipeline import FakePipeline
 from geometry_msgs.msg import TransformStamped
-from live_node import LiveNode
 from rclpy.event_handler import PublisherEventCallbacks
 from rclpy.parameter import Parameter
 from rclpy.qos import QoSProfile, ReliabilityPolicy
@@ -25,19 +24,6 @@ from geoseg_ros.data.recordings import Recording
 from geoseg_ros.errors import InputError
 from geoseg_ros.ros import codec, frames, snapshot
 from geoseg_ros.runtime.labels import LabelSpace
-
-
-@pytest.fixture
-def live():
-    started = []
-
-    def start(pipeline=None, **options):
-        started.append(LiveNode(pipeline or FakePipeline(), **options))
-        return started[-1]
-
-    yield start
-    for entry in started:
-        entry.close()
 
 
 def values(node, stream):

@@ -10,7 +10,7 @@ pytest.importorskip("rclpy")
 
 import rclpy
 from fake_pipeline import FakePipeline
-from live_node import LATCHED, LiveNode
+from live_node import LATCHED
 from rclpy.context import Context
 from rclpy.node import Node
 from rclpy.parameter import Parameter
@@ -33,20 +33,6 @@ from std_msgs.msg import String
 from geoseg_ros.errors import InputError
 from geoseg_ros.ros import codec, diagnostics, objects, publishers
 from geoseg_ros.ros.worker import Throttle
-
-
-@pytest.fixture
-def live():
-    """Starts live nodes and ends them."""
-    started = []
-
-    def start(pipeline=None, **options):
-        started.append(LiveNode(pipeline or FakePipeline(), **options))
-        return started[-1]
-
-    yield start
-    for entry in started:
-        entry.close()
 
 
 def labels_of(message):

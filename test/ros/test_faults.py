@@ -7,23 +7,10 @@ import pytest
 pytest.importorskip("rclpy")
 
 from fake_pipeline import FakePipeline
-from live_node import RELIABLE, LiveNode
+from live_node import RELIABLE
 from rclpy.serialization import serialize_message
 from ros_cases import cloud_message, image_message, picture, points
 from sensor_msgs.msg import PointCloud2
-
-
-@pytest.fixture
-def live():
-    started = []
-
-    def start(pipeline=None, **options):
-        started.append(LiveNode(pipeline or FakePipeline(), **options))
-        return started[-1]
-
-    yield start
-    for entry in started:
-        entry.close()
 
 
 def test_a_publisher_that_dies_is_missed_and_welcomed_back(live):

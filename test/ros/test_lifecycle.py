@@ -19,19 +19,6 @@ from geoseg_ros.errors import InputError
 from geoseg_ros.ros.coseg_node import CosegNode
 
 
-@pytest.fixture
-def live():
-    started = []
-
-    def start(pipeline=None, **options):
-        started.append(LiveNode(pipeline or FakePipeline(), **options))
-        return started[-1]
-
-    yield start
-    for entry in started:
-        entry.close()
-
-
 def change(node: LiveNode, label: str) -> bool:
     """Ask for a transition as a manager does; True if it succeeded."""
     request = ChangeState.Request(transition=Transition(label=label))
