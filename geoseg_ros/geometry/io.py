@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 import os
 import struct
+import tokenize
 import zipfile
 import zlib
 from pathlib import Path
@@ -25,7 +26,8 @@ from geoseg_ros.geometry.ply import format_ply, parse_ply
 
 CLOUD_SUFFIXES = (".pcd", ".ply", ".npy", ".npz", ".bin")
 
-_ARRAY_ERRORS = (ValueError, EOFError, SyntaxError, TypeError, OverflowError)
+# numpy reads a damaged header as Python text
+_ARRAY_ERRORS = (ValueError, EOFError, SyntaxError, TypeError, OverflowError, tokenize.TokenError)
 _ARCHIVE_ERRORS = (*_ARRAY_ERRORS, zipfile.BadZipFile, zlib.error, struct.error, KeyError, NotImplementedError, RuntimeError)
 _FARTHEST = 1e5  # metres; a KITTI file with most points beyond is something else
 
