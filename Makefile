@@ -57,7 +57,7 @@ soak: setup
 
 lint: setup
 	@$(BIN)/ruff check .
-	@$(BIN)/mypy $(addprefix geoseg_ros/,geometry features coseg concepts data evaluate runtime train)
+	@$(BIN)/mypy $(addprefix geoseg_ros/,geometry features coseg concepts data evaluate runtime train view)
 
 bench: setup
 	@$(BIN)/geoseg bench $(ARGS)

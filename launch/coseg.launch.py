@@ -3,6 +3,7 @@
   ros2 launch geoseg_ros coseg.launch.py packs:=mug.pack points:=/lidar/points image:=/camera/image_raw
   ros2 launch geoseg_ros coseg.launch.py packs:=mug.pack,drill.pack depth:=/camera/depth/image_raw image:=none
   ros2 launch geoseg_ros coseg.launch.py packs:=mug.pack bag:=recording points:=/lidar/points image:=/camera/image_raw rviz:=true
+  ros2 launch geoseg_ros coseg.launch.py packs:=mug.pack build_only:=true
 """
 
 from __future__ import annotations
@@ -30,6 +31,8 @@ def generate_launch_description() -> LaunchDescription:
             _argument("color", "", "Image topic that colours the depth (registered to it); empty: no colour"),
             _argument("image", "/image", "Image topic; one that ends in /compressed is a CompressedImage; none: no images"),
             _argument("device", "", "where the networks run: auto, cpu or cuda; empty: that of params_file"),
+            _argument("backend", "", "what runs the networks: auto, tensorrt, tensorrt_rtx, onnxruntime or torch; empty: of params_file"),
+            _argument("build_only", "false", "true: build the engine that the packs need, and end; a later start finds it"),
             _argument("namespace", "", "namespace of the node: its topics become <namespace>/coseg_node/..."),
             _argument("target_frame", "", "frame of obstacles and objects, such as odom (needs TF); empty: that of params_file"),
             _argument("autostart", "", "true: come up active; false: wait for a life cycle manager; empty: that of params_file"),
@@ -65,6 +68,10 @@ def _value(context: LaunchContext, name: str) -> str:
     return "" if text == "none" else text  # ros2 launch refuses an empty value
 
 
+def _builds(context: LaunchContext) -> bool:
+    return _value(context, "build_only").lower() in ("true", "1")
+
+
 def _inputs(context: LaunchContext) -> dict[str, str]:
     """The node's name of each input -> topic that is given for it."""
     points, depth, image, color = (_value(context, name) for name in ("points", "depth", "image", "color"))
@@ -89,7 +96,9 @@ def _coseg_node(context: LaunchContext) -> list[Node]:
     }
     if value("autostart"):
         parameters["autostart"] = value("autostart").lower() in ("true", "1")
-    parameters |= {name: value(name) for name in ("device", "target_frame") if value(name)}
+    parameters |= {name: value(name) for name in ("device", "backend", "target_frame") if value(name)}
+    if _builds(context):
+        parameters["build_only"] = True
     packs = [pack.strip() for pack in value("packs").split(",") if pack.strip()]
     if packs:
         parameters["packs"] = packs
@@ -108,7 +117,7 @@ def _coseg_node(context: LaunchContext) -> list[Node]:
 
 def _player(context: LaunchContext) -> list[ExecuteProcess]:
     """Plays what the node subscribes to, and waits until it does."""
-    if not _value(context, "bag"):
+    if not _value(context, "bag") or _builds(context):
         return []
     geoseg = PathJoinSubstitution([FindPackagePrefix("geoseg_ros"), "lib", "geoseg_ros", "geoseg"])
     topics = [*_inputs(context).values(), *(["/tf", "/tf_static"] if _value(context, "target_frame") else [])]

@@ -14,12 +14,14 @@ import argparse
 import time
 from pathlib import Path
 
+from geoseg_ros.commands.inputs import add_backend
 from geoseg_ros.errors import InputError
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the options."""
     parser.add_argument("--backbone", default="geoseg_tiny", metavar="NAME", help="image backbone (default %(default)s)")
+    add_backend(parser)
     parser.add_argument("--images", nargs="+", action="extend", default=[], metavar="DIR", help="photographs, searched recursively")
     parser.add_argument("--every", type=int, default=1, metavar="N", help="take each N-th photograph (default %(default)s)")
     parser.add_argument("--pictures", type=int, metavar="N", help="rendered pictures of rooms (default 64)")
@@ -29,14 +31,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> dict[str, object]:
     """Make the bank, write it, and return its sizes."""
-    from geoseg_ros.commands.inputs import Items
+    from geoseg_ros.commands.inputs import Items, open_image_backbone
     from geoseg_ros.commands.progress import Stages
     from geoseg_ros.commands.train import check_pack_file
     from geoseg_ros.concepts.background import make_bank
     from geoseg_ros.concepts.bank import bank_paths, save_bank
     from geoseg_ros.data.folders import Folder, read_image
     from geoseg_ros.data.world.background import BackgroundConfig
-    from geoseg_ros.features.backbone import open_backbone
     from geoseg_ros.features.distill import list_images
 
     begin = time.monotonic()
@@ -46,7 +47,7 @@ def run(options: argparse.Namespace) -> dict[str, object]:
     pictures = default.pictures if options.pictures is None else options.pictures
     lidar, depth = (default.lidar, default.depth) if options.clouds is None else (options.clouds, options.clouds)
     world = BackgroundConfig(pictures, lidar, depth)
-    backbone = open_backbone(options.backbone)
+    backbone = open_image_backbone(options)
     out = Path(options.out) if options.out else bank_paths(backbone)[-1]
     check_pack_file(out, "--out")
     paths = list_images(options.images)[:: options.every] if options.images else []

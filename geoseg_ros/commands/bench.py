@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import argparse
 import array
+import os
 import struct
 import time
 from collections.abc import Callable
@@ -59,7 +60,7 @@ def run(options: argparse.Namespace) -> dict[str, object]:
         print(f"{'what':<28}{'way':<18}{'median ms':>10}{'slower than ours':>18}")
         for way in rows:
             print(f"{way['what']:<28}{way['way']:<18}{way['median_ms']:>10.3f}{way['times_ours']:>17.1f}x")
-        print(f"\n{'own work of the node':<72}{'p50 ms':>10}{'p95 ms':>10}")
+        print(f"\n{f'own work of the node, load {os.getloadavg()[0]:.1f}':<72}{'p50 ms':>10}{'p95 ms':>10}")
         for row in (row for part in own.values() for row in part):
             print(f"{'  ' * row.depth + row.name:<72.72}{row.p50:>10.3f}{row.p95:>10.3f}")
     return {"rows": rows, "own_work": as_json(own)}

@@ -8,6 +8,9 @@ Written to the folder --out: for each cloud NAME.npy (uint32 per point in the or
 colour; for each image NAME.png (uint8, 255 = the thing, 0 = not, the image's own size) and NAME_overlay.jpg; and summary.json. NAME is the
 file's name without its suffix, or with it where several files differ in the suffix only.
 
+Interrupted (Ctrl-C, a full disk, a power cut), the same command goes on from where it was: until it is done, --out has a hidden folder
+with what was worked out so far.
+
 example:
   geoseg coseg --clouds scans/ --images photos/ --without elsewhere/ --out result/
 """
@@ -27,9 +30,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from geoseg_ros.commands.inputs import add_backend
+from geoseg_ros.commands.train import UNFINISHED, add_seconds, check_seconds, few, told_of_interrupt
 from geoseg_ros.errors import InputError
 
 if TYPE_CHECKING:
+    from geoseg_ros.concepts.unfinished import Worked
     from geoseg_ros.geometry.cloud import Cloud
     from geoseg_ros.runtime.pipeline import CosegPipeline
     from geoseg_ros.runtime.results import Presence
@@ -43,29 +49,31 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--without-clouds", nargs="+", action="extend", default=[], metavar="DIR", help="clouds without the thing")
     parser.add_argument("--out", required=True, metavar="DIR", help="folder for the results")
     parser.add_argument("--backbone", default="geoseg_tiny", metavar="NAME", help="image backbone (default %(default)s)")
+    add_backend(parser)
     parser.add_argument("--name", default="object", help="what to call the thing (default %(default)s)")
     parser.add_argument("--folds", type=int, default=5, metavar="N", help="of cross-fitting; 1 = none (default %(default)s)")
     parser.add_argument("--save-pack", metavar="FILE", help="keep what was learnt as a concept pack for the live node")
+    add_seconds(parser)
 
 
 def run(options: argparse.Namespace) -> dict[str, object]:
     """Segment both folders and return the summary."""
-    from geoseg_ros.commands.inputs import Items, open_without
+    from geoseg_ros.commands.inputs import Items, open_image_backbone, open_without
     from geoseg_ros.commands.progress import Stages
-    from geoseg_ros.commands.train import check_name, check_pack_file
+    from geoseg_ros.commands.train import check_name, check_pack_file, unfinished
     from geoseg_ros.concepts.background import open_bank
     from geoseg_ros.concepts.build import learn
     from geoseg_ros.concepts.cross_fit import cross_fit, shows
     from geoseg_ros.concepts.observe import BuildConfig, observe
-    from geoseg_ros.concepts.pack import save_pack
+    from geoseg_ros.concepts.pack import pack_version, save_pack
     from geoseg_ros.data.folders import load_clouds, load_images
-    from geoseg_ros.features.backbone import open_backbone
     from geoseg_ros.files import write_text
     from geoseg_ros.runtime.pipeline import CosegPipeline
 
     begin = time.monotonic()
     out = Path(options.out)
     check_name(options.name)
+    check_seconds(options.seconds)
     if options.save_pack:
         check_pack_file(Path(options.save_pack), "--save-pack")
     if not 1 <= options.folds <= 100:
@@ -76,19 +84,23 @@ def run(options: argparse.Namespace) -> dict[str, object]:
     clouds = None if options.clouds is None else load_clouds(options.clouds)
     without, without_clouds = open_without(options.without, options.without_clouds)
     _check_out(out, [options.images, options.clouds, *options.without, *options.without_clouds])
-    backbone = open_backbone(options.backbone)
+    backbone = open_image_backbone(options)
     summary: dict[str, Any] = {"name": options.name, "backbone": backbone.name, "supervision": backbone.supervision}
-    with Stages("item", options.json) as progress:
+    summary["backend"] = backbone.backend
+    with Stages("item", options.json) as progress, told_of_interrupt(out / UNFINISHED, options.json):
         bank = open_bank(backbone, progress)
         own = [Items([folder] if folder is not None else []) for folder in (images, clouds)]
         config = BuildConfig()
-        seen = observe(*own, without, without_clouds, backbone, bank, config, progress)
+        known = unfinished(out / UNFINISHED, backbone, bank, config)
+        seen = observe(*own, without, without_clouds, backbone, bank, config, progress, options.seconds, known.remember)
         if options.save_pack:  # of everything
             version = save_pack(learn(options.name, seen, backbone, bank, config), options.save_pack)
             summary["pack"] = {"file": options.save_pack, "version": version}
         fitted = cross_fit(options.name, seen, backbone, bank, config, options.folds, partial(progress, "learning"))
         summary["folds"] = {"images": fitted.image_folds, "clouds": fitted.cloud_folds}
+        summary["learnt_from"] = {"images": len(seen.images), "clouds": len(seen.clouds)}
         pipelines = [CosegPipeline(backbone, [pack]) for pack in fitted.packs]
+        versions = [pack_version(pack) for pack in fitted.packs]
         kinds: tuple[tuple[Any, ...], ...] = (
             ("images", images, _judge_image, _write_image, fitted.image, fitted.image_folds),
             ("clouds", clouds, _judge_cloud, _write_cloud, fitted.cloud, fitted.cloud_folds),
@@ -99,9 +111,11 @@ def run(options: argparse.Namespace) -> dict[str, object]:
                 continue
             names, answers = result_names(folder.paths), dict[Path, _Answer]()
             for path, item in folder:
-                answers[path] = judge(pipelines[fold(len(answers))], item)
+                number = fold(len(answers))
+                step = f"judge {versions[number]}"
+                answers[path] = _Answer.of(known.remember(step, item, partial(judge, pipelines[number], item)))
                 progress(f"segmenting {kind}", len(answers), len(folder))
-            p_values = [answer.presence.p_value for answer in answers.values()]
+            p_values = [answer.p_value for answer in answers.values()]
             shown = dict(zip(answers, shows(p_values) if parts > 1 else np.ones(len(answers), bool), strict=True))
             for path, item in folder:  # read again: clouds are too large to keep
                 if path in answers:
@@ -109,12 +123,16 @@ def run(options: argparse.Namespace) -> dict[str, object]:
                     files = write(pipelines[0].labels.palette(), item, label, out, names[path])
                     summary[kind].append({"file": path.name, **answers[path].entry(label), **files})
             summary[kind] += [{"file": path.name, "error": line} for path, line in folder.skipped.items()]
-    summary["warnings"] = [line for folder in (images, clouds, without, without_clouds) if folder is not None for line in folder.warnings]
+    skipped = [line for folder in (images, clouds, without, without_clouds) if folder is not None for line in folder.warnings]
+    trouble = [known.trouble] if known.trouble else []
+    trouble += few({"images": len(seen.images), "clouds": len(seen.clouds)})
+    summary["warnings"] = skipped + trouble
     summary["seconds"] = round(time.monotonic() - begin, 1)
     write_text(out / "summary.json", json.dumps(summary, indent=1) + "\n")
+    known.done()
     if not options.json:
-        for line in summary["warnings"]:
-            print(f"skipped {line}", file=sys.stderr)
+        for line in [f"skipped {line}" for line in skipped] + [f"warning: {line}" for line in trouble]:
+            print(line, file=sys.stderr)
         for kind in ("images", "clouds"):
             done = [item for item in summary[kind] if "error" not in item]
             absent = [item["file"] for item in done if not item["present"]]
@@ -148,18 +166,21 @@ def _check_out(out: Path, inputs: Sequence[str | None]) -> None:
 
 @dataclass(frozen=True)
 class _Answer:
-    """What was found in one item, kept small until all items are known. Attributes: bits, of the flat mask; shape of the mask;
-    presence; seconds per stage; objects, number of them, of clouds."""
+    """What was found in one item, kept small until all items are known. Attributes: bits, of the flat mask; shape of the mask; p_value;
+    share of the item that is the thing; seconds; objects, number of them, of clouds."""
 
     bits: NDArray[np.uint8]
     shape: tuple[int, ...]
-    presence: Presence
-    seconds: dict[str, float]
+    p_value: float
+    share: float
+    seconds: float
     objects: int | None
 
     @classmethod
-    def of(cls, label: NDArray[np.integer], presence: Presence, seconds: dict[str, float], objects: int | None = None) -> _Answer:
-        return cls(np.packbits(label > 0), label.shape, presence, seconds, objects)
+    def of(cls, worked: Worked) -> _Answer:
+        p_value, share, seconds, objects = worked["numbers"].tolist()
+        shape = tuple(map(int, worked["shape"]))
+        return cls(worked["bits"].numpy(), shape, p_value, share, seconds, None if objects < 0 else int(objects))
 
     def label(self, shown: bool) -> NDArray[np.uint32]:
         """1 = the thing; nothing where the item does not show it."""
@@ -168,24 +189,34 @@ class _Answer:
 
     def entry(self, label: NDArray[np.uint32]) -> dict[str, Any]:
         """One item of the summary. ``present`` is what the mask says: an item with an empty mask does not show the thing."""
-        share = self.presence.share if label.any() else 0.0
         return {
             "present": bool(label.any()),
-            "p_value": self.presence.p_value,
-            "share": share,
-            "seconds": round(sum(self.seconds.values()), 4),
+            "p_value": self.p_value,
+            "share": self.share if label.any() else 0.0,
+            "seconds": round(self.seconds, 4),
             **({} if self.objects is None else {"objects": self.objects if label.any() else 0}),
         }
 
 
-def _judge_image(pipeline: CosegPipeline, image: NDArray[np.uint8]) -> _Answer:
+def _worked(label: NDArray[np.integer], presence: Presence, seconds: dict[str, float], objects: int = -1) -> Worked:
+    import torch
+
+    numbers = (presence.p_value, presence.share, sum(seconds.values()), objects)
+    return {
+        "bits": torch.from_numpy(np.packbits(label > 0)),
+        "shape": torch.tensor(label.shape),
+        "numbers": torch.tensor(numbers, dtype=torch.float64),
+    }
+
+
+def _judge_image(pipeline: CosegPipeline, image: NDArray[np.uint8]) -> Worked:
     result = pipeline.process_image(image)
-    return _Answer.of(result.mask, result.presence[0], result.seconds)
+    return _worked(result.mask, result.presence[0], result.seconds)
 
 
-def _judge_cloud(pipeline: CosegPipeline, cloud: Cloud) -> _Answer:
+def _judge_cloud(pipeline: CosegPipeline, cloud: Cloud) -> Worked:
     result = pipeline.process_cloud(cloud)
-    return _Answer.of(result.label, result.presence[0], result.seconds, len(result.objects))
+    return _worked(result.label, result.presence[0], result.seconds, len(result.objects))
 
 
 def _write_image(palette: NDArray[np.uint8], image: NDArray[np.uint8], label: NDArray[np.uint32], out: Path, name: str) -> dict[str, str]:

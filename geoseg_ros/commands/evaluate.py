@@ -14,7 +14,9 @@ Tables:
             version 1.2) or ScanObjectNN (main_split), --images has 2D-3D-S, or <category>/images and <category>/masks
 
 Groups of --methods: `own` and `baselines`, together `all`; and only where named: `networks` (GeoFree-CoSeg, Yang et al. and controls,
-trained for every set and seed: hours without a GPU unless --size small and --budget say otherwise), `graphs` (its graph in closed form).
+trained for every set and seed: hours without a GPU unless --size small and --budget say otherwise), `views` (GeoFree-CoSeg on tokens of
+virtual views, and its controls), `steering` and `ladder` (one step after the other), `graphs` (its graph in closed form),
+`heads` (learnt on photo tokens).
 
 The split `development` is for choosing settings, `report` for the figures that are told. docs/evaluation.md has the protocols.
 
@@ -36,6 +38,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from geoseg_ros.commands.inputs import add_backend
 from geoseg_ros.errors import InputError
 
 if TYPE_CHECKING:
@@ -55,6 +58,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--images", metavar="DIR", help="folder of the pictures of the -coseg tables; without, clouds alone are measured")
     parser.add_argument("--split", default="report", choices=("development", "report"), help="default %(default)s")
     parser.add_argument("--backbone", default="geoseg_tiny", metavar="NAME", help="image backbone (default %(default)s)")
+    add_backend(parser)
     parser.add_argument("--out", metavar="FILE", help="also write FILE (Markdown) and FILE with suffix .json")
     rest = parser.add_argument_group("all tables but tabletop")
     rest.add_argument("--methods", nargs="+", metavar="NAME", help="methods and groups, see above; default `all`")
@@ -67,22 +71,23 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     rest.add_argument("--budget", type=int, metavar="EPOCHS", help="of each training of `networks` (default: the preset's)")
     rest.add_argument("--size", default="full", choices=("full", "small"), help="of `networks`: as in the papers, or small")
     rest.add_argument("--extractor", metavar="FILE", help="point feature extractor of `networks`: read, or trained and written")
+    rest.add_argument("--states", metavar="DIR", help="trainings keep their states here: a killed run goes on where it was")
     rest.add_argument("--items", type=int, metavar="N", help="clouds and images of each family or category (default: the preset's, or all)")
 
 
 def run(options: argparse.Namespace) -> dict[str, Any]:
     """Measure and return the figures."""
+    from geoseg_ros.commands.inputs import open_image_backbone
     from geoseg_ros.concepts.background import open_bank
     from geoseg_ros.concepts.build import BuildConfig
     from geoseg_ros.evaluate.methods import Tools
-    from geoseg_ros.features.backbone import open_backbone
     from geoseg_ros.files import write_text
 
     root = _root(options)
     _protocol(options)  # refuse before anything is loaded
     if options.table == "false-alarms":
         return _false_alarms(options)
-    backbone = open_backbone(options.backbone)
+    backbone = open_image_backbone(options)
     tools = Tools(backbone, open_bank(backbone), BuildConfig())
     kind, _, rest = options.backbone.partition(":")
     name = f"{kind}:{Path(rest.partition('?')[0]).name}" if rest else kind  # no paths of this machine
@@ -96,6 +101,7 @@ def run(options: argparse.Namespace) -> dict[str, Any]:
 
 
 def _false_alarms(options: argparse.Namespace) -> dict[str, Any]:
+    from geoseg_ros.commands.inputs import engine_options
     from geoseg_ros.evaluate.false_alarms import false_alarms, markdown
     from geoseg_ros.files import write_text
     from geoseg_ros.runtime.pipeline import open_pipeline
@@ -103,7 +109,7 @@ def _false_alarms(options: argparse.Namespace) -> dict[str, Any]:
     rooms = 100 if options.items is None else options.items
     if not 1 <= rooms <= 10_000:
         raise InputError(f"--items: expected 1 to 10000 rooms, got {rooms}")
-    pipeline = open_pipeline(options.packs)
+    pipeline = open_pipeline(options.packs, engines=engine_options(options))
     command = f"geoseg evaluate --table false-alarms --packs {' '.join(options.packs)} --items {rooms} --seeds {options.seeds[0]}"
     result = false_alarms(pipeline, rooms, options.seeds[0], options.preset, _tell) | {"command": command}
     text = f"{markdown(result)}\nBackbone `{pipeline.backbone_name}`. Command: `{command}`\n"
@@ -161,7 +167,8 @@ def _table(options: argparse.Namespace, root: Path, tools: Tools, backbone: str)
     from geoseg_ros.evaluate.table import known, markdown, measure, summarise
 
     extractor = None if options.extractor is None else Path(options.extractor)
-    networks = Networks(tools, SIZES[options.size], options.budget, weights=extractor)
+    states = None if options.states is None else Path(options.states)
+    networks = Networks(tools, SIZES[options.size], options.budget, weights=extractor, states=states)
     methods = choose_methods(tools, options.methods or ["all"], networks)
     sets = _sets(options, root)
     protocol = _protocol(options)
@@ -199,10 +206,11 @@ def _table(options: argparse.Namespace, root: Path, tools: Tools, backbone: str)
 def choose_methods(tools: Tools, names: Sequence[str], networks: Networks) -> list[NamedMethod]:
     """The methods of these names and groups, each once. Raises InputError for an unknown one."""
     from geoseg_ros.evaluate.baselines import baselines
-    from geoseg_ros.evaluate.baselines.graph import Graphs
+    from geoseg_ros.evaluate.baselines.heads_photo import heads
     from geoseg_ros.evaluate.methods import contrast
 
-    groups = {"own": [contrast(tools)], "baselines": baselines(tools), "networks": networks.methods(), "graphs": Graphs(tools).methods()}
+    groups = {"own": [contrast(tools)], "baselines": baselines(tools), **networks.groups(), "graphs": networks.graphs.methods()}
+    groups["heads"] = heads(tools)
     every = [method for group in groups.values() for method in group]
     known = {method.name: [method] for method in every} | groups | {"all": groups["own"] + groups["baselines"]}
     for name in names:

@@ -1,11 +1,13 @@
-"""What training commands read: folders of files, and recordings."""
+"""What commands read: folders of files, recordings, and the image backbone with the backend that runs it."""
 
 from __future__ import annotations
 
+import argparse
 import os
+import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import Any, Generic, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,6 +18,10 @@ from geoseg_ros.data.recordings import Recording
 from geoseg_ros.errors import InputError
 from geoseg_ros.geometry.cloud import Cloud
 from geoseg_ros.geometry.io import CLOUD_SUFFIXES
+from geoseg_ros.runtime.engines.options import BACKENDS, EngineOptions
+
+if TYPE_CHECKING:
+    from geoseg_ros.runtime.engines.backbone import EngineBackbone
 
 LIMIT = 60  # messages taken of one topic
 _RECORDING_SUFFIXES = (".mcap", ".db3", ".bag")
@@ -85,6 +91,38 @@ class Items(Generic[Item]):
     def warnings(self) -> list[str]:
         """One line for each item skipped so far."""
         return [line for source in self.sources for line in source.warnings]
+
+
+def add_backend(parser: argparse._ActionsContainer) -> None:
+    """Declare ``--backend``."""
+    parser.add_argument("--backend", default="auto", choices=BACKENDS, help="what runs the image backbone (default %(default)s)")
+
+
+def engine_options(options: argparse.Namespace, device: str = "auto") -> EngineOptions:
+    """From ``--backend``. What was asked for must work; lines for the user go to standard error."""
+    begun = set[str]()
+
+    def tell(line: str) -> None:
+        print(f"geoseg {options.command}: {line}", file=sys.stderr)
+
+    def progress(phase: str, share: float) -> None:
+        if phase not in begun:
+            begun.add(phase)
+            tell(f"engine: {phase}; this takes a while, once")
+
+    return EngineOptions(options.backend, options.backend != "auto", device, progress=progress, tell=tell)
+
+
+def open_image_backbone(options: argparse.Namespace) -> EngineBackbone:
+    """The backbone ``--backbone`` on the backend ``--backend``.
+
+    Raises:
+        InputError: one of them cannot be used here.
+    """
+    from geoseg_ros.features.backbone import open_backbone
+    from geoseg_ros.runtime.engines.backbone import with_engine
+
+    return with_engine(open_backbone(options.backbone), engine_options(options))
 
 
 def open_images(paths: Iterable[str | os.PathLike[str]], topic: str | None = None, limit: int = LIMIT) -> Items[NDArray[np.uint8]]:

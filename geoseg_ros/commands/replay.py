@@ -15,6 +15,9 @@ from functools import partial
 
 import numpy as np
 
+from geoseg_ros.commands.inputs import add_backend, engine_options
+from geoseg_ros.runtime.engines.options import DEVICES
+
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the options."""
@@ -24,7 +27,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--points", metavar="TOPIC", help="cloud topic (default: the only one)")
     parser.add_argument("--image", metavar="TOPIC", help="image topic, raw or compressed (default: the only one)")
     parser.add_argument("--backbone", default="", metavar="NAME", help="image backbone (default: the one the packs were made with)")
-    parser.add_argument("--device", default="auto", choices=("auto", "cpu", "cuda"), help="default %(default)s")
+    add_backend(parser)
+    parser.add_argument("--device", default="auto", choices=DEVICES, help="default %(default)s")
 
 
 def run(options: argparse.Namespace) -> dict[str, object]:
@@ -35,7 +39,8 @@ def run(options: argparse.Namespace) -> dict[str, object]:
     from geoseg_ros.runtime.pipeline import PipelineConfig, open_pipeline
 
     with Recording(options.bag) as recording:
-        pipeline = open_pipeline(tuple(options.packs), options.backbone, options.device, PipelineConfig())
+        engines = engine_options(options, options.device)
+        pipeline = open_pipeline(tuple(options.packs), options.backbone, options.device, PipelineConfig(), engines=engines)
         with Stages("message", options.json) as stages:
             report = replay(recording, pipeline, options.out, options.points, options.image, progress=partial(stages, "replay"))
     for line in report.rejected[:10]:
@@ -47,10 +52,12 @@ def run(options: argparse.Namespace) -> dict[str, object]:
         "image_ms": 1e3 * float(np.median(report.image_seconds)) if report.image_seconds else None,
     }
     if not options.json:
+        print(f"backend: {pipeline.backend_reason}")
         times = ", ".join(f"{name.removesuffix('_ms')} {value:.0f} ms" for name, value in medians.items() if value is not None)
         print(f"{options.out}: {report.clouds} clouds with {report.objects} objects, {report.images} masks; median {times or 'none'}")
     return {
         "out": options.out,
+        "backend": pipeline.backend,
         "clouds": report.clouds,
         "images": report.images,
         "objects": report.objects,

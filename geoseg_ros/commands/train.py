@@ -3,6 +3,9 @@
 All images and clouds show the thing, from anywhere, in any number; a folder or a recording (rosbag2, MCAP, ROS 1 bag) each. One of the two
 may be missing. --without names pictures and clouds that do NOT show it (the empty place, other things): optional, and worth a lot.
 
+Interrupted (Ctrl-C, a full disk, a power cut), the same command goes on from where it was: until it is done, a hidden folder beside --out
+has what was worked out so far.
+
 example:
   geoseg train --name mug --clouds scans/ --images photos/ --without empty_table/ --out mug.pack
   geoseg train --name mug --images drive.mcap --image /camera/image_raw --out mug.pack
@@ -11,17 +14,26 @@ example:
 from __future__ import annotations
 
 import argparse
+import shutil
 import sys
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from geoseg_ros.commands.inputs import add_backend
 from geoseg_ros.errors import InputError
 
 if TYPE_CHECKING:
     from geoseg_ros.commands.inputs import Items
+    from geoseg_ros.concepts.bank import BackgroundBank
+    from geoseg_ros.concepts.observe import BuildConfig
+    from geoseg_ros.concepts.unfinished import Unfinished
+    from geoseg_ros.features.backbone import ImageBackbone
     from geoseg_ros.runtime.pipeline import CosegPipeline
 
+UNFINISHED = ".unfinished"  # folder, or end of its name, of what a command has worked out before it is done
 FEW = 5  # items of a modality below which the user is warned
 CHECKED = 12  # items of each kind that the self-check looks at
 
@@ -35,25 +47,64 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--without-clouds", nargs="+", action="extend", default=[], metavar="DIR", help="clouds without it")
     parser.add_argument("--out", required=True, metavar="FILE", help="pack to write")
     parser.add_argument("--backbone", default="geoseg_tiny", metavar="NAME", help="image backbone (default %(default)s)")
+    add_backend(parser)
     parser.add_argument("--points", metavar="TOPIC", help="cloud topic of a recording (default: the only one)")
     parser.add_argument("--image", metavar="TOPIC", help="image topic of a recording (default: the only one)")
     parser.add_argument("--limit", type=int, default=60, metavar="N", help="messages taken of a topic, evenly spread (default %(default)s)")
+    add_seconds(parser)
+
+
+def add_seconds(parser: argparse.ArgumentParser) -> None:
+    """Declare --seconds."""
+    text = "learn from as many items, evenly spread, as are seen in about this time (default: all)"
+    parser.add_argument("--seconds", type=float, metavar="S", help=text)
+
+
+def check_seconds(seconds: float | None) -> None:
+    """InputError unless --seconds was left out or is a time."""
+    if seconds is not None and not 0 < seconds < float("inf"):
+        raise InputError(f"--seconds: expected more than 0, got {seconds:g}")
+
+
+def unfinished(folder: Path, backbone: ImageBackbone, bank: BackgroundBank, config: BuildConfig) -> Unfinished:
+    """The folder of a command that is not done yet, for this backbone, bank and configuration."""
+    from geoseg_ros import __version__
+    from geoseg_ros.concepts.unfinished import Unfinished
+
+    about = (__version__, backbone.hash, getattr(backbone, "backend", ""), bank.mean.tolist(), bank.source, config)
+    return Unfinished(folder, about)
+
+
+@contextmanager
+def told_of_interrupt(folder: Path, quiet: bool) -> Iterator[None]:
+    """Say after Ctrl-C that the work is not lost; of bad input nothing is kept."""
+    new = not folder.parent.exists()
+    try:
+        yield
+    except InputError:
+        shutil.rmtree(folder.parent if new else folder, ignore_errors=True)
+        raise
+    except KeyboardInterrupt:
+        if folder.is_dir() and not quiet:
+            print(f"{folder}: what was worked out so far; the same command goes on from there", file=sys.stderr)
+        raise
 
 
 def run(options: argparse.Namespace) -> dict[str, object]:
     """Train, check, and return what was learnt."""
-    from geoseg_ros.commands.inputs import open_clouds, open_images, open_without
+    from geoseg_ros.commands.inputs import open_clouds, open_image_backbone, open_images, open_without
     from geoseg_ros.commands.progress import Stages
     from geoseg_ros.concepts.background import open_bank
-    from geoseg_ros.concepts.build import build_pack
+    from geoseg_ros.concepts.build import learn
+    from geoseg_ros.concepts.observe import BuildConfig, observe
     from geoseg_ros.concepts.pack import load_pack, save_pack
-    from geoseg_ros.features.backbone import open_backbone
     from geoseg_ros.runtime.pipeline import CosegPipeline
 
     begin = time.monotonic()
     out = Path(options.out)
     check_name(options.name)
     check_pack_file(out, "--out")
+    check_seconds(options.seconds)
     if not 1 <= options.limit <= 100_000:
         raise InputError(f"--limit: expected 1 to 100000, got {options.limit}")
     if not options.images and not options.clouds:
@@ -61,14 +112,21 @@ def run(options: argparse.Namespace) -> dict[str, object]:
     images = open_images(options.images, options.image, options.limit)
     clouds = open_clouds(options.clouds, options.points, options.limit)
     without, without_clouds = open_without(options.without, options.without_clouds)
-    backbone = open_backbone(options.backbone)
-    with Stages("item", options.json) as progress:
+    backbone = open_image_backbone(options)
+    folder = out.with_name(f".{out.name}{UNFINISHED}")
+    with Stages("item", options.json) as progress, told_of_interrupt(folder, options.json):
         bank = open_bank(backbone, progress)
-        pack = build_pack(options.name, images, clouds, without, without_clouds, backbone, bank, progress=progress)
+        config = BuildConfig()
+        known = unfinished(folder, backbone, bank, config)
+        items = (images, clouds, without, without_clouds)
+        seen = observe(*items, backbone, bank, config, progress, options.seconds, known.remember)
+        pack = learn(options.name, seen, backbone, bank, config)
         version = save_pack(pack, out)
         check = self_check(CosegPipeline(backbone, [load_pack(out)]), images, clouds, progress)
     training: dict[str, Any] = dict(pack.info["training"])
-    warnings = [f"skipped {line}" for items in (images, clouds, without, without_clouds) for line in items.warnings]
+    known.done()
+    warnings = [f"skipped {line}" for source in items for line in source.warnings]
+    warnings += [known.trouble] if known.trouble else []
     warnings += advice(training, check)
     if not options.json:
         print(f"{out}: concept '{options.name}', version {version}, {out.stat().st_size / 1e6:.1f} MB, for {backbone.name}")
@@ -86,6 +144,7 @@ def run(options: argparse.Namespace) -> dict[str, object]:
         "version": version,
         "bytes": out.stat().st_size,
         "backbone": backbone.name,
+        "backend": backbone.backend,
         "training": training,
         "self_check": check,
         "warnings": warnings,
@@ -122,12 +181,15 @@ def self_check(pipeline: CosegPipeline, images: Items, clouds: Items, progress: 
     return check
 
 
+def few(counts: dict[str, int]) -> list[str]:
+    """A line for each kind of which there are few items."""
+    return [f"only {counts[k]} {k}; what recurs shows better in {FEW} or more" for k in ("images", "clouds") if 0 < counts[k] < FEW]
+
+
 def advice(training: dict[str, Any], check: dict[str, Any]) -> list[str]:
     """What the user should know about a pack that may be weak."""
-    lines = []
+    lines = few(training)
     for kind in ("images", "clouds"):
-        if 0 < training[kind] < FEW:
-            lines.append(f"only {training[kind]} {kind}; what recurs shows better in {FEW} or more")
         if check[kind] and 2 * check[f"{kind}_present"] < check[kind]:
             lines.append(f"found again in only {check[f'{kind}_present']} of {check[kind]} of its own {kind}: the pack is weak there")
     if not training["without_images"] and not training["without_clouds"]:

@@ -5,8 +5,8 @@ A pack that an item helped to make finds what it was made from: without cross-fi
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
@@ -24,19 +24,23 @@ SHOWN_SHARE = 0.6
 
 @dataclass(frozen=True)
 class CrossFit:
-    """Attributes: packs, one per fold; image_folds, cloud_folds: how many of them a modality has; 1: its items judge themselves."""
+    """Attributes: packs, one per fold; image_folds, cloud_folds: how many of them a modality has; 1: its items judge themselves;
+    image_places, cloud_places: where those that were seen stand among the seen ones, by number; the others are in no fold, any may judge
+    them."""
 
     packs: Sequence[ConceptPack]
     image_folds: int
     cloud_folds: int
+    image_places: Mapping[int, int] = field(default_factory=dict)
+    cloud_places: Mapping[int, int] = field(default_factory=dict)
 
     def image(self, number: int) -> int:
         """Number of the pack that judges this image."""
-        return number % self.image_folds
+        return self.image_places.get(number, number) % self.image_folds
 
     def cloud(self, number: int) -> int:
         """Number of the pack that judges this cloud."""
-        return number % self.cloud_folds
+        return self.cloud_places.get(number, number) % self.cloud_folds
 
 
 def shows(p: Sequence[float]) -> NDArray[np.bool_]:
@@ -64,7 +68,7 @@ def cross_fit(
     folds: int = FOLDS,
     step: Callable[[int, int], object] = lambda done, total: None,
 ) -> CrossFit:
-    """Learn once per fold. Item ``k`` of a modality with n folds is left out of fold ``k`` modulo n.
+    """Learn once per fold. The ``k``-th item seen of a modality with n folds is left out of fold ``k`` modulo n.
 
     Args:
         seen: the items; what is without the thing is in every fold.
@@ -81,4 +85,5 @@ def cross_fit(
         some_clouds = range(fold, len(seen.clouds), clouds) if clouds > 1 else ()
         packs.append(learn(name, seen.leave_out(some_images, some_clouds), backbone, bank, config))
         step(fold + 1, total)
-    return CrossFit(packs, images, clouds)
+    places = [{number: place for place, number in enumerate(numbers)} for numbers in (seen.image_numbers, seen.cloud_numbers)]
+    return CrossFit(packs, images, clouds, *places)

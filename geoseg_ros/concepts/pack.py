@@ -95,6 +95,11 @@ def _version(tensors: Mapping[str, torch.Tensor]) -> str:
     return digest.hexdigest()[:12]
 
 
+def pack_version(pack: ConceptPack) -> str:
+    """What :func:`save_pack` would return."""
+    return _version(_tensors(pack))
+
+
 def save_pack(pack: ConceptPack, path: str | os.PathLike[str]) -> str:
     """Write a pack atomically; the same pack gives the same bytes. Returns its version."""
     tensors = _tensors(pack)

@@ -20,7 +20,8 @@ class CosegConfig:
     top_share: float = _option(0.035, "an image's score is the mean of this share of its tokens, the strongest", 0.0, 1.0)
     min_share: float = _option(0.002, "connected parts of a mask below this share of the image are dropped", 0.0, 1.0, True)
     image_margin: float = _option(0.02, "evidence above which a pixel belongs to a concept, in cosine", -1.0, 1.0, True)
-    guide_radius: int = _option(12, "radius of the guided filter, pixels of the working image; 0 switches it off", 0, 64, True)
+    guide_radius: int = _option(24, "radius of the guided filter, pixels of the working image; 0 switches it off", 0, 64, True)
+    cut_rounds: int = _option(1, "rounds of GrabCut that lay a mask's border along the image's colours; 0 switches it off", 0, 10, True)
 
 
 @dataclass(frozen=True)

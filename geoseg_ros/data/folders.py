@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from geoseg_ros.errors import InputError
-from geoseg_ros.files import atomic_path
+from geoseg_ros.files import write_bytes
 from geoseg_ros.geometry.cloud import Cloud
 from geoseg_ros.geometry.io import CLOUD_SUFFIXES, read_cloud
 
@@ -159,12 +159,19 @@ def load_clouds(folder: str | os.PathLike[str]) -> Folder[Cloud]:
 
 
 def write_image(path: str | os.PathLike[str], image: NDArray[np.uint8]) -> None:
-    """Write uint8 RGB [H, W, 3] or grey [H, W] in the format that the suffix of ``path`` names."""
+    """Write uint8 RGB [H, W, 3] or grey [H, W] in the format that the suffix of ``path`` names.
+
+    Raises:
+        InputError: no image format has this suffix. OSError: the disk is full, for instance.
+    """
     pixels = np.ascontiguousarray(image[..., ::-1] if image.ndim == 3 else image)
-    with atomic_path(path) as temporary:
-        quality = [cv2.IMWRITE_JPEG_QUALITY, 92] if temporary.suffix.lower() in (".jpg", ".jpeg") else []
-        if not cv2.imwrite(str(temporary), pixels, quality):
-            raise InputError(f"{path}: cannot write an image with this suffix")
+    suffix = Path(path).suffix.lower()
+    try:
+        # encoded before it is written: OpenCV does not tell a full disk from a suffix that it does not know
+        data = cv2.imencode(suffix, pixels, [cv2.IMWRITE_JPEG_QUALITY, 92] if suffix in (".jpg", ".jpeg") else [])[1]
+    except cv2.error:
+        raise InputError(f"{path}: cannot write an image with this suffix") from None
+    write_bytes(path, data.tobytes())
 
 
 def write_mask(path: str | os.PathLike[str], mask: NDArray[np.uint8]) -> None:

@@ -10,8 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from geoseg_ros.data.folders import draw_overlay
-from geoseg_ros.evaluate.pictures import captioned, contact_sheet, draw_cloud, fit, input_colours, label_colours, plain, truth_outline
 from geoseg_ros.geometry.cloud import Cloud
+from geoseg_ros.view.pictures import captioned, contact_sheet, draw_cloud, fit, input_colours, label_colours, legend, plain, truth_outline
 
 Labels = NDArray[np.integer]
 
@@ -108,13 +108,12 @@ def cloud_sheet(
     cells, columns = [], 2
     for cloud, label, truth in items:
         found = f"found: {int((label > 0).sum())} of {len(cloud)} points"
-        cells.append(captioned(draw_cloud(cloud, input_colours(cloud), _CELL), [plain("input cloud")]))
-        cells.append(captioned(draw_cloud(cloud, label_colours(cloud, label, palette), _CELL), [plain(found), *_legend(names, palette)]))
-        if truth is not None:
-            columns = 3
-            cells.append(
-                captioned(draw_cloud(cloud, label_colours(cloud, truth, palette), _CELL), [plain("truth"), *_legend(names, palette)])
-            )
+        cells.append(captioned(draw_cloud(cloud, input_colours(cloud), _CELL).image, [plain("input cloud")]))
+        for text, shown in ((found, label), ("truth", truth)):
+            if shown is not None:
+                drawn = draw_cloud(cloud, label_colours(cloud, shown, palette), _CELL).image
+                cells.append(captioned(drawn, [plain(text), *legend(names, palette)]))
+        columns = 2 if truth is None else 3
     return contact_sheet(cells, columns) if cells else None
 
 
@@ -137,7 +136,7 @@ def image_sheet(
         drawn = draw_overlay(image, mask, palette)
         if truth is not None:
             drawn = truth_outline(drawn, truth, palette)
-        found = [(name, _colour(palette, i)) for i, name in enumerate(names, 1) if (mask == i).any()]
+        found = [part for i, part in enumerate(legend(names, palette), 1) if (mask == i).any()]
         cells.append(captioned(fit(drawn, _CELL), found or [plain("none found")]))
     return contact_sheet(cells, min(columns, len(cells))) if cells else None
 
@@ -164,12 +163,3 @@ def format_table(report: dict[str, Any]) -> str:
 
 def _cell(value: float | None, form: str) -> str:
     return "-" if value is None else format(value, form)
-
-
-def _legend(names: Sequence[str], palette: NDArray[np.uint8]) -> list[tuple[str, tuple[int, int, int]]]:
-    return [(name, _colour(palette, i)) for i, name in enumerate(names, 1)]
-
-
-def _colour(palette: NDArray[np.uint8], label: int) -> tuple[int, int, int]:
-    r, g, b = (int(c) for c in palette[label])
-    return r, g, b

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import nn
 
 from geoseg_ros.errors import InputError
 
@@ -36,6 +37,31 @@ class ImageBackbone(Protocol):
             network has one, else the mean token). Not normalised.
         """
         ...
+
+
+class TokenModule(nn.Module):
+    """Pixels in, tokens out, as one torch module that can be exported: float32 [V, H, W, 3], RGB 0..255 -> float32 tokens
+    [V, H / stride, W / stride, D] and global vectors [V, D].
+
+    Attributes:
+        network: takes the prepared pixels; it may have another precision. What is around it stays float32.
+    """
+
+    def __init__(self, network: nn.Module) -> None:
+        super().__init__()
+        self.network = network
+
+    @property
+    def precision(self) -> torch.dtype:
+        """Of the network's weights."""
+        return next(self.network.parameters()).dtype
+
+
+@runtime_checkable
+class TorchBackbone(ImageBackbone, Protocol):
+    """A backbone whose network is PyTorch's. Attributes: module: the whole of it, on the backbone's device."""
+
+    module: TokenModule
 
 
 def check_images(images: NDArray[np.uint8], stride: int) -> None:

@@ -10,9 +10,10 @@ from urllib.parse import parse_qsl
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import nn
 
 from geoseg_ros.errors import InputError
-from geoseg_ros.features.backbone import check_images
+from geoseg_ros.features.backbone import TokenModule, check_images
 from geoseg_ros.features.onnx import NORMALISATIONS
 
 # short name -> model on the hub; DINO (Caron et al., ICCV 2021), DINOv2 (Oquab et al., TMLR 2024)
@@ -21,6 +22,33 @@ ALIASES: dict[str, str] = {
     "dino_vitb8": "facebook/dino-vitb8?supervision=self-supervised (DINO), no labels",
     "dinov2_vits14": "facebook/dinov2-small?supervision=self-supervised (DINOv2), no labels",
 }
+
+
+class HubTokens(TokenModule):
+    """:class:`~geoseg_ros.features.backbone.TokenModule` around a vision transformer.
+
+    Args:
+        network: takes ``pixel_values`` [V, 3, H, W] and gives ``last_hidden_state``, the patches last.
+        patch: pixels per patch side. norm: name of the mean and deviation of the pixels.
+    """
+
+    mean: torch.Tensor
+    deviation: torch.Tensor
+
+    def __init__(self, network: nn.Module, patch: int, norm: str) -> None:
+        super().__init__(network)
+        self.patch = patch
+        for name, value in zip(("mean", "deviation"), NORMALISATIONS[norm], strict=True):
+            self.register_buffer(name, torch.tensor(value))
+        # models of fixed position tables interpolate them only when asked; others have no such argument
+        self._extra = {k: True for k in ("interpolate_pos_encoding",) if k in inspect.signature(network.forward).parameters}
+
+    def forward(self, images: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        rows, columns = images.shape[1] // self.patch, images.shape[2] // self.patch
+        pixels = ((images - self.mean) / self.deviation).permute(0, 3, 1, 2).to(self.precision)
+        states = self.network(pixel_values=pixels, **self._extra).last_hidden_state.float()
+        patches = states[:, -rows * columns :]  # class token (and register tokens) come first
+        return patches.unflatten(1, (rows, columns)), states[:, 0]
 
 
 class HubBackbone:
@@ -65,21 +93,13 @@ class HubBackbone:
             if not key.startswith("pooler."):  # unused, and random where the file has none
                 digest.update(key.encode() + value.float().numpy().tobytes())
         self.hash = digest.hexdigest()
-        self.network = network.float().eval().to(self.device).requires_grad_(False)
-        # models of fixed position tables interpolate them only when asked; others have no such argument
-        self._extra = {k: True for k in ("interpolate_pos_encoding",) if k in inspect.signature(network.forward).parameters}
-        self._mean, self._deviation = (torch.tensor(v, device=self.device)[:, None, None] for v in NORMALISATIONS[norm])
+        self.module = HubTokens(network.float().requires_grad_(False), patch, norm).eval().to(self.device)
 
     def tokens(self, images: NDArray[np.uint8]) -> tuple[torch.Tensor, torch.Tensor]:
         """See :meth:`geoseg_ros.features.backbone.ImageBackbone.tokens`."""
         check_images(images, self.stride)
-        rows, columns = (side // self.stride for side in images.shape[1:3])
-        pixels = torch.from_numpy(np.ascontiguousarray(images)).permute(0, 3, 1, 2)
-        hidden = []
-        with torch.no_grad():
-            for part in pixels.split(self.batch):
-                inputs = (part.to(self.device).float() - self._mean) / self._deviation
-                hidden.append(self.network(pixel_values=inputs, **self._extra).last_hidden_state)
-        states = torch.cat(hidden)
-        patches = states[:, -rows * columns :]  # class token (and register tokens) come first
-        return patches.reshape(len(states), rows, columns, self.dim), states[:, 0]
+        pixels = torch.from_numpy(np.ascontiguousarray(images)).split(self.batch)
+        with torch.inference_mode():
+            parts = [self.module(part.to(self.device, torch.float32)) for part in pixels]
+        tokens, vectors = (torch.cat(p) for p in zip(*parts, strict=True))
+        return tokens, vectors

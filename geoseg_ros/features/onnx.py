@@ -34,6 +34,11 @@ class OnnxBackbone:
         supervision: what labels the network saw (default: unknown);
         threads: threads of one operator (default 2).
 
+    Attributes, beside those of every backbone:
+        path: of the file. input_name, output_names: used of it. channels_first: layout of the input, and of the feature maps.
+        batch: what the file fixes it to, or None. sides: (height, width) that it fixes, each may be None.
+        mean, deviation: float32 [3] of the pixels.
+
     The global vector is the mean token. Raises InputError for an absent file, one that is not ONNX, or one with other inputs or outputs.
     """
 
@@ -67,12 +72,12 @@ class OnnxBackbone:
         norm = options["norm"] or "raw"
         if norm not in NORMALISATIONS:
             raise InputError(f"backbone '{name}': norm: expected one of {', '.join(NORMALISATIONS)}, got '{norm}'")
-        self._mean, self._deviation = (np.array(v, np.float32) for v in NORMALISATIONS[norm])
+        self.mean, self.deviation = (np.array(v, np.float32) for v in NORMALISATIONS[norm])
         self.supervision = options["supervision"] or "unknown"
         self._read_input()
         self._read_outputs([o for o in options["outputs"].split(",") if o])
         digest = hashlib.sha256(self.path.read_bytes())
-        digest.update(f"{norm} {self._outputs}".encode())
+        digest.update(f"{norm} {self.output_names}".encode())
         self.hash = digest.hexdigest()
 
     def _read_input(self) -> None:
@@ -81,9 +86,11 @@ class OnnxBackbone:
         if len(inputs) != 1 or len(shape) != 4 or inputs[0].type != "tensor(float)" or 3 not in (shape[1], shape[3]):
             found = ", ".join(f"{i.name} {i.type} {i.shape}" for i in inputs)
             raise InputError(f"{self.path}: inputs: expected one float image [1, 3, H, W] or [1, H, W, 3], got {found or 'none'}")
-        self._input = inputs[0].name
-        self._channels_first = shape[1] == 3
-        self._fixed = tuple(s if isinstance(s, int) else None for s in (shape[2:] if self._channels_first else shape[1:3]))
+        self.input_name = inputs[0].name
+        self.channels_first = shape[1] == 3
+        self.batch = shape[0] if isinstance(shape[0], int) else None
+        height, width = (s if isinstance(s, int) else None for s in (shape[2:] if self.channels_first else shape[1:3]))
+        self.sides = (height, width)
 
     def _read_outputs(self, wanted: list[str]) -> None:
         available = [o.name for o in self.session.get_outputs() if o.shape is not None and len(o.shape) == 4 and o.type == "tensor(float)"]
@@ -91,27 +98,27 @@ class OnnxBackbone:
         if absent or not available:
             found = ", ".join(available) or "none"
             raise InputError(f"{self.path}: outputs: expected 4-D float feature maps {', '.join(absent)}, got {found}")
-        self._outputs = wanted or available
-        height, width = (s or PROBE_SIDE for s in self._fixed)
+        self.output_names = wanted or available
+        height, width = (s or PROBE_SIDE for s in self.sides)
         maps = self._run(np.zeros((height, width, 3), np.uint8))
         sizes = {m.shape[:2] for m in maps}
         rows, columns = next(iter(sizes))
         if len(sizes) != 1 or height % rows or width % columns or height // rows != width // columns:
-            found = ", ".join(f"{o} {m.shape[0]} x {m.shape[1]}" for o, m in zip(self._outputs, maps, strict=True))
+            found = ", ".join(f"{o} {m.shape[0]} x {m.shape[1]}" for o, m in zip(self.output_names, maps, strict=True))
             raise InputError(f"{self.path}: outputs: expected feature maps of one size that divides {height} x {width}, got {found}")
         self.stride = height // rows
         self.dim = sum(m.shape[2] for m in maps)
 
     def _run(self, image: NDArray[np.uint8]) -> list[NDArray[np.float32]]:
         """Feature maps [h, w, C] of one image [H, W, 3]."""
-        pixels = ((image.astype(np.float32) - self._mean) / self._deviation)[None]
-        if self._channels_first:
+        pixels = ((image.astype(np.float32) - self.mean) / self.deviation)[None]
+        if self.channels_first:
             pixels = np.ascontiguousarray(pixels.transpose(0, 3, 1, 2))
         try:
-            maps = self.session.run(self._outputs, {self._input: pixels})
+            maps = self.session.run(self.output_names, {self.input_name: pixels})
         except Exception as error:  # as above
             raise InputError(f"{self.path}: fails on a {image.shape[0]} x {image.shape[1]} image ({str(error).splitlines()[0]})") from error
-        return [m[0].transpose(1, 2, 0) if self._channels_first else m[0] for m in maps]
+        return [m[0].transpose(1, 2, 0) if self.channels_first else m[0] for m in maps]
 
     def tokens(self, images: NDArray[np.uint8]) -> tuple[torch.Tensor, torch.Tensor]:
         """See :meth:`geoseg_ros.features.backbone.ImageBackbone.tokens`. Images run one by one, as many files have batch 1."""

@@ -23,7 +23,7 @@ from torch import nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from geoseg_ros.errors import InputError
-from geoseg_ros.features.backbone import check_images
+from geoseg_ros.features.backbone import TokenModule, check_images
 from geoseg_ros.files import atomic_path
 
 FORMAT = "geoseg_tiny/1"
@@ -75,7 +75,8 @@ class ChannelAttention(nn.Module):
         self.excite = nn.Linear(width // 4, width)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        weight = torch.sigmoid(self.excite(torch.relu(self.squeeze(x.mean((2, 3))))))
+        mean = x.mean((2, 3), dtype=torch.float32).to(x.dtype)  # a sum over all pixels needs more than half precision
+        weight = torch.sigmoid(self.excite(torch.relu(self.squeeze(mean))))
         return x * weight[:, :, None, None]
 
 
@@ -120,7 +121,8 @@ class GeosegTiny(nn.Module):
         self.head = nn.Conv2d(widths[-1], self.config.dim, 1)
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:
-        return self.head(self.body((images / 127.5).sub_(1.0)))
+        pixels = (images / 127.5).sub_(1.0)
+        return self.head(self.body(pixels.to(self.head.weight.dtype)))
 
     def fold(self) -> GeosegTiny:
         """Fold every batch normalisation into its convolution, in place."""
@@ -202,6 +204,14 @@ def load_tiny(path: str | Path) -> tuple[GeosegTiny, Projection, dict[str, objec
     return network.eval(), projection, info, digest.hexdigest()
 
 
+class TinyTokens(TokenModule):
+    """:class:`~geoseg_ros.features.backbone.TokenModule` around :class:`GeosegTiny`; the global vector is the mean token."""
+
+    def forward(self, images: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        tokens = self.network(images.permute(0, 3, 1, 2)).float().permute(0, 2, 3, 1)
+        return tokens, tokens.mean((1, 2))
+
+
 class TinyBackbone:
     """:class:`~geoseg_ros.features.backbone.ImageBackbone` around :class:`GeosegTiny`; the global vector is the mean token."""
 
@@ -214,13 +224,13 @@ class TinyBackbone:
         self.info = info
         self.device = torch.device(device)
         self.batch = batch
-        self.network = channels_last(network.fold().to(self.device).requires_grad_(False))
+        self.module = TinyTokens(channels_last(network.fold().to(self.device).requires_grad_(False))).eval()
 
     def tokens(self, images: NDArray[np.uint8]) -> tuple[torch.Tensor, torch.Tensor]:
         """See :meth:`geoseg_ros.features.backbone.ImageBackbone.tokens`."""
         check_images(images, self.stride)
         with torch.inference_mode():
-            pixels = torch.from_numpy(np.ascontiguousarray(images)).permute(0, 3, 1, 2)
-            parts = [self.network(part.to(self.device, torch.float32)).permute(0, 2, 3, 1) for part in pixels.split(self.batch)]
-        tokens = torch.cat(parts)
-        return tokens, tokens.mean((1, 2))
+            pixels = torch.from_numpy(np.ascontiguousarray(images)).split(self.batch)
+            parts = [self.module(part.to(self.device, torch.float32)) for part in pixels]
+        tokens, vectors = (torch.cat(p) for p in zip(*parts, strict=True))
+        return tokens, vectors

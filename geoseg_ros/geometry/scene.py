@@ -17,6 +17,7 @@ from geoseg_ros.geometry.voxels import choose_voxel, voxel_downsample
 from geoseg_ros.stopwatch import Stopwatch
 
 MIN_POINTS = 10
+_EXCESS = 1.5  # times the budget
 
 
 @dataclass(frozen=True)
@@ -100,6 +101,10 @@ def analyse_cloud(cloud: Cloud, config: GeometryConfig | None = None) -> SceneGe
         return _empty(cloud)
     voxel = config.voxel or choose_voxel(cloud.xyz[use], config.budget)
     grid = voxel_downsample(cloud.xyz, cloud.rgb, voxel, use)
+    if not config.voxel and len(grid.xyz) > _EXCESS * config.budget:
+        # the order of the points (ring by ring within each column of a LiDAR) has deceived the sample that the size was chosen by
+        voxel = choose_voxel(grid.xyz, config.budget)
+        grid = voxel_downsample(cloud.xyz, cloud.rgb, voxel, use)
     xyz = grid.xyz
     clock.stop("voxels")
     distance, index = knn(xyz, config.neighbours)

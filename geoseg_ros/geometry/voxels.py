@@ -6,10 +6,12 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.optimize import brentq
 
 from geoseg_ros.errors import InputError
 
 _LADDER = np.array([1.0, 1.2, 1.5, 2.0, 2.5, 3.0, 4.0, 5.0, 6.0, 8.0])  # per decade
+_FINEST = 1e-5  # of the extent of a cloud: what is nearer together is one place
 
 
 @dataclass(frozen=True)
@@ -65,10 +67,11 @@ def voxel_downsample(
 
 
 def choose_voxel(xyz: NDArray[np.float32], budget: int, sample: int = 30_000) -> float:
-    """An edge length, metres, at which ``xyz`` (float32 [N, 3], finite) fills about ``budget`` voxels, at most N / 2.
+    """An edge length, metres, at which ``xyz`` (float32 [N, 3], finite) fills about ``budget`` voxels, at most half of its distinct places.
 
-    Half of the points, so that a sparse cloud still shares voxels and the size says something about its density. The
-    size is a step of a fixed ladder (1, 1.2, 1.5, 2 ... x 10^k), so similar frames get the same grid.
+    Half, so that a sparse cloud still shares voxels and the size says something about its density; of the distinct places, because
+    some drivers and data sets fill a cloud up by repeating its points. The size is a step of a fixed ladder (1, 1.2, 1.5, 2 ... x 10^k),
+    so similar frames get the same grid.
     """
     if len(xyz) < 2:
         return 0.01
@@ -76,8 +79,13 @@ def choose_voxel(xyz: NDArray[np.float32], budget: int, sample: int = 30_000) ->
     extent = float(np.max(points.max(axis=0) - points.min(axis=0)))
     if extent <= 0:
         return 0.01
-    target = max(1.0, min(budget, len(xyz) / 2))
-    # A strided sample touches fewer voxels than the cloud; aim at what it sees of `target` equally filled ones.
+    finest = _FINEST * extent
+    drawn = xyz[np.random.default_rng(0).integers(0, len(xyz), sample)] if len(xyz) > sample else xyz
+    places = _places(drawn, len(xyz), finest)
+    if places < len(xyz):
+        points = drawn  # repeated points come at a stride
+    target = max(1.0, min(budget, places / 2))
+    # A sample touches fewer voxels than the cloud; aim at what it sees of `target` equally filled ones.
     fill = len(points) / target
     aim = target * -np.expm1(-fill) if len(points) < len(xyz) else target
     voxel = extent / 100
@@ -86,10 +94,21 @@ def choose_voxel(xyz: NDArray[np.float32], budget: int, sample: int = 30_000) ->
         if abs(np.log(ratio)) < 0.05:
             break
         # on surfaces the count falls with the square of the size; few distinct places never reach it
-        voxel = float(np.clip(voxel * ratio**0.5, 1e-5 * extent, 2 * extent))
+        voxel = float(np.clip(voxel * ratio**0.5, finest, 2 * extent))
     decade = 10.0 ** np.floor(np.log10(voxel))
     steps = np.append(_LADDER, 10.0) * decade
     return float(f"{steps[np.searchsorted(steps, voxel * 0.97)]:.6g}")
+
+
+def _places(points: NDArray[np.float32], total: int, finest: float) -> float:
+    """About how many distinct places ``total`` points have, of which ``points`` were drawn at random; ``total``, if nearly as many."""
+
+    def expected(places: float) -> float:
+        """How many of them as many draws meet."""
+        return -places * float(np.expm1(-len(points) / places)) if len(points) < total else places
+
+    seen, most = _occupied(points, finest), 0.9 * total
+    return float(brentq(lambda places: expected(places) - seen, seen, most)) if seen < expected(most) else total
 
 
 def _occupied(points: NDArray[np.float32], voxel: float) -> int:

@@ -47,6 +47,7 @@ class CosegNode(LifecycleNode):
     Attributes:
         failure: why the last transition failed, or None.
         stillborn: coming up by itself has failed, for the reason in ``failure``.
+        built: the parameter ``build_only`` was set, and what it asks for is done.
 
     Raises:
         InputError: a parameter is unknown, mistyped or out of range.
@@ -61,7 +62,8 @@ class CosegNode(LifecycleNode):
     ) -> None:
         super().__init__("coseg_node", **arguments)
         try:
-            self._start(pipeline_factory or PackOpener(), pack_check, stop or threading.Event())
+            stop = stop or threading.Event()
+            self._start(pipeline_factory or PackOpener(stop, self.get_logger().warning), pack_check, stop)
         except BaseException:
             self.destroy_node()
             raise
@@ -71,7 +73,7 @@ class CosegNode(LifecycleNode):
     ) -> None:
         self.parameters = declare(self, NodeParameters())
         self.failure: Exception | None = None
-        self.stillborn = False
+        self.stillborn = self.built = False
         self._factory, self._check, self._stop = factory, check, stop
         self._opening: Opening | None = None
         self._packs_before: tuple[str, ...] = ()
@@ -81,16 +83,18 @@ class CosegNode(LifecycleNode):
         self.mailbox = self.inputs.mailbox
         self._diagnostics = Diagnostics(self, self.mailbox, self.inputs.streams, self.parameters.status_period)
         self._diagnostics.timeout = self.parameters.input_timeout
+        self._diagnostics.progress = lambda: getattr(factory, "progress", "")
         frames = Frames(self, self.parameters.target_frame)
         self.handler = Handler(self, lambda: self.parameters, self.inputs.streams, self._outputs, frames)
         Control(self, self.inputs, self._outputs, self._diagnostics)
         follow(self, self.parameters, self._refusal, self._store)
+        self._service_change_state.callback = self._change_or_refuse(self._service_change_state.callback)
         self._opened = self.create_guard_condition(self._take_new_packs)
         if missing := missing_interfaces():
             self.get_logger().info(missing)
         self.worker = Worker(self.mailbox, self.handler, self.handler.report)
         self.worker.start()
-        if self.parameters.autostart:
+        if self.parameters.autostart or self.parameters.build_only:
             # simulated time may stand still
             self._autostart = self.create_timer(0.0, self._come_up, clock=Clock(clock_type=ClockType.STEADY_TIME))
         else:
@@ -110,7 +114,10 @@ class CosegNode(LifecycleNode):
     def _come_up(self) -> None:
         self._autostart.cancel()
         if self._diagnostics.state == "unconfigured" and self.trigger_configure() == TransitionCallbackReturn.SUCCESS:
-            self.trigger_activate()
+            if self.parameters.build_only:
+                self.built = True
+            else:
+                self.trigger_activate()
         self.stillborn = self.failure is not None
 
     def on_configure(self, state: Any) -> TransitionCallbackReturn:
@@ -157,6 +164,23 @@ class CosegNode(LifecycleNode):
         """Back to unconfigured."""
         return self._done("unconfigured", self._forget)
 
+    def _change_or_refuse(self, change: Callable[[Any, Any], Any]) -> Callable[[Any, Any], Any]:
+        """A request for a transition that the state does not have, as of a manager beside autostart, must not end the node.
+
+        rclpy refuses it itself since Kilted; before, it lets the error out of the executor.
+        """
+
+        def change_or_refuse(request: Any, response: Any) -> Any:
+            try:
+                return change(request, response)
+            except RuntimeError as error:  # RCLError
+                wanted = request.transition.label or request.transition.id
+                self.get_logger().error(f"no transition {wanted} in state {self._diagnostics.state}: {describe(error)}")
+                response.success = False
+                return response
+
+        return change_or_refuse
+
     def _done(self, state: str, work: Callable[[], None]) -> TransitionCallbackReturn:
         """Do the work of a transition. Any error is one line in the log, and leaves the node in the state it was in."""
         try:
@@ -197,7 +221,8 @@ class CosegNode(LifecycleNode):
         self.handler.use(pipeline)
         self._diagnostics.pipeline = pipeline
         names = ", ".join(f"{i} {name}" for i, name in enumerate(pipeline.labels.names, 1))
-        self.get_logger().info(f"ready: {names or 'no concept'}; backbone {pipeline.backbone_name} on {pipeline.backend}")
+        reason = getattr(pipeline, "backend_reason", pipeline.backend)
+        self.get_logger().info(f"ready: {names or 'no concept'}; backbone {pipeline.backbone_name} on {reason}")
 
     def _take_new_packs(self) -> None:
         """Packs were changed while the node runs, and have been opened."""
@@ -261,7 +286,7 @@ def main(args: Sequence[str] | None = None, pipeline_factory: Callable[[NodePara
         node = CosegNode(pipeline_factory, stop=stop)
         executor = SingleThreadedExecutor()
         executor.add_node(node)
-        while not stop.is_set() and not node.stillborn:
+        while not stop.is_set() and not node.stillborn and not node.built:
             executor.spin_once(timeout_sec=0.2)
         if node.stillborn:
             code = 2 if isinstance(node.failure, InputError) else 1

@@ -19,6 +19,7 @@ from geoseg_ros.evaluate.demo_report import Scores, cloud_sheet, image_sheet, sp
 from geoseg_ros.files import write_text
 from geoseg_ros.geometry.cloud import Cloud
 from geoseg_ros.ros import codec
+from geoseg_ros.ros.answers import labelled_cloud, stamp_of
 from geoseg_ros.runtime.labels import LabelSpace
 
 CLOUDS_SHOWN = 4
@@ -31,15 +32,14 @@ def labelled_clouds(recording: Recording, topic: str) -> Iterator[Answer]:
     """Stamp and labels [N] of every cloud that the node published."""
     for message in recording.messages([topic]):
         decoded = recording.decode(message)
-        rows = np.frombuffer(decoded.data, np.uint32).reshape(-1, len(codec.LABELLED_FIELDS))
-        yield _stamp(decoded), rows[:, [name for name, _ in codec.LABELLED_FIELDS].index("label")].astype(np.uint8)
+        yield stamp_of(decoded), labelled_cloud(decoded, topic)[1].astype(np.uint8)
 
 
 def masks(recording: Recording, topic: str) -> Iterator[Answer]:
     """Stamp and labels [H, W] of every mask that the node published."""
     for message in recording.messages([topic]):
         decoded = recording.decode(message)
-        yield _stamp(decoded), np.asarray(decoded.data).reshape(decoded.height, decoded.width)
+        yield stamp_of(decoded), np.asarray(decoded.data).reshape(decoded.height, decoded.width)
 
 
 def summarise(
@@ -156,10 +156,6 @@ def _inputs(recording: Recording, topic: str | None, stamps: Collection[int]) ->
     left = set(stamps)
     for message in recording.messages([topic]) if topic else ():
         decoded = recording.decode(message)
-        if _stamp(decoded) in left:
-            left.remove(_stamp(decoded))
-            yield _stamp(decoded), decoded
-
-
-def _stamp(message: Any) -> int:
-    return message.header.stamp.sec * 10**9 + message.header.stamp.nanosec
+        if stamp_of(decoded) in left:
+            left.remove(stamp_of(decoded))
+            yield stamp_of(decoded), decoded

@@ -18,6 +18,9 @@ except ImportError:
     tf2_ros = None
 
 
+_JUMP = 1.0  # seconds; stamps that go back farther than that come from a recording that starts again
+
+
 @dataclass(frozen=True)
 class Placement:
     """Where a result is published. Attributes: header; matrix [4, 4] from the sensor's frame to that of the header, None for the same."""
@@ -30,6 +33,11 @@ class NoTransform(Exception):
     """The sensor's frame cannot be joined to the target frame at the stamp of the message. The text says why."""
 
 
+def seconds(header: Header) -> float:
+    """The stamp."""
+    return header.stamp.sec + 1e-9 * header.stamp.nanosec
+
+
 class Frames:
     """Looks transforms up, and never waits for one: by the time that a cloud is worked off, its transform has usually come.
 
@@ -40,6 +48,7 @@ class Frames:
     def __init__(self, node: Node, target: str) -> None:
         self.target = target
         self._buffer: Any = None
+        self._stamp = -float("inf")
         if target and tf2_ros is None:
             node.get_logger().warning(f"target_frame {target}: tf2_ros is not installed, obstacles and objects stay in the sensor's frame")
             self.target = ""
@@ -55,9 +64,13 @@ class Frames:
         """
         if not self.target or header.frame_id == self.target:
             return Placement(header)
+        before, self._stamp = self._stamp, seconds(header)
+        if self._stamp < before - _JUMP:
+            # the buffer refuses transforms that are older than its newest by more than its length, and would do so until time catches up
+            self._buffer.clear()
         try:
             found = self._buffer.lookup_transform(self.target, header.frame_id, Time.from_msg(header.stamp)).transform
-        except tf2_ros.TransformException as error:
+        except (tf2_ros.TransformException, ValueError) as error:  # ValueError: a stamp before 1970
             raise NoTransform(f"no transform from {header.frame_id!r} to {self.target!r}: {' '.join(str(error).split())}") from None
         matrix = np.eye(4)
         turn, shift = found.rotation, found.translation

@@ -14,7 +14,7 @@ from sensor_msgs.msg import CompressedImage
 from geoseg_ros.errors import InputError
 from geoseg_ros.geometry.cloud import Cloud
 from geoseg_ros.ros import codec
-from geoseg_ros.ros.frames import Frames, NoTransform, Placement
+from geoseg_ros.ros.frames import Frames, NoTransform, Placement, seconds
 from geoseg_ros.ros.inputs import Arrival, Depth
 from geoseg_ros.ros.objects import moved
 from geoseg_ros.ros.packs import Pipeline, free_memory
@@ -143,8 +143,7 @@ class Handler:
         if placement.matrix is not None:
             result = replace(result, objects=moved(result.objects, placement.matrix))
         resets = tracker.resets
-        stamp = placement.header.stamp
-        result = tracker.follow(stamp.sec + 1e-9 * stamp.nanosec, result, placement.header.frame_id)
+        result = tracker.follow(seconds(placement.header), result, placement.header.frame_id)
         if tracker.resets > resets:
             self._node.get_logger().warning("time went backwards or the frame changed: tracks start anew")
         return result
@@ -152,8 +151,13 @@ class Handler:
     def _depth_cloud(self, topic: str, message: Depth) -> Cloud:
         if message.info is None:
             raise InputError(f"{topic}: no camera_info has come, expected one on {self._node.resolve_topic_name('~/camera_info')}")
-        parameters, color = self._parameters(), message.color
-        if color is not None and abs(_seconds(color) - _seconds(message)) > parameters.color_max_age:
+        parameters = self._parameters()
+
+        def age(image: Any) -> float:
+            return abs(seconds(image.header) - seconds(message.header))
+
+        color = min(message.colors(), key=age, default=None)
+        if color is not None and age(color) > parameters.color_max_age:
             color = None
         if color is not None and color.header.frame_id != message.header.frame_id:
             frames = f"colour is in frame {color.header.frame_id!r}, depth in {message.header.frame_id!r}"
@@ -178,8 +182,3 @@ class Handler:
         clock.stop("publish")
         stream.work(clock.seconds)
         return True
-
-
-def _seconds(message: Any) -> float:
-    stamp = message.header.stamp
-    return stamp.sec + 1e-9 * stamp.nanosec

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 from rclpy.node import Node
@@ -18,6 +18,7 @@ from geoseg_ros.runtime.mailbox import Mailbox
 
 _MESSAGE_TYPES = {kind: f"sensor_msgs/msg/{kind.__name__}" for kind in (PointCloud2, Image, CompressedImage)}
 _Put = Callable[[Any], None]
+_COLORS = 10  # kept for a depth image that comes before its colour or after it: a third of a second of them
 
 
 class Arrival(NamedTuple):
@@ -28,12 +29,15 @@ class Arrival(NamedTuple):
 
 
 class Depth(NamedTuple):
-    """A depth image with the newest calibration and colour at its arrival, or None where nothing had come yet."""
+    """A depth image with the newest calibration at its arrival, or None where none had come yet.
+
+    ``colors`` gives the last colour images, those too that come while the depth image waits for the worker.
+    """
 
     header: Any
     image: Any
     info: Any
-    color: Any
+    colors: Callable[[], Sequence[Any]]
 
 
 class Inputs:
@@ -56,6 +60,7 @@ class Inputs:
         self.streams: dict[str, Stream] = {}
         self.paused = False
         self.newest: dict[str, tuple[str, Any]] = {}
+        self._colors: tuple[Any, ...] = ()
         source, transport = parameters.cloud_source, parameters.image_transport
         if source == "points":
             self._stream("cloud", PointCloud2, "~/points")
@@ -91,6 +96,7 @@ class Inputs:
         self._subscriptions.clear()
         self.mailbox.clear()
         self.newest.clear()
+        self._colors = ()
 
     def pause(self, paused: bool) -> None:
         """Forget messages from now on, or take them again."""
@@ -114,11 +120,17 @@ class Inputs:
 
     def _companion(self, kind: Any, topic: str) -> None:
         name, type_name = self._node.resolve_topic_name(topic), f"sensor_msgs/msg/{kind.__name__}"
-        self._plan.append((kind, topic, lambda message: self.newest.__setitem__(name, (type_name, message))))
+
+        def put(message: Any) -> None:
+            self.newest[name] = (type_name, message)
+            if kind is Image:
+                self._colors = (*self._colors[1 - _COLORS :], message)  # a new tuple, for the worker reads the old one
+
+        self._plan.append((kind, topic, put))
 
     def companion(self, topic: str) -> Any:
         """The newest message of ``~/camera_info`` or ``~/color``, or None."""
         return self.newest.get(self._node.resolve_topic_name(topic), ("", None))[1]
 
     def _depth(self, message: Image) -> Depth:
-        return Depth(message.header, message, self.companion("~/camera_info"), self.companion("~/color"))
+        return Depth(message.header, message, self.companion("~/camera_info"), lambda: self._colors)

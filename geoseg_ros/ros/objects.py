@@ -41,16 +41,28 @@ def moved(objects: Sequence[ObjectInstance], matrix: NDArray[np.float64]) -> lis
     return [replace(entry, center=turn @ entry.center + shift, rotation=turn @ entry.rotation) for entry in objects]
 
 
-def object_array(header: Header, objects: Sequence[ObjectInstance]) -> Any:
+def poses_of(objects: Sequence[ObjectInstance]) -> list[Pose]:
+    """Of all at once, because most of the cost of a conversion is its checks; and once for all messages about them."""
+    if not objects:
+        return []
+    turns = Rotation.from_matrix([entry.rotation for entry in objects]).as_quat().tolist()
+    poses = []
+    for entry, (qx, qy, qz, qw) in zip(objects, turns, strict=True):
+        x, y, z = (float(v) for v in entry.center)
+        poses.append(Pose(position=Point(x=x, y=y, z=z), orientation=Quaternion(x=qx, y=qy, z=qz, w=qw)))
+    return poses
+
+
+def object_array(header: Header, objects: Sequence[ObjectInstance], poses: Sequence[Pose]) -> Any:
     """geoseg_ros/CosegObjectArray."""
-    objects_out = [_object(entry, pose) for entry, pose in zip(objects, _poses(objects), strict=True)]
+    objects_out = [_object(entry, pose) for entry, pose in zip(objects, poses, strict=True)]
     return geoseg_msgs.CosegObjectArray(header=header, objects=objects_out)
 
 
-def detection_array(header: Header, objects: Sequence[ObjectInstance]) -> Any:
+def detection_array(header: Header, objects: Sequence[ObjectInstance], poses: Sequence[Pose]) -> Any:
     """vision_msgs/Detection3DArray; ``id`` is the track id where there is one."""
     array = vision_msgs.Detection3DArray(header=header)
-    for entry, pose in zip(objects, _poses(objects), strict=True):
+    for entry, pose in zip(objects, poses, strict=True):
         detection = vision_msgs.Detection3D(header=header, id=str(entry.track or entry.instance))
         detection.bbox.center = pose
         detection.bbox.size = _size(entry)
@@ -63,34 +75,31 @@ def detection_array(header: Header, objects: Sequence[ObjectInstance]) -> Any:
     return array
 
 
-def marker_array(header: Header, objects: Sequence[ObjectInstance], palette: NDArray[np.uint8]) -> MarkerArray:
-    """A box and a line of text per object, in the colour of its label; what was shown before goes away."""
-    array = MarkerArray(markers=[Marker(header=header, action=Marker.DELETEALL)])
-    for entry, pose in zip(objects, _poses(objects), strict=True):
+def marker_array(
+    header: Header, objects: Sequence[ObjectInstance], poses: Sequence[Pose], palette: NDArray[np.uint8], message: MarkerArray | None = None
+) -> MarkerArray:
+    """A box and a line of text per object, in the colour of its label; what was shown before goes away.
+
+    ``message``: one from an earlier call, to be filled again, for making a marker is most of its cost.
+    """
+    array = message or MarkerArray(markers=[Marker(action=Marker.DELETEALL)])
+    markers = array.markers
+    while len(markers) < 1 + 2 * len(objects):
+        markers += [Marker(ns="boxes", type=Marker.CUBE), Marker(ns="names", type=Marker.TEXT_VIEW_FACING)]
+    del markers[1 + 2 * len(objects) :]
+    markers[0].header = header
+    for entry, pose, box, text in zip(objects, poses, markers[1::2], markers[2::2], strict=True):
         red, green, blue = (float(v) / 255 for v in palette[entry.label])
-        size = _size(entry)
-        box = Marker(header=header, ns="boxes", id=entry.instance, type=Marker.CUBE, pose=pose, scale=size)
+        box.header = text.header = header
+        box.id = text.id = entry.instance
+        box.pose, box.scale = pose, _size(entry)
         box.color = ColorRGBA(r=red, g=green, b=blue, a=0.4)
-        text = Marker(header=header, ns="names", id=entry.instance, type=Marker.TEXT_VIEW_FACING)
         text.text = f"{entry.name} {entry.track}" if entry.track else entry.name
         height = 0.5 * float(np.abs(entry.rotation[2] * entry.size).sum())  # of the box above its centre
         text.pose.position = Point(x=pose.position.x, y=pose.position.y, z=pose.position.z + height + 0.08)
         text.scale.z = 0.1
         text.color = ColorRGBA(r=red, g=green, b=blue, a=1.0)
-        array.markers += [box, text]
     return array
-
-
-def _poses(objects: Sequence[ObjectInstance]) -> list[Pose]:
-    """Of all at once, because most of the cost of a conversion is its checks."""
-    if not objects:
-        return []
-    turns = Rotation.from_matrix([entry.rotation for entry in objects]).as_quat().tolist()
-    poses = []
-    for entry, (qx, qy, qz, qw) in zip(objects, turns, strict=True):
-        x, y, z = (float(v) for v in entry.center)
-        poses.append(Pose(position=Point(x=x, y=y, z=z), orientation=Quaternion(x=qx, y=qy, z=qz, w=qw)))
-    return poses
 
 
 def _size(entry: ObjectInstance) -> Vector3:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import cProfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from types import CodeType
@@ -80,8 +80,9 @@ def measure_own_work(points: int, shape: tuple[int, int], repeat: int) -> dict[s
     z, rgb of float32, images bgr8 [height, width].
 
     Returns:
-        "both", "cloud", "image": the whole (depth 0), and for the last two the functions below it, those that cost most first. These come
-        from runs under a profiler, which makes many small calls look dearer than they are.
+        "both", "cloud", "image": the whole (depth 0); of "both" also the processor time, which other programs do not change much; of
+        the others the functions below, those that cost most first. These come from runs under a profiler, which makes many small calls
+        look dearer than they are; on Python 3.12 it also loses many calls.
 
     Raises:
         GeosegError: the node does not come up.
@@ -100,13 +101,13 @@ def measure_own_work(points: int, shape: tuple[int, int], repeat: int) -> dict[s
     try:
         _listen(node, listener, executor)
         items = {name: _item(node, name, kind, serialize_message(message)) for name, (kind, message) in inputs.items()}
-        whole: dict[str, list[float]] = {name: [] for name in items}
+        whole: dict[str, list[tuple[float, float]]] = {name: [] for name in items}
         trees: dict[str, list[_Tree]] = {name: [] for name in items}
         for turn in range(_WARM_UP + repeat):
             for name, item in items.items():
-                begin = time.perf_counter()
+                begin = time.perf_counter(), time.thread_time()
                 item()
-                seconds = time.perf_counter() - begin
+                seconds = time.perf_counter() - begin[0], time.thread_time() - begin[1]
                 tree = _Tree(item)
                 if turn >= _WARM_UP:
                     whole[name].append(seconds)
@@ -175,21 +176,22 @@ class _Tree:
         profile.enable()
         work()
         profile.disable()
-        entries = {_name(entry.code): entry for entry in profile.getstats()}
-        root = entries[_name(work.__code__)]
-        self.total: float = root.totaltime
+        entries = {entry.code: entry for entry in profile.getstats()}
+        entries.pop(work.__code__, None)  # and Python 3.12 loses this one and others above
+        called = {call.code for entry in entries.values() for call in entry.calls or ()}
+        outermost = [entry for code, entry in entries.items() if code not in called and not str(code).startswith("<method 'disable'")]
+        self.total: float = sum(entry.totaltime for entry in outermost)
         self.below: dict[tuple[str, ...], float] = {}
-        self._walk(entries, root, self.total, ())
+        self._walk(entries, outermost, 1.0, (), ())
 
-    def _walk(self, entries: dict[str, Any], entry: Any, seconds: float, path: tuple[str, ...]) -> None:
-        # what a function spends below it is shared among its callers by their share of it (as gprof does)
-        share = seconds / entry.totaltime if entry.totaltime > 0 else 0.0
-        for call in entry.calls or ():
-            name = _name(call.code)
-            here = (*path, name)
-            self.below[here] = self.below.get(here, 0.0) + call.totaltime * share
-            if name in entries and name not in path and call.totaltime * share >= 0.5 * _LEAST_SHARE * self.total:
-                self._walk(entries, entries[name], call.totaltime * share, here)
+    def _walk(self, entries: dict[Any, Any], calls: Sequence[Any], share: float, path: tuple[str, ...], codes: tuple[Any, ...]) -> None:
+        for call in calls:
+            here, seconds = (*path, _name(call.code)), call.totaltime * share
+            self.below[here] = self.below.get(here, 0.0) + seconds
+            entry = entries.get(call.code)
+            if entry is not None and entry.totaltime > 0 and call.code not in codes and seconds >= 0.5 * _LEAST_SHARE * self.total:
+                # what a function spends below it is shared among its callers by their share of it (as gprof does)
+                self._walk(entries, entry.calls or (), seconds / entry.totaltime, here, (*codes, call.code))
 
 
 def _name(code: CodeType | str) -> str:
@@ -198,10 +200,12 @@ def _name(code: CodeType | str) -> str:
     return f"{Path(code.co_filename).stem}.{getattr(code, 'co_qualname', code.co_name)}"
 
 
-def _rows(whole: dict[str, list[float]], trees: dict[str, list[_Tree]]) -> dict[str, list[Row]]:
-    found = {"both": [_row(0, "both", [sum(pair) for pair in zip(*whole.values(), strict=True)])]}
+def _rows(whole: dict[str, list[tuple[float, float]]], trees: dict[str, list[_Tree]]) -> dict[str, list[Row]]:
+    """``whole``: (wall, processor) seconds of each item, by kind."""
+    both = np.sum(list(whole.values()), axis=0)
+    found = {"both": [_row(0, "both", both[:, 0]), _row(0, "both, processor time", both[:, 1])]}
     for name, seconds in whole.items():
-        head = _row(0, name, seconds)
+        head = _row(0, name, [wall for wall, _ in seconds])
         paths = {path for tree in trees[name] for path in tree.below}
         below = {path: _row(len(path), path[-1], [tree.below.get(path, 0.0) for tree in trees[name]]) for path in paths}
         kept = {path: row for path, row in below.items() if row.p50 >= _LEAST_SHARE * head.p50}
@@ -214,6 +218,6 @@ def _order(path: tuple[str, ...], rows: dict[tuple[str, ...], Row]) -> list[tupl
     return [(-rows[path[: i + 1]].p50 if path[: i + 1] in rows else 0.0, path[i]) for i in range(len(path))]
 
 
-def _row(depth: int, name: str, seconds: list[float]) -> Row:
+def _row(depth: int, name: str, seconds: Sequence[float] | np.ndarray) -> Row:
     p50, p95 = (1e3 * float(value) for value in np.percentile(seconds, (50, 95)))
     return Row(depth, name, p50, p95)

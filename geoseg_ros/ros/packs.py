@@ -17,6 +17,8 @@ from geoseg_ros.concepts.pack import load_pack
 from geoseg_ros.errors import InputError
 from geoseg_ros.geometry.cloud import Cloud
 from geoseg_ros.ros.parameters import NodeParameters
+from geoseg_ros.runtime.engines.cache import EngineCache
+from geoseg_ros.runtime.engines.options import EngineOptions
 from geoseg_ros.runtime.labels import LabelSpace
 from geoseg_ros.runtime.pipeline import PipelineConfig, open_pipeline
 from geoseg_ros.runtime.results import CloudResult, ImageResult
@@ -37,9 +39,19 @@ class Pipeline(Protocol):
 
 
 class PackOpener:
-    """Makes the pipeline that the parameters ask for. A backbone that is still in use is shared, not opened again."""
+    """Makes the pipeline that the parameters ask for. A backbone that is still in use is shared, not opened again.
 
-    def __init__(self) -> None:
+    Args:
+        cancel: when set, an engine that is being built is given up.
+        tell: gets a line for the log, from the thread that opens or the one that uses the pipeline.
+
+    Attributes:
+        progress: what is being built, in words with a percentage; empty while nothing is.
+    """
+
+    def __init__(self, cancel: threading.Event | None = None, tell: Callable[[str], Any] = lambda line: None) -> None:
+        self.progress = ""
+        self._cancel, self._tell = cancel, tell
         self._backbone: Callable[[], Any] = lambda: None
 
     def __call__(self, parameters: NodeParameters) -> Pipeline:
@@ -50,9 +62,28 @@ class PackOpener:
         threads = parameters.threads or max(1, (os.cpu_count() or 1) // 2)
         torch.set_num_threads(threads)
         cv2.setNumThreads(threads)
-        pipeline = open_pipeline(parameters.packs, parameters.backbone, parameters.device, parameters.pipeline, self._backbone())
+        engines = EngineOptions(
+            parameters.backend,
+            parameters.backend_strict,
+            parameters.device,
+            EngineCache(parameters.engine_cache or None, tell=self._tell),
+            self._show,
+            self._cancel,
+            self._tell,
+        )
+        try:
+            pipeline = open_pipeline(
+                parameters.packs, parameters.backbone, parameters.device, parameters.pipeline, self._backbone(), engines
+            )
+        finally:
+            self.progress = ""
         self._backbone = weakref.ref(pipeline.backbone)
         return pipeline
+
+    def _show(self, phase: str, share: float) -> None:
+        if not self.progress.startswith(f"engine: {phase}"):
+            self._tell(f"engine: {phase}; this takes a while, once")
+        self.progress = f"engine: {phase} {100 * share:.0f} %" if share else f"engine: {phase}"
 
 
 def check_packs(packs: Sequence[str]) -> tuple[str, ...]:

@@ -16,6 +16,7 @@ from rclpy.parameter import Parameter
 
 from geoseg_ros.errors import InputError
 from geoseg_ros.ros.codec import MAX_PIXELS, MAX_POINTS
+from geoseg_ros.runtime.engines.options import BACKENDS
 from geoseg_ros.runtime.pipeline import PipelineConfig
 from geoseg_ros.runtime.tracking import TrackingConfig
 
@@ -54,6 +55,20 @@ class NodeParameters:
     )
     backbone: str = field(default="", metadata=_about("image backbone; empty: the one that the packs were made with"))
     device: str = field(default="auto", metadata=_about("where the networks run", choices=("auto", "cpu", "cuda")))
+    backend: str = field(
+        default="auto",
+        metadata=_about(
+            "what runs the image backbone; auto: the best that works here; else that one or, where it does not work, the next",
+            choices=BACKENDS,
+        ),
+    )
+    backend_strict: bool = field(
+        default=False, metadata=_about("the backend must work: none takes its place, neither at the start nor when it fails later")
+    )
+    engine_cache: str = field(
+        default="", metadata=_about("folder of built engines; empty: geoseg_ros/engines in $XDG_CACHE_HOME or ~/.cache")
+    )
+    build_only: bool = field(default=False, metadata=_about("open the packs, build the engine that they need, and end"))
     threads: int = field(default=0, metadata=_about("CPU threads of the networks; 0: half of the cores, at least one", range=(0, 256)))
     cloud_source: str = field(
         default="points",

@@ -17,7 +17,7 @@ from visualization_msgs.msg import MarkerArray
 from geoseg_ros.geometry.cloud import Cloud
 from geoseg_ros.ros import codec
 from geoseg_ros.ros.frames import Placement
-from geoseg_ros.ros.objects import detection_array, geoseg_msgs, marker_array, object_array, vision_msgs
+from geoseg_ros.ros.objects import detection_array, geoseg_msgs, marker_array, object_array, poses_of, vision_msgs
 from geoseg_ros.ros.qos import latched_qos, output_qos, overridable
 from geoseg_ros.runtime.labels import LabelSpace
 from geoseg_ros.runtime.results import CloudResult, ImageResult
@@ -86,12 +86,13 @@ class Outputs:
             old = self._old(self.points_obstacles)
             message = codec.obstacle_cloud_message(placement.header, cloud, result.label, wanted, old, placement.matrix)
             self._send(self.points_obstacles, message)
+        header, objects, poses = placement.header, result.objects, poses_of(result.objects)
         if _heard(self.objects):
-            self._send(self.objects, object_array(placement.header, result.objects))
+            self._send(self.objects, object_array(header, objects, poses))
         if _heard(self.detections):
-            self._send(self.detections, detection_array(placement.header, result.objects))
+            self._send(self.detections, detection_array(header, objects, poses))
         if _heard(self.markers):
-            self._send(self.markers, marker_array(placement.header, result.objects, self._palette))
+            self._send(self.markers, marker_array(header, objects, poses, self._palette, self._old(self.markers)))
 
     def publish_image(self, header: Header, image: NDArray[np.uint8], result: ImageResult) -> None:
         """Send what somebody listens to."""

@@ -37,7 +37,7 @@ def write_snapshot(
         name: of the node, as part of a file name.
         keep: so many snapshots of the node stay, the newest.
         messages: (topic, message), inputs before outputs. `geoseg replay` runs on the recording.
-        state: goes into report.json beside the versions.
+        state: goes into report.json beside the versions and the topics that are left out, because no recording knows their type.
 
     Raises:
         OSError: the disk is full, the folder cannot be written.
@@ -46,13 +46,17 @@ def write_snapshot(
     target = folder / f"{name}_{time.strftime('%Y%m%dT%H%M%S', time.gmtime())}_{time.monotonic_ns() % 10**6:06d}"
     temporary = Path(tempfile.mkdtemp(prefix=f".{name}_", dir=folder))
     try:
+        left_out = {}
         with RecordingWriter(temporary / "messages.mcap") as writer:
             for number, (topic, message) in enumerate(messages):
                 kind = type(message)
                 type_name = f"{kind.__module__.split('.')[0]}/msg/{kind.__name__}"
-                writer.write(topic, type_name, time.time_ns() + number, serialize_message(message))
+                if type_name in writer.types.fielddefs:
+                    writer.write(topic, type_name, time.time_ns() + number, serialize_message(message))
+                else:
+                    left_out[topic] = type_name
         (temporary / "parameters.yaml").write_text(yaml.safe_dump({"/**": {"ros__parameters": dict(parameters)}}, sort_keys=True))
-        (temporary / "report.json").write_text(json.dumps({"versions": versions(), **state}, indent=1) + "\n")
+        (temporary / "report.json").write_text(json.dumps({"versions": versions(), "left_out": left_out, **state}, indent=1) + "\n")
         temporary.chmod(0o755)
         os.replace(temporary, target)
     finally:

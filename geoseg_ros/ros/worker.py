@@ -21,14 +21,14 @@ class Worker(threading.Thread):
 
     def __init__(self, mailbox: Mailbox, handle: Callable[[str, Any], None], report: Callable[[str, Exception], None]) -> None:
         super().__init__(name="pipeline", daemon=True)
-        self._mailbox, self._handle, self._report = mailbox, handle, report
+        self._mailbox, self._work, self._report = mailbox, handle, report  # a Thread has a _handle of its own (Python 3.13)
 
     def run(self) -> None:
         while (taken := self._mailbox.take()) is not None:
             stream, item = taken
             del taken  # nothing may hold the message while the next one is awaited
             try:
-                self._handle(stream, item)
+                self._work(stream, item)
                 accepted = True
             except Exception as error:  # one bad message must not stop the node
                 accepted = False

@@ -22,6 +22,8 @@ from geoseg_ros.features.views import ViewConfig
 from geoseg_ros.geometry.boxes import oriented_box
 from geoseg_ros.geometry.cloud import Cloud
 from geoseg_ros.geometry.scene import GeometryConfig, SceneGeometry, analyse_cloud
+from geoseg_ros.runtime.engines.backbone import image_shapes, with_engine
+from geoseg_ros.runtime.engines.options import EngineOptions
 from geoseg_ros.runtime.labels import LabelSpace
 from geoseg_ros.runtime.results import CloudResult, ImageResult, ObjectInstance, Presence
 from geoseg_ros.stopwatch import Stopwatch
@@ -44,7 +46,7 @@ class CosegPipeline:
 
     Attributes:
         labels: pack ``i`` has label ``i + 1``.
-        backbone_name, backend, pack_versions: for status messages.
+        backbone_name, pack_versions: for status messages.
     """
 
     def __init__(self, backbone: ImageBackbone, packs: Sequence[ConceptPack], config: PipelineConfig | None = None) -> None:
@@ -60,7 +62,6 @@ class CosegPipeline:
         self.backbone = backbone
         self.labels = LabelSpace(names)
         self.backbone_name = backbone.name
-        self.backend = getattr(backbone, "backend", "torch")
         self.pack_versions = [pack.version for pack in packs]
         self._mean = packs[0].mean
         self._contrast = Contrast([pack.references for pack in packs], self.config.coseg.neighbours, self.config.coseg.size_weight)
@@ -69,6 +70,21 @@ class CosegPipeline:
         self._null_view = {
             domain: [self._null_proposals(pack.null_views[domain], domain)[i] for i, pack in enumerate(packs)] for domain in Domain
         }
+
+    @property
+    def backend(self) -> str:
+        """What runs the backbone now, such as ``onnxruntime-cpu``."""
+        return getattr(self.backbone, "backend", "torch")
+
+    @property
+    def backend_reason(self) -> str:
+        """Which backend was chosen and why, in one line."""
+        return getattr(self.backbone, "reason", self.backend)
+
+    @property
+    def trouble(self) -> str:
+        """What has failed since and was replaced, in one line, or empty."""
+        return getattr(self.backbone, "trouble", "")
 
     def _null_pictures(self, tokens: torch.Tensor) -> NDArray[np.float32]:
         """Scores [C, n] of photographs that show no concept, from their tokens [n, t, D]."""
@@ -168,21 +184,26 @@ def open_pipeline(
     device: str = "auto",
     config: PipelineConfig | None = None,
     opened: ImageBackbone | None = None,
+    engines: EngineOptions | None = None,
 ) -> CosegPipeline:
     """Load packs and the backbone that they were made with (or ``backbone``).
 
     Args:
         packs: paths, or names of shipped packs. device: auto, cpu or cuda.
         opened: a backbone from before, taken if it is the one that the packs were made with.
+        engines: how the backend of the backbone is chosen, and its device; None: PyTorch.
 
     Raises:
-        InputError: a pack or the backbone cannot be used.
+        InputError: a pack, the backbone or the backend cannot be used.
     """
     loaded = [load_pack(pack) for pack in packs]
     if not loaded:
         raise InputError("packs: expected at least one concept pack")
-    if device == "auto":
-        device = "cuda" if torch.cuda.is_available() else "cpu"
+    config = config or PipelineConfig()
     if opened is None or opened.hash != loaded[0].backbone_hash:
-        opened = open_backbone(backbone or loaded[0].backbone, device)
+        name = backbone or loaded[0].backbone
+        if engines is not None:
+            opened = with_engine(open_backbone(name, "cpu"), engines, image_shapes(config.coseg.image_side))
+        else:
+            opened = open_backbone(name, ("cuda" if torch.cuda.is_available() else "cpu") if device == "auto" else device)
     return CosegPipeline(opened, loaded, config)

@@ -34,6 +34,7 @@ class FitConfig:
         network: the network.
         stage1: the 2D branch alone, L_s. stage2: the 3D branch on frozen images, L_p + L_sem + L_obj. stage3: both, all losses.
         batch: B, clouds per step. images: V, images per step of stages 2 and 3. group: images per step of stage 1.
+        fusion_rate: learning rate of what lies between the branches (graph, attention, enhancement), relative to the stage's.
         weight_decay: of Adam. clip: largest norm of the gradient.
         rotate: each cloud is turned about the up axis (z) by a random angle at each step.
         sign: after stage 1 the masks are inverted if the images are less salient inside than outside (``saliency``), or never (``none``):
@@ -52,6 +53,7 @@ class FitConfig:
     batch: int = 16
     images: int = 16
     group: int = 24
+    fusion_rate: float = 1.0
     weight_decay: float = 1e-4
     clip: float = 1.0
     rotate: bool = True

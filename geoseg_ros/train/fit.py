@@ -7,10 +7,13 @@ network together: each step takes one set, the prototypes of the others are nega
 from __future__ import annotations
 
 import math
+import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 from copy import deepcopy
 from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -20,13 +23,15 @@ from geoseg_ros.coseg.network.inputs import stack
 from geoseg_ros.coseg.network.model import CosegNetwork, Pooled
 from geoseg_ros.coseg.network.objective import image_step, joint_step
 from geoseg_ros.coseg.network.predict import calibrated
-from geoseg_ros.errors import GeosegError
+from geoseg_ros.errors import GeosegError, InputError
 from geoseg_ros.features.dgcnn import Dgcnn
 from geoseg_ros.train.config import FitConfig, StageConfig, check_config
 from geoseg_ros.train.guards import Check, look, turned_about_z
+from geoseg_ros.train.resume import Tensors, TrainingState, digest, load_optimiser, optimiser_tensors, read_state, write_state
 from geoseg_ros.train.sets import TrainingSet, check_sets, controlled
 
 CHECKED = 8  # items that the guards look at
+SAVE_EVERY = 60.0  # seconds between two states of a training that can be resumed
 
 
 @dataclass
@@ -49,6 +54,19 @@ class History:
         """Collapse warnings of the last look at each set."""
         last = {name: check for _, _, name, check in self.checks}
         return [f"{name}: {text}" for name, check in last.items() for text in check.warnings()]
+
+    def plain(self) -> dict[str, Any]:
+        """As JSON values; see :meth:`of`."""
+        checks = [[stage, epoch, name, asdict(check)] for stage, epoch, name, check in self.checks]
+        return {"epochs": self.epochs, "checks": checks, "flipped": list(self.flipped), "kept": list(self.kept)}
+
+    @classmethod
+    def of(cls, plain: dict[str, Any]) -> History:
+        """The inverse of :meth:`plain`."""
+        checks = [(int(stage), int(epoch), str(name), Check(**check)) for stage, epoch, name, check in plain["checks"]]
+        first, second = plain["flipped"]
+        stage, epoch = plain["kept"]
+        return cls(list(plain["epochs"]), checks, (bool(first), bool(second)), (int(stage), int(epoch)))
 
     def summary(self) -> dict[str, object]:
         """For manifests: plain numbers only."""
@@ -91,6 +109,48 @@ class _Trainer:
         self.history = History()
         self.began = time.monotonic()
         self.best: tuple[float, dict[str, torch.Tensor]] = (-math.inf, {})
+        self.file: tuple[Path, str, float] | None = None  # of the state, its digest, and the seconds between two
+        self.saved = self.began
+        self.resumed: TrainingState | None = None
+
+    def resume_from(self, path: Path, of: str, every: float) -> None:
+        """Keep the state in a file from now on, and go on from what is in it."""
+        self.file = path, of, every
+        state = read_state(path, of)
+        if state is None:
+            return
+        try:
+            self.network.load_state_dict(_under("network", state.tensors))
+            self.best = float(state.plain["best"]), {k: v.to(self.device) for k, v in _under("best", state.tensors).items()}
+            self.generator.set_state(state.tensors["generator"])
+            self.history = History.of(state.plain["history"])
+            for at, name in enumerate(state.plain["prototypes"]):
+                parts = _under(f"prototypes.{at}", state.tensors)
+                self.prototypes[name] = Pooled(*(parts[field].to(self.device) for field in Pooled._fields))
+        except (KeyError, TypeError, ValueError, RuntimeError) as error:
+            raise InputError(f"{path}: damaged state of a training ({str(error).splitlines()[0]})") from None
+        self.resumed = state
+        self.began = time.monotonic() - state.seconds
+
+    def save(self, stage: int, epoch: int, optimiser: torch.optim.Optimizer, last: bool) -> None:
+        """Write the state after an epoch, unless it was written a moment ago; always after the last one of a stage."""
+        if self.file is None or not (last or time.monotonic() - self.saved >= self.file[2]):
+            return
+        path, of, _ = self.file
+        tensors: Tensors = {f"network.{k}": v for k, v in self.network.state_dict().items()}
+        tensors |= {f"best.{k}": v for k, v in self.best[1].items()} | optimiser_tensors(optimiser)
+        tensors["generator"] = self.generator.get_state()
+        for at, pooled in enumerate(self.prototypes.values()):
+            tensors |= {f"prototypes.{at}.{k}": v for k, v in pooled._asdict().items()}
+        plain = {"history": self.history.plain(), "best": self.best[0], "prototypes": list(self.prototypes)}
+        write_state(path, TrainingState(stage, epoch, time.monotonic() - self.began, tensors, plain), of)
+        self.saved = time.monotonic()
+
+    def done(self, stage: int) -> int:
+        """Epochs of a stage that a resumed training has behind it; all of them count for the stages before its own."""
+        if self.resumed is None or self.resumed.stage < stage:
+            return 0
+        return self.resumed.epoch + 1 if self.resumed.stage == stage else sys.maxsize
 
     def draw(self, high: int, count: int | None = None) -> torch.Tensor:
         """``count`` (default all) different indices below ``high``, in random order."""
@@ -122,7 +182,7 @@ class _Trainer:
         shares = sum(s.share for s in stages)
         before = sum(s.share for s in stages[: number - 1]) / shares
         share = stage.share / shares
-        for epoch in range(stage.epochs):
+        for epoch in range(self.done(number), stage.epochs):
             passed = math.inf if self.seconds is None else (time.monotonic() - self.began) / self.seconds
             if self.seconds is not None and epoch and passed >= before + share:
                 break
@@ -132,13 +192,13 @@ class _Trainer:
 
     def saliency_sign(self) -> bool:
         """Invert the masks if the images are less salient inside than outside; whether it did."""
-        if self.config.sign == "none":
+        if self.config.sign == "none" or self.config.network.mgcm.signal == "contrast":
             return False
         gain = 0.0
         with torch.inference_mode():
             for images in self.images.values():
                 group = images.select(spread(len(images), self.config.group))
-                score, _ = self.network.mgcm.correlate(self.network.mgcm.channels(group.tokens), group.cls)
+                score, _ = self.network.mgcm.correlate(self.network.mgcm.channels(group.tokens), group.cls, evidence=group.evidence)
                 mask = self.network.mgcm.mask(score)
                 inside, outside = ((group.saliency * m).sum(1) / m.sum(1).clamp_min(1e-6) for m in (mask, 1 - mask))
                 gain += float((inside - outside).mean())
@@ -149,9 +209,16 @@ class _Trainer:
     def image_stage(self, report: Callable[[float], object] | None) -> None:
         """Stage 1."""
         config, stage = self.config, self.config.stage1
-        first = self.saliency_sign()
+        if config.network.mgcm.signal == "contrast" or self.done(2):  # the masks are given, or this is behind us
+            return
         mgcm = list(self.network.mgcm.parameters())
         optimiser = torch.optim.Adam(mgcm, lr=stage.image_rate, weight_decay=config.weight_decay, betas=(0.9, 0.99))
+        if self.resumed is None:
+            first = self.saliency_sign()
+            self.history.flipped = first, False
+        else:
+            first = self.history.flipped[0]
+            load_optimiser(optimiser, self.resumed.tensors)
         self.network.train()
         for epoch in self.epochs(1, stage, report):
             terms = []
@@ -160,21 +227,30 @@ class _Trainer:
                 group = images.select(self.draw(len(images), config.group))
                 terms.append(self.descend(optimiser, image_step(self.network, group)))
             self.end(epoch, 1, terms)
+            self.save(1, epoch, optimiser, epoch + 1 == stage.epochs)
         self.history.flipped = (first, self.saliency_sign())
         self.history.kept = (1, len(self.history.epochs))
 
     def joint_stage(self, number: int, stage: StageConfig, report: Callable[[float], object] | None) -> None:
         """Stage 2 or 3."""
         config, network = self.config, self.network
+        if self.done(number + 1):
+            return
         network.mgcm.requires_grad_(stage.image_rate > 0)
         image_side = {id(p) for p in network.mgcm.parameters()}
-        others = [p for p in network.parameters() if p.requires_grad and id(p) not in image_side]
+        between = {id(p) for part in network.between() for p in part.parameters()} if config.fusion_rate != 1 else set()
+        others = [p for p in network.parameters() if p.requires_grad and id(p) not in image_side | between]
         groups = [{"params": others, "lr": stage.rate}]
+        if between:
+            groups.append({"params": [p for p in network.parameters() if id(p) in between], "lr": config.fusion_rate * stage.rate})
         if stage.image_rate > 0:
             groups.append({"params": list(network.mgcm.parameters()), "lr": stage.image_rate})
         optimiser = torch.optim.Adam(groups, lr=stage.rate, weight_decay=config.weight_decay)
+        if self.resumed is not None and self.resumed.stage == number:
+            load_optimiser(optimiser, self.resumed.tensors)
         network.train()
-        checked = last = -1
+        last = self.done(number) - 1
+        checked = max((epoch for at, epoch, _, _ in self.history.checks if at == number), default=-1)
         for last in self.epochs(number, stage, report):
             plan = [(name, part) for name in self.names for part in self.parts(len(self.points[name]))]
             order = [plan[at] for at in self.draw(len(plan)).tolist()]
@@ -183,6 +259,7 @@ class _Trainer:
             if (last + 1) % config.check_every == 0:
                 self.check(number, last)
                 checked = last
+            self.save(number, last, optimiser, last + 1 == stage.epochs)
         if checked < last:
             self.check(number, last)
         network.mgcm.requires_grad_(True)
@@ -224,6 +301,11 @@ class _Trainer:
             self.history.kept = (stage, epoch)
 
 
+def _under(prefix: str, tensors: Tensors) -> Tensors:
+    """The tensors whose names begin with ``prefix``, without it."""
+    return {name.removeprefix(prefix + "."): value for name, value in tensors.items() if name.startswith(prefix + ".")}
+
+
 def _join(prototypes: list[Pooled]) -> Pooled:
     return Pooled(*(torch.cat(parts) for parts in zip(*prototypes, strict=True)))
 
@@ -235,6 +317,8 @@ def fit(
     seconds: float | None = None,
     device: str = "cpu",
     report: Callable[[float], object] | None = None,
+    state: Path | None = None,
+    save_every: float = SAVE_EVERY,
 ) -> Fitted:
     """Train one network on one set (as the paper) or on several together.
 
@@ -247,15 +331,20 @@ def fit(
         extractor: frozen DGCNN; it is copied.
         seconds: wall-clock limit of the three stages together, or None; each stage makes at least one epoch.
         report: called after each epoch with the progress 0 .. 1.
+        state: file that the training keeps its state in, and goes on from if it is there; the end is the same as without a break. It is
+            left behind: remove it when the result is safe.
+        save_every: seconds between two states.
 
     Raises:
-        InputError: sets or settings that cannot work.
+        InputError: sets or settings that cannot work; a state that is damaged or of another training.
         GeosegError: the loss is no longer finite.
     """
     check_config(config)
     check_sets(sets, config)
     given, config = controlled(sets, config)
     trainer = _Trainer(given, config, extractor, seconds, device)
+    if state is not None:
+        trainer.resume_from(state, digest(given, config, extractor), save_every)
     trainer.image_stage(report)
     trainer.joint_stage(2, config.stage2, report)
     trainer.joint_stage(3, config.stage3, report)

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from geoseg_ros.coseg.network.decode import competitive
 from geoseg_ros.coseg.network.inputs import ImageTokens
-from geoseg_ros.coseg.network.model import CosegNetwork, draw_columns
+from geoseg_ros.coseg.network.model import CosegNetwork, Foreground, draw_columns
 from geoseg_ros.coseg.network.samplers import matched
 
 FOREGROUND = (0.02, 0.9)  # share of the decode beyond which nothing is segmented any more
@@ -52,10 +52,10 @@ class Check:
 
 
 def turned_about_z(points: torch.Tensor, angle: torch.Tensor) -> torch.Tensor:
-    """Points [B, N, 3] turned about z by angles [B] in radians."""
+    """Points [B, N, 3] turned about z by angles [B] in radians; further channels stay as they are."""
     c, s = angle.cos()[:, None], angle.sin()[:, None]
-    x, y, z = points.unbind(2)
-    return torch.stack([c * x - s * y, s * x + c * y, z], dim=2)
+    x, y = points[:, :, 0], points[:, :, 1]
+    return torch.cat([torch.stack([c * x - s * y, s * x + c * y], dim=2), points[:, :, 2:]], dim=2)
 
 
 def silhouette(first: torch.Tensor, second: torch.Tensor) -> float:
@@ -87,11 +87,13 @@ def _decode(
     network: CosegNetwork, points: torch.Tensor, images: ImageTokens
 ) -> tuple[list[NDArray[np.bool_]], torch.Tensor, torch.Tensor, torch.Tensor]:
     clouds = network.clouds(points)
-    features = network.images(images.tokens, images.cls)
-    foreground = clouds.foreground
+    features = network.images(images.tokens, images.cls, evidence=images.evidence)
+    foreground = Foreground(clouds.foreground)
     if network.fused:
         shown = torch.arange(len(points), device=points.device)[:, None] + torch.arange(network.config.gcsf.r_img, device=points.device)
-        foreground = network.enhanced_clouds(clouds, draw_columns(features, shown % len(images)))
+        against = None if images.against is None else network.against(images.against)
+        foreground = network.fused_clouds(clouds, draw_columns(features, shown % len(images), against))
+    points = clouds.points
     samples = network.samples(foreground, clouds.background, points)
     extracted = network.extract(samples)
     masks = []

@@ -36,8 +36,12 @@ def check_sets(sets: Sequence[TrainingSet], config: FitConfig) -> None:
     names = [s.name for s in sets]
     if len(set(names)) < len(names):
         raise InputError(f"sets: expected different names, got {', '.join(names)}")
-    points = config.network.sampler.points
+    points, network = config.network.sampler.points, config.network
     for s in sets:
+        if network.gcsf.points != "coordinates" and any(c.seen is None for c in s.clouds):
+            raise InputError(f"set {s.name}: clouds: gcsf.points = {network.gcsf.points} expected what views show of the points")
+        if network.mgcm.signal != "correlation" and s.images.evidence is None:
+            raise InputError(f"set {s.name}: images: mgcm.signal = {network.mgcm.signal} expected evidence of their patches")
         if len(s.clouds) < 2:
             raise InputError(f"set {s.name}: expected at least 2 clouds, got {len(s.clouds)}")
         if len(s.images) == 0:
@@ -66,10 +70,13 @@ def controlled(sets: Sequence[TrainingSet], config: FitConfig) -> tuple[list[Tra
         raise InputError(f"control {config.control}: expected at least 2 sets, got {len(sets)}")
     if config.control == "permuted":
         return [replace(s, images=sets[(k + 1) % len(sets)].images) for k, s in enumerate(sets)], done
+    evidence, against = ([getattr(s.images, name) for s in sets] for name in ("evidence", "against"))
     mixed = ImageTokens(
         torch.cat([s.images.tokens for s in sets]),
         torch.cat([s.images.cls for s in sets]),
         torch.cat([s.images.saliency for s in sets]),
         sets[0].images.grid,
+        None if any(x is None for x in evidence) else torch.cat(evidence),
+        None if any(x is None for x in against) else torch.cat(against),
     )
     return [replace(s, images=mixed) for s in sets], done

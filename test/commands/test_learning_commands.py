@@ -1,5 +1,6 @@
 """``geoseg train``, ``geoseg coseg`` and ``geoseg bank``, end to end on small folders."""
 
+import errno
 import json
 from pathlib import Path
 
@@ -10,7 +11,7 @@ from fake_world import CONFIG, picture, table
 
 from geoseg_ros.cli import main
 from geoseg_ros.commands.coseg import result_names
-from geoseg_ros.concepts import background, build, observe
+from geoseg_ros.concepts import background, build, observe, unfinished
 from geoseg_ros.concepts.bank import find_bank, load_bank
 from geoseg_ros.concepts.pack import load_pack
 from geoseg_ros.data.folders import read_image, write_image
@@ -123,7 +124,7 @@ def test_coseg_with_one_modality_and_unreadable_files(fake, folders, tmp_path, c
     assert code == 0
     assert f"skipped {mixed / 'cut.jpg'}: " in err and err.count("cut.jpg") == 1
     summary = json.loads((tmp_path / "out" / "summary.json").read_text())
-    assert summary["clouds"] == [] and len(summary["warnings"]) == 1
+    assert summary["clouds"] == [] and [line.split(";")[0] for line in summary["warnings"][1:]] == ["only 4 images"]
     (failed,) = [item for item in summary["images"] if "error" in item]
     assert failed["file"] == "cut.jpg" and not (tmp_path / "out" / "cut.png").exists()
 
@@ -167,7 +168,7 @@ def test_names_of_results_never_clash():
 
 @pytest.mark.parametrize("when", ["between items", "while writing"])
 def test_ctrl_c_leaves_no_half_written_file(fake, folders, tmp_path, capsys, monkeypatch, when):
-    process, write, calls = CosegPipeline.process_image, cv2.imwrite, []
+    process, write, calls = CosegPipeline.process_image, Path.write_bytes, []
 
     def interrupted_process(self, image):
         calls.append(1)
@@ -175,24 +176,107 @@ def test_ctrl_c_leaves_no_half_written_file(fake, folders, tmp_path, capsys, mon
             raise KeyboardInterrupt
         return process(self, image)
 
-    def interrupted_write(path, pixels, *more):
-        calls.append(1)
-        if len(calls) == 5:
-            Path(path).write_bytes(b"half")
+    def interrupted_write(path, data):
+        calls.append(path.suffix in (".png", ".jpg"))
+        if sum(calls) == 5:
+            write(path, b"half")
             raise KeyboardInterrupt
-        return write(path, pixels, *more)
+        return write(path, data)
 
     if when == "between items":
         monkeypatch.setattr(CosegPipeline, "process_image", interrupted_process)
     else:
-        monkeypatch.setattr(cv2, "imwrite", interrupted_write)
+        monkeypatch.setattr(Path, "write_bytes", interrupted_write)
     code, out, err = run(capsys, "coseg", "--images", folders / "images", "--out", tmp_path / "out")
     assert code == 130 and err.strip().endswith("interrupted") and "Traceback" not in err
-    left = sorted(p.name for p in (tmp_path / "out").glob("*"))
+    assert "the same command goes on from there" in err
+    left = sorted(p.name for p in (tmp_path / "out").glob("[!.]*"))
     # nothing is written before all items of a kind are judged, because each counts for the others
     assert left == ([] if when == "between items" else ["photo0.png", "photo0_overlay.jpg", "photo1.png", "photo1_overlay.jpg"])
     for name in left:
         read_image(tmp_path / "out" / name)
+
+    # the same command goes on: nothing that was seen or judged is seen or judged again, and the result is as if it had not been interrupted
+    monkeypatch.setattr(Path, "write_bytes", write)
+    judged, seen = [], []
+    monkeypatch.setattr(CosegPipeline, "process_image", lambda self, image: judged.append(1) or process(self, image))
+    tokens = observe.photo_tokens
+    monkeypatch.setattr(observe, "photo_tokens", lambda *given: seen.append(1) or tokens(*given))
+    code, out, err = run(capsys, "coseg", "--images", folders / "images", "--out", tmp_path / "out")
+    assert code == 0 and not seen and len(judged) == (4 if when == "between items" else 0)
+    assert run(capsys, "coseg", "--images", folders / "images", "--out", tmp_path / "whole")[0] == 0
+    names = {p.name for p in (tmp_path / "whole").iterdir()}
+    assert {p.name for p in (tmp_path / "out").iterdir()} == names and "photo3.png" in names and ".unfinished" not in names
+    for name in names - {"summary.json"}:
+        assert (tmp_path / "out" / name).read_bytes() == (tmp_path / "whole" / name).read_bytes()
+
+
+def test_training_goes_on_after_ctrl_c_and_sees_what_has_changed(fake, folders, tmp_path, capsys, monkeypatch):
+    monkeypatch.setenv("SOURCE_DATE_EPOCH", "0")
+    images = tmp_path / "images"
+    for k in range(5):
+        write_image(images / f"{k}.png", picture(k, ("red", "green"))[0])
+    given = ["train", "--name", "red", "--images", images, "--clouds", folders / "clouds"]
+    tokens, analyse, seen = observe.photo_tokens, observe.analyse_cloud, []
+
+    def interrupted(cloud, config):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(observe, "photo_tokens", lambda *arguments: seen.append(1) or tokens(*arguments))
+    monkeypatch.setattr(observe, "analyse_cloud", interrupted)
+    assert run(capsys, *given, "--out", tmp_path / "a.pack")[0] == 130
+    assert not (tmp_path / "a.pack").exists() and (tmp_path / ".a.pack.unfinished").is_dir()
+    scales = len(CONFIG.train.scales)
+    assert len(seen) == 5 * scales
+
+    monkeypatch.setattr(observe, "analyse_cloud", analyse)
+    write_image(images / "3.png", picture(77, ("red", "green"))[0])
+    assert run(capsys, *given, "--out", tmp_path / "a.pack")[0] == 0
+    assert len(seen) == 6 * scales  # the new picture alone
+    assert not (tmp_path / ".a.pack.unfinished").exists()
+    assert run(capsys, *given, "--out", tmp_path / "b.pack")[0] == 0
+    assert (tmp_path / "a.pack").read_bytes() == (tmp_path / "b.pack").read_bytes()
+
+
+def test_bad_input_leaves_nothing_behind(fake, folders, tmp_path, capsys):
+    (tmp_path / "bad").mkdir()
+    (tmp_path / "bad" / "a.ply").write_bytes(b"no cloud")
+    given = ["--images", folders / "images", "--clouds", tmp_path / "bad"]
+    for command in (["train", "--name", "x", *given, "--out", tmp_path / "x.pack"], ["coseg", *given, "--out", tmp_path / "x"]):
+        code, _, err = run(capsys, *command)
+        assert code == 2 and err.count("\n") == 1
+        assert [p.name for p in tmp_path.iterdir()] == ["bad"]
+
+
+def test_coseg_of_a_single_picture_says_that_nothing_can_recur(fake, tmp_path, capsys):
+    write_image(tmp_path / "images" / "0.png", picture(0, ("red", "green"))[0])
+    code, _, err = run(capsys, "coseg", "--images", tmp_path / "images", "--out", tmp_path / "out")
+    assert code == 0 and "warning: only 1 images" in err
+
+
+def test_a_place_that_is_full_stops_the_keeping_not_the_work(fake, folders, tmp_path, capsys, monkeypatch):
+    def full(path, data):
+        raise OSError(errno.ENOSPC, "No space left on device", str(path))
+
+    monkeypatch.setattr(unfinished, "write_bytes", full)
+    code, out, err = run(capsys, "coseg", "--images", folders / "images", "--out", tmp_path / "out")
+    assert code == 0 and err.count("warning: ") == 1 and "cannot keep what was worked out so far: No space left on device" in err
+    summary = json.loads((tmp_path / "out" / "summary.json").read_text())
+    assert len(summary["images"]) == 6 and len(summary["warnings"]) == 1
+
+
+def test_a_short_time_learns_from_fewer_items_and_still_judges_all(fake, tmp_path, capsys):
+    for k in range(12):
+        write_image(tmp_path / "images" / f"{k}.png", picture(k, ("red", "green"))[0])
+    given = ["coseg", "--images", tmp_path / "images", "--json"]
+    for seconds, learnt in (("0.0001", 5), ("1000", 12)):
+        code, out, err = run(capsys, *given, "--out", tmp_path / seconds, "--seconds", seconds)
+        assert code == 0, err
+        summary = json.loads(out)
+        assert summary["learnt_from"] == {"images": learnt, "clouds": 0} and len(summary["images"]) == 12
+        assert all(entry["present"] for entry in summary["images"])
+    code, _, err = run(capsys, *given, "--out", tmp_path / "x", "--seconds", "0")
+    assert code == 2 and "--seconds: expected more than 0" in err
 
 
 def test_train_from_folders(fake, folders, tmp_path, capsys, monkeypatch):
@@ -276,7 +360,8 @@ def test_train_and_coseg_with_the_shipped_backbone_on_procedural_rooms(tmp_path,
     code, out, err = run(capsys, "coseg", *given, "--out", tmp_path / "out", "--json")
     assert code == 0, err
     summary = json.loads(out)
-    assert len(summary["images"]) == 5 and len(summary["clouds"]) == 3 and summary["warnings"] == []
+    assert len(summary["images"]) == 5 and len(summary["clouds"]) == 3
+    assert [line.split(";")[0] for line in summary["warnings"]] == ["only 3 clouds"]
     inside = outside = 0.0
     for item, entry in zip(made.images, summary["images"], strict=True):
         mask = read_image(tmp_path / "out" / entry["mask"])[..., 0] > 0

@@ -1,7 +1,10 @@
+from dataclasses import replace
+
 from fake_world import CONFIG, picture, table
 
+from geoseg_ros.concepts import observe as observations
 from geoseg_ros.concepts.cross_fit import cross_fit, folds_of, shows
-from geoseg_ros.concepts.observe import observe
+from geoseg_ros.concepts.observe import affordable, observe
 
 
 def test_few_items_are_not_left_out():
@@ -24,3 +27,31 @@ def test_an_item_that_falls_far_behind_the_others_does_not_show_the_thing():
     assert shows([1e-6, 1e-5, 1e-6, 1e-4, 1e-2]).tolist() == [True, True, True, True, False]
     assert shows([0.01, 0.02, 0.01]).tolist() == [True, True, True]
     assert shows([1.0, 1.0]).tolist() == [True, True]
+
+
+def test_an_item_is_judged_by_a_fold_without_it_where_only_some_were_seen(fake_backbone, fake_bank):
+    images = [picture(k, ("red", "green"))[0] for k in range(12)]
+    seen = observe(images, [], [], [], fake_backbone, fake_bank, CONFIG, seconds=1e-9)
+    assert list(seen.image_numbers) == [0, 1, 2, 3, 4]
+    kept = replace(seen, image_numbers=[0, 3, 5, 8, 11])
+    fitted = cross_fit("red", kept, fake_backbone, fake_bank, CONFIG, 4)
+    for place, number in enumerate([0, 3, 5, 8, 11]):
+        left = kept.leave_out(range(fitted.image(number), 5, 4), ())
+        assert number not in left.image_numbers and len(left.images) == len(left.image_numbers) >= 3, place
+    assert all(0 <= fitted.image(k) < 4 for k in range(12))
+
+
+def test_how_many_items_are_affordable_is_measured_on_the_first_ones(monkeypatch):
+    now = [0.0]
+    monkeypatch.setattr(observations.time, "monotonic", lambda: now[0])
+
+    def taken(count, seconds):
+        result = []
+        for number, _ in affordable(list(range(count)), seconds):
+            result.append(number)
+            now[0] += 2.0
+        return result
+
+    assert taken(20, float("inf")) == taken(20, 40.0) == list(range(20))
+    assert taken(20, 24.0) == [0, 1, 2, 3, 4, 6, 8, 10, 12, 14, 16, 18]  # 24 s are 12 items
+    assert taken(20, 1.0) == [0, 1, 2, 3, 4] and taken(3, 1.0) == [0, 1, 2]

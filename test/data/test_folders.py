@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 from pathlib import Path
 
 import cv2
@@ -150,3 +151,19 @@ def test_overlay_is_the_mean_with_the_colour_and_the_colour_at_the_edges(shape: 
     np.testing.assert_array_equal(drawn, expected)
     np.testing.assert_array_equal(before[0], image)
     np.testing.assert_array_equal(before[1], mask)
+
+
+def test_an_image_is_written_whole_or_not_at_all(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    image = np.random.default_rng(0).integers(0, 256, (20, 30, 3)).astype(np.uint8)
+    folders.write_image(tmp_path / "a.PNG", image)
+    assert np.array_equal(folders.read_image(tmp_path / "a.PNG"), image)
+    with pytest.raises(InputError, match="b.xyz: cannot write an image with this suffix"):
+        folders.write_image(tmp_path / "b.xyz", image)
+
+    def full(self: Path, data: bytes) -> int:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(Path, "write_bytes", full)
+    with pytest.raises(OSError, match="No space left"):
+        folders.write_image(tmp_path / "c.jpg", image)
+    assert [p.name for p in tmp_path.iterdir()] == ["a.PNG"]

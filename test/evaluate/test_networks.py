@@ -10,11 +10,13 @@ from fake_world import CONFIG, picture, table
 
 from geoseg_ros.errors import InputError
 from geoseg_ros.evaluate.baselines import geofree
-from geoseg_ros.evaluate.baselines.geofree import SIZES, VARIANTS, Networks, NetworkSize, correlation, settings, steering, with_budget
+from geoseg_ros.evaluate.baselines.geofree import ALARM, Networks, correlation, steering
+from geoseg_ros.evaluate.baselines.variants import SIZES, VARIANTS, NetworkSize, changed, settings, with_budget
 from geoseg_ros.evaluate.items import Concept, CosegSet, Item, check_answers, paper_protocol
 from geoseg_ros.evaluate.methods import Tools
+from geoseg_ros.evaluate.score import figures
 from geoseg_ros.geometry.cloud import Cloud
-from geoseg_ros.train.config import FitConfig
+from geoseg_ros.train.config import FitConfig, check_config
 from geoseg_ros.train.pretrain import PretrainConfig
 
 TINY = NetworkSize(64, 12, 16, PretrainConfig(epochs=1, shapes=1, held_out=1, points=64, subsets=(32,), neighbours=5))
@@ -63,12 +65,64 @@ def test_budget_is_shared_out_as_in_the_preset() -> None:
 
 @pytest.mark.parametrize("budget", [3, 20, None])
 def test_every_variant_sees_the_clouds_equally_often(budget) -> None:
-    made = [settings(v, SIZES["small"], budget, 0) for v in VARIANTS]
-    assert len({c.stage2.epochs + c.stage3.epochs for c in made}) == 1
-    assert len({v.name for v in VARIANTS}) == len(VARIANTS)
-    by_name = dict(zip((v.name for v in VARIANTS), made, strict=True))
+    by_name = {v.name: settings(v, SIZES["small"], budget, 0) for v in VARIANTS}
+    assert len(by_name) == len(VARIANTS)
+    for config in by_name.values():
+        check_config(config)
+    epochs = {name: (c.stage1.epochs, c.stage2.epochs + c.stage3.epochs) for name, c in by_name.items()}
+    assert {name for name, (first, rest) in epochs.items() if first + rest == 0} == {name for name in by_name if "untrained" in name}
+    assert len({rest for name, (_, rest) in epochs.items() if "untrained" not in name}) == 1
     assert by_name["Yang (released)"].network.sampler.mutual == "released"
     assert by_name["Yang (intended)"].network.sampler.mutual == "intended"
+
+
+def test_each_named_step_is_a_setting_of_its_own() -> None:
+    """A row that is called otherwise is trained otherwise, and by that alone."""
+    made = {v.name: (settings(v, SIZES["small"], 14, 0), v.clouds) for v in VARIANTS}
+    best = made["GeoFree on views"][0]
+    same = [name for name, (config, _) in made.items() if config == best]
+    assert same == ["GeoFree on views", "ladder: + SFE"]
+    changes = {
+        "ladder: + GCSF": [("network.sfe.fusion", "graph")],
+        "ladder: + MGCM": [("network.sfe.fusion", "none"), ("network.gcsf.evidence", "none")],
+        "ladder: L_sem alone": [("network.loss.obj", 0.0)],
+        "ladder: K 80": [("network.gcsf.k", 80)],
+        "ladder: decode scores": [("network.decode", "scores")],
+        "GeoFree on views, images of another concept": [("control", "permuted")],
+    }
+    for name, steps in changes.items():
+        expected = best
+        for setting, value in steps:
+            expected = changed(expected, setting, value)
+        assert made[name][0] == expected, name
+    with pytest.raises(KeyError, match="nothing"):
+        changed(best, "network.sfe.nothing", 1)
+
+
+def test_networks_on_views_find_the_thing_that_the_pictures_show(networks, red) -> None:
+    """Untrained: the graph between drawings and photographs, and the contrast as its evidence, are there from the start."""
+    for name, own, rival in (("red", red.own, red.rivals[0]), ("blue", red.rivals[0], red.own)):
+        clouds = []
+        for k in range(2):
+            cloud, label = table(60 + k, ("red", "blue", "green"))
+            clouds.append(Item(f"cloud{k}", cloud, label == ("red", "blue").index(name) + 1, label == 2 - ("red", "blue").index(name)))
+        clouds.append(red.clouds[2])
+        items = replace(red, name=name, own=own, rivals=(rival,), clouds=clouds)
+        found = run(networks, "GeoFree on views, untrained", items)
+        check_answers(items.clouds, found.clouds)
+        check_answers(items.images, found.images)
+        result = figures(clouds[:2], found.clouds[:2])
+        assert result["iou"] > 0.8 and result["other"] == 0.0
+        assert found.notes["steering"] < ALARM
+        assert not found.clouds[2].mask.any()
+
+
+@pytest.mark.parametrize("name", ["GeoFree on views", "GeoFree on views, images shuffled each step", "ladder: + MGCM"])
+def test_networks_on_views_are_trained(networks, red, name) -> None:
+    found = run(networks, name, red)
+    check_answers(red.clouds, found.clouds)
+    assert found.notes["training"]["epochs"] == {"2": 1, "3": 1}  # stage 1 would train the masks, which are given
+    assert ("steering" in found.notes) == (name == "GeoFree on views")
 
 
 def test_answers_have_the_shape_of_the_items(networks, red) -> None:
@@ -142,6 +196,17 @@ def test_what_lacks_clouds_or_pictures_is_not_done(networks, red) -> None:
     for own in (replace(red.own, clouds=()), replace(red.own, images=()), replace(red.own, clouds=red.own.clouds[:1])):
         found = run(networks, "GeoFree", replace(red, own=own))
         assert found.images is None and found.clouds is None
+
+
+def test_states_spare_a_second_training(networks, red, tmp_path, monkeypatch) -> None:
+    networks.states = tmp_path / "states"
+    first = run(networks, "GeoFree", red)
+    assert [p.suffix for p in networks.states.iterdir()] == [".state"]
+    monkeypatch.setattr("geoseg_ros.train.fit.joint_step", lambda *_: pytest.fail("trained again"))
+    again = run(networks, "GeoFree", red)
+    assert all(np.array_equal(a.mask, b.mask) for a, b in zip(first.clouds, again.clouds, strict=True))
+    with pytest.raises(pytest.fail.Exception, match="trained again"):
+        run(networks, "GeoFree", red, seed=1)
 
 
 def test_extractor_is_trained_once_and_read_afterwards(networks, weights, monkeypatch) -> None:

@@ -1,6 +1,7 @@
 """Distillation on a handful of generated pictures with a teacher made for the test."""
 
 import json
+import time
 from dataclasses import replace
 
 import cv2
@@ -13,6 +14,7 @@ from geoseg_ros.cli import main
 from geoseg_ros.errors import InputError
 from geoseg_ros.features import distill as room
 from geoseg_ros.features.backbone import open_backbone
+from geoseg_ros.features.compare import known_again, milliseconds
 from geoseg_ros.features.distill import DistillConfig, agreement, distill, fit_projection, list_images, teacher_tokens
 from geoseg_ros.features.tiny import TinyConfig, load_tiny
 
@@ -65,6 +67,7 @@ def test_it_learns_and_is_repeatable(photos, tmp_path):
 def test_checkpoints_leave_a_usable_file(photos, tmp_path, monkeypatch):
     out = tmp_path / "s.safetensors"
     usable = []
+
     def stop(progress, figures):
         if out.exists():
             usable.append(load_tiny(out)[2]["steps"])
@@ -117,6 +120,41 @@ def test_agreement_bounds():
     assert agreement(tokens, torch.randn(20, 4, 4, 8, generator=generator)) < 0.1
 
 
+def test_places_are_known_again_by_what_withstands_the_disturbance():
+    rng = np.random.default_rng(3)
+    pictures = [cv2.resize(rng.integers(0, 256, (12, 12, 3), dtype=np.uint8), (96, 96), interpolation=cv2.INTER_CUBIC) for _ in range(6)]
+
+    class Blind(Teacher):
+        def tokens(self, images):
+            tokens = torch.from_numpy(np.random.default_rng(0).normal(size=(*super().tokens(images)[0].shape[:3], 24)))
+            return tokens[torch.randperm(len(tokens))].float(), tokens.mean((1, 2)).float()
+
+    class Gradients(Teacher):
+        """Signs of the slopes of brightness, which changes of colour and contrast leave alone."""
+
+        def tokens(self, images):
+            grey = torch.from_numpy(images).float().mean(3)
+            parts = F.avg_pool2d(grey[:, None], 4)[:, 0].unfold(1, 4, 4).unfold(2, 4, 4).flatten(3)
+            tokens = parts - parts.mean(3, keepdim=True)
+            return tokens, tokens.mean((1, 2))
+
+    blind, colours, slopes = (known_again(backbone, pictures) for backbone in (Blind(), Teacher(), Gradients()))
+    assert blind < 0.1 < colours and slopes > colours + 0.03 and slopes == known_again(Gradients(), pictures)
+
+
+def test_milliseconds_are_of_one_picture():
+    seen = []
+
+    class Slow(Teacher):
+        def tokens(self, images):
+            seen.append(images.shape)
+            time.sleep(0.02)
+            return super().tokens(images)
+
+    assert 5 <= milliseconds(Slow(14), 4, 100, runs=3) < 100
+    assert seen == [(4, 98, 98, 3)] * 4
+
+
 def test_the_student_is_disturbed_but_the_background_is_not():
     rng = np.random.default_rng(0)
     image = rng.integers(0, 120, (64, 64, 3), dtype=np.uint8)
@@ -137,7 +175,13 @@ def test_command(photos, tmp_path, capsys, monkeypatch):
     printed = capsys.readouterr()
     summary = json.loads(printed.out)
     assert summary["teacher"] == "toy" and summary["steps"] == 2 and "cosine to the teacher" in printed.err
+    compared = summary.pop("side_by_side")
     assert load_tiny(out)[2] == summary
+    assert [(compared[kind]["stride"], compared[kind]["dim"]) for kind in ("teacher", "student")] == [(16, 24), (16, 8)]
+    for kind in ("teacher", "student"):
+        assert min(compared[kind]["milliseconds"]) > 0 and 0 <= compared[kind]["known_again"] <= 1
+        (line,) = [line for line in printed.err.splitlines() if line.startswith(kind)]
+        assert line.split()[-1] == f"{compared[kind]['known_again']:.3f}"
 
 
 @pytest.mark.parametrize(

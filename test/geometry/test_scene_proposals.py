@@ -167,6 +167,29 @@ def test_lidar_street() -> None:
     assert sum(scene.seconds.values()) < 3  # ten times the goal: a guard against a slow path, not a benchmark
 
 
+def test_the_order_of_the_points_does_not_change_the_size_of_the_scene() -> None:
+    """Drivers send a turning LiDAR's columns one after the other, so a stride meets few of its rings."""
+    azimuth, elevation = np.meshgrid(np.linspace(-np.pi, np.pi, 2048, endpoint=False), np.deg2rad(np.linspace(-22.5, 22.5, 64)))
+    rays = np.stack([np.cos(elevation) * np.cos(azimuth), np.cos(elevation) * np.sin(azimuth), np.sin(elevation)], -1).reshape(-1, 3)
+    room = rays * (np.array([6, 8, 1.6]) / np.maximum(np.abs(rays), 1e-9)).min(1)[:, None]
+    by_rings = (room + np.random.default_rng(0).normal(0, 0.01, room.shape)).astype(np.float32)
+    by_columns = by_rings.reshape(64, 2048, 3).transpose(1, 0, 2).reshape(-1, 3)
+    shuffled = np.random.default_rng(1).permutation(by_rings)
+    for xyz in (by_rings, by_columns, shuffled):
+        assert 0.6 < len(analyse_cloud(Cloud(xyz)).xyz) / GeometryConfig().budget < 1.5
+
+
+@pytest.mark.parametrize("times", [1.3, 10, 97.5, 250])
+def test_points_that_are_repeated_change_little(times: float) -> None:
+    """Some drivers and data sets fill a cloud up that way."""
+    cloud, _ = camera_scene(EYE, TARGET, SCENES["apart"][0], [TABLE], 0.002)
+    points = cloud.xyz[cloud.valid()][::9]
+    scene = analyse_cloud(Cloud(points))
+    repeated = analyse_cloud(Cloud(np.resize(points, (int(times * len(points)), 3))))
+    assert abs(np.log(repeated.voxel / scene.voxel)) < 0.3, "a step of the ladder"
+    assert len(repeated.proposals) == len(scene.proposals) > 0
+
+
 def test_oracle_and_its_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     boxes, planes = SCENES["apart"]
     cloud, surface = camera_scene(EYE, TARGET, boxes, planes, 0.001)

@@ -60,16 +60,23 @@ def test_depth_takes_the_place_of_points() -> None:
     assert topics == {"~/depth": "/camera/depth/image_raw", "~/camera_info": "/camera/depth/camera_info"}
 
 
+def test_backend_and_building() -> None:
+    parameters, _ = started(backend="tensorrt", build_only="true")
+    assert parameters["backend"] == "tensorrt" and parameters["build_only"] is True
+    assert "build_only" not in started(build_only="false")[0]
+
+
 def test_arguments_are_few_and_described() -> None:
     arguments = described()[1].get_launch_arguments()
-    assert len(arguments) <= 15 and all(len(a.description) > 10 for a in arguments)
+    assert len(arguments) <= 17 and all(len(a.description) > 10 for a in arguments)
 
 
 def test_parameters_exist_in_the_node() -> None:
     from geoseg_ros.ros.parameters import NodeParameters, specs
 
     table = {spec.name: spec for spec in specs(NodeParameters())}
-    for given in ({}, {"depth": "/d", "device": "cuda", "packs": "a"}, {"points": "none", "image": "/i/compressed"}):
+    every = {"depth": "/d", "device": "cuda", "packs": "a", "backend": "torch", "build_only": "1"}
+    for given in ({}, every, {"points": "none", "image": "/i/compressed"}):
         for name, value in started(**given)[0].items():
             choices = table[name].about.get("choices")
             assert not choices or value in choices, name

@@ -21,6 +21,7 @@ PYTHON = {
     "onnx": (None, "onnx"),
     "onnxruntime": ("python3-onnxruntime-pip", "onnxruntime"),
     "onnxscript": (None, "onnxscript"),
+    "rerun": (None, "rerun-sdk"),
     "rosbags": ("python3-rosbags-pip", "rosbags"),
     "safetensors": (None, "safetensors"),
     "scipy": ("python3-scipy", "scipy"),
@@ -123,7 +124,7 @@ def test_generated_messages_fit_their_files() -> None:
 
 
 def test_pip_requirements_cover_what_is_imported() -> None:
-    known = set(project("dependencies")) | set(project("onnx")) | set(project("hub")) | set(project("datasets"))
+    known = set(project("dependencies")) | set(project("onnx")) | set(project("hub")) | set(project("datasets")) | set(project("view"))
     assert {PYTHON[name][1] for name in imported() if name in PYTHON} <= known
     assert {pypi for _, pypi in PYTHON.values()} >= known
 

@@ -16,7 +16,12 @@ ROOT = Path(__file__).resolve().parents[2]
 PACKAGE = ROOT / "geoseg_ros"
 ROOMS = sorted(p.name for p in PACKAGE.iterdir() if p.is_dir() and any(p.glob("*.py")))
 BASE = {"errors", "files", "stopwatch"}  # modules that every room may use
-ALLOWED = {"geometry": BASE, "features": BASE | {"geometry"}, "train": BASE | {"geometry", "features", "coseg", "data"}}  # ... and no more
+ALLOWED = {  # ... and no more
+    "geometry": BASE,
+    "features": BASE | {"geometry"},
+    "train": BASE | {"geometry", "features", "coseg", "data"},
+    "view": BASE | {"geometry", "data", "runtime"},
+}
 METHODS = {"coseg", "semantic", "correspond"}  # never import each other
 EDGES = {"ros", "commands"}  # the only rooms that touch ROS
 

@@ -2,8 +2,10 @@
 
 import os
 
+_DOMAIN = os.environ.get("GEOSEG_TEST_DOMAIN_ID", str(10 + os.getpid() % 90))  # two runs at once must not hear each other
 DDS_ENVIRONMENT = {
-    "ROS_DOMAIN_ID": os.environ.get("GEOSEG_TEST_DOMAIN_ID", "41"),
+    "GEOSEG_TEST_DOMAIN_ID": _DOMAIN,  # for child processes that import this, too
+    "ROS_DOMAIN_ID": _DOMAIN,
     "ROS_AUTOMATIC_DISCOVERY_RANGE": "LOCALHOST",
     "ROS_STATIC_PEERS": "127.0.0.1",
     "ROS_PYTHON_CHECK_FIELDS": os.environ.get("ROS_PYTHON_CHECK_FIELDS", "1"),  # older distributions check by default

@@ -1,8 +1,8 @@
 """Run-time control: pause, snapshot, packs that change while the node runs, the target frame, markers."""
 
 import json
+import resource
 import threading
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -10,20 +10,26 @@ import yaml
 
 pytest.importorskip("rclpy")
 
+import fake_tf
 from fake_pipeline import FakePipeline
-from geometry_msgs.msg import TransformStamped
-from rclpy.event_handler import PublisherEventCallbacks
 from rclpy.parameter import Parameter
 from rclpy.qos import QoSProfile, ReliabilityPolicy
-from ros_cases import cloud_message, image_message, picture, points
+from ros_cases import cloud_message, image_message, large_cloud_message, picture, points
 from sensor_msgs.msg import PointCloud2
+from std_msgs.msg import Header, String
 from std_srvs.srv import SetBool, Trigger
 from visualization_msgs.msg import Marker
 
 from geoseg_ros.data.recordings import Recording
 from geoseg_ros.errors import InputError
-from geoseg_ros.ros import codec, frames, snapshot
+from geoseg_ros.ros import codec, frames, objects
 from geoseg_ros.runtime.labels import LabelSpace
+from geoseg_ros.runtime.results import ObjectInstance
+
+try:
+    from rclpy.event_handler import PublisherEventCallbacks
+except ImportError:  # Humble
+    from rclpy.qos_event import PublisherEventCallbacks
 
 
 def values(node, stream):
@@ -74,21 +80,39 @@ def test_a_snapshot_can_be_replayed(live, tmp_path):
     assert report["diagnostics"]["coseg_node: pipeline"]["pack_versions"] == "1, 1"
 
 
-def test_a_snapshot_that_cannot_be_written_is_refused_and_leaves_nothing(live, tmp_path, monkeypatch):
+def test_a_snapshot_that_cannot_be_written_is_refused_and_leaves_nothing(live, tmp_path):
     (tmp_path / "file").write_text("in the way")
     node = live(snapshot_dir=str(tmp_path / "file"))
     answer = node.call(Trigger, "snapshot", Trigger.Request())
     assert not answer.success and str(tmp_path / "file") in answer.message and "\n" not in answer.message
 
-    def full(*_):
-        raise OSError(28, "No space left on device")
-
-    monkeypatch.setattr(snapshot, "serialize_message", full)
     assert node.node.set_parameters([Parameter("snapshot_dir", value=str(tmp_path / "shots"))])[0].successful
-    node.send_and_wait("points", cloud_message(points()), "cloud")
-    answer = node.call(Trigger, "snapshot", Trigger.Request())
-    assert not answer.success and "No space left on device" in answer.message
+    node.send_and_wait("points", large_cloud_message(np.ones((100_000, 3))), "cloud")
+    whole = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (2**20, whole[1]))  # the kernel ends writing in the middle of a file, as a full disk does
+    try:
+        answer = node.call(Trigger, "snapshot", Trigger.Request())
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, whole)
+    assert not answer.success and "File too large" in answer.message and "\n" not in answer.message
     assert list((tmp_path / "shots").iterdir()) == [] and node.node.handler.active
+    answer = node.call(Trigger, "snapshot", Trigger.Request())
+    assert answer.success, "once there is room"
+    assert [str(path) for path in (tmp_path / "shots").iterdir()] == [answer.message]
+
+
+def test_a_snapshot_leaves_out_what_cannot_be_recorded(live, tmp_path, monkeypatch):
+    """vision_msgs, where it is installed, is not among the message definitions that recordings know."""
+    node = live(snapshot_dir=str(tmp_path))
+    node.send_and_wait("points", cloud_message(points()), "cloud")
+    monkeypatch.setattr(String, "__module__", "vision_msgs.msg._string")
+    node.node._outputs.last["/coseg_node/detections"] = String(data="boxes")
+    answer = node.call(Trigger, "snapshot", Trigger.Request())
+    assert answer.success
+    with Recording(f"{answer.message}/messages.mcap") as recording:
+        assert "/coseg_node/detections" not in recording.topics() and "/coseg_node/points" in recording.topics()
+    report = json.loads((tmp_path / answer.message / "report.json").read_text())
+    assert report["left_out"] == {"/coseg_node/detections": "vision_msgs/msg/String"}
 
 
 class Packs:
@@ -170,30 +194,28 @@ def test_boxes_for_rviz(live):
     assert node.received["markers"][1].markers[2].text == "high 1"
 
 
-class FakeBuffer:
-    """A tf2 buffer that knows one transform, from stamp 100 on: a quarter turn about z, then 1 m along x and 2 m up."""
+def test_markers_that_are_filled_again_are_as_new_ones():
+    palette = FakePipeline().labels.palette()
 
-    def lookup_transform(self, target, source, stamp):
-        if source != "lidar" or target != "odom" or stamp.nanoseconds < 100 * 10**9:
-            raise FakeTf.TransformException("Lookup would require\nextrapolation into the past.")
-        found = TransformStamped()
-        found.transform.translation.x, found.transform.translation.z = 1.0, 2.0
-        found.transform.rotation.z = found.transform.rotation.w = 0.5**0.5
-        return found
+    def things(count):
+        return [
+            ObjectInstance(1 + i % 2, f"thing {i}", i + 1, 0.9, 0.1, np.full(3, float(i)), np.eye(3), np.full(3, 1.0 + i), 5, track=i)
+            for i in range(count)
+        ]
 
-
-class FakeTf:
-    class TransformException(Exception):
-        pass
-
-    Buffer = FakeBuffer
-    TransformListener = staticmethod(lambda buffer, node: SimpleNamespace())
+    message = None
+    for count in (2, 0, 3, 1):
+        given, header = things(count), Header(frame_id=f"frame {count}")
+        poses = objects.poses_of(given)
+        message = objects.marker_array(header, given, poses, palette, message)
+        assert message == objects.marker_array(header, given, poses, palette) and len(message.markers) == 1 + 2 * count
 
 
 def test_obstacles_and_objects_go_to_the_target_frame(live, monkeypatch):
     messages = pytest.importorskip("geoseg_ros.msg", reason="the package is installed without its messages")
-    monkeypatch.setattr(frames, "tf2_ros", FakeTf)
+    monkeypatch.setattr(frames, "tf2_ros", fake_tf)
     node = live(listen=("points_labeled", "points_obstacles"), target_frame="odom")
+    node.node.handler._frames._buffer.set_transform(fake_tf.transform(100.0), "test")
     node.listen("objects", messages.CosegObjectArray)
     early = cloud_message(points(), stamp=(50, 0))
     node.send("points", early)

@@ -302,6 +302,47 @@ def test_depth_camera(live):
     assert (node.counts("cloud").rejected, node.counts("cloud").dropped) == (1 + len(bad), 0)
 
 
+def test_depth_takes_the_colour_of_its_time_from_before_or_after(live):
+    class Seeing(FakePipeline):
+        def __init__(self):
+            super().__init__(delay=0.3)
+            self.red = []
+
+        def process_cloud(self, cloud):
+            self.red.append(None if cloud.rgb is None else int(cloud.rgb[0, 0]))
+            return super().process_cloud(cloud)
+
+    pipeline = Seeing()
+    node = live(pipeline, listen=("points_labeled",), cloud_source="depth", image_transport="none", color_max_age=0.02)
+
+    def color(red, nanosec):
+        node.send("color", image_message(np.full((2, 2, 3), red, np.uint8), "rgb8", frame="optical", stamp=(50, nanosec)))
+        node.wait(lambda: (node.node.inputs.companion("~/color") or image).header.stamp.nanosec == nanosec)
+
+    def depth(nanosec, count):
+        node.send("depth", image_message(np.full((2, 2), 1500, np.uint16), "16UC1", frame="optical", stamp=(50, nanosec)))
+        node.wait(lambda: node.counts("cloud").received == count)
+
+    image = image_message(picture(2, 2), "rgb8")
+    info = CameraInfo(width=2, height=2)
+    info.k = np.array([2.0, 0, 0.5, 0, 2.0, 0.5, 0, 0, 1.0])
+    node.send("camera_info", info)
+    node.wait(lambda: node.node.inputs.companion("~/camera_info"))
+    depth(0, 1)  # the worker is busy with it, without a colour
+    node.wait(lambda: pipeline.calls["cloud"] == 1)
+    color(10, 100_000_000)
+    color(20, 133_000_000)
+    depth(166_000_000, 2)
+    color(30, 165_000_000)  # later than its depth image
+    color(40, 198_000_000)
+    node.wait(lambda: node.counts("cloud").processed == 2)
+    depth(101_000_000, 3)
+    node.wait(lambda: node.counts("cloud").processed == 3)
+    depth(230_000_000, 4)  # no colour is that near
+    node.wait(lambda: node.counts("cloud").processed == 4)
+    assert pipeline.red == [None, 30, 10, None]
+
+
 def test_label_info_is_latched(live):
     node = live()
     late = []
@@ -332,7 +373,10 @@ def test_objects_and_status(live):
     np.testing.assert_allclose(np.array([turn.x, turn.y, turn.z, turn.w]) * np.sign(turn.w), [0, 0, half, half], atol=1e-6)
     assert (entry.size.x, entry.size.y, entry.size.z) == (0.1, 0.2, 0.3)
 
-    node.wait(lambda: node.received["status"] and node.received["status"][-1].streams[0].processed == 1)
+    def told():
+        return node.received["status"] and [(s.processed, s.rejected) for s in node.received["status"][-1].streams] == [(1, 0), (0, 1)]
+
+    node.wait(told)
     status = node.received["status"][-1]
     assert (status.backend, status.backbone, list(status.pack_names)) == ("fake", "none", ["red", "high"])
     cloud, image = status.streams

@@ -12,6 +12,7 @@ from fake_pipeline import FakePipeline
 from lifecycle_msgs.msg import Transition
 from lifecycle_msgs.srv import ChangeState, GetState
 from live_node import LiveNode
+from rclpy.lifecycle.node import LifecycleNodeMixin
 from rclpy.parameter import Parameter
 from ros_cases import cloud_message, points
 
@@ -161,6 +162,26 @@ def test_a_stop_ends_a_configure_under_way(live):
     node.wait(asked.done, 2.0)
     assert not asked.result().success and node.lines == []
     go.set()
+
+
+@pytest.mark.parametrize("distribution", ["this", "older"])
+def test_a_transition_that_the_state_does_not_have_is_refused(live, monkeypatch, distribution):
+    """nav2's manager asks by number, and may be set to start a node that has come up by itself."""
+    node = live()
+    if distribution == "older":  # rclpy of Humble and Jazzy does not catch the error
+
+        def change_state(self, number):
+            self._state_machine.trigger_transition_by_id(number, True)
+            raise AssertionError("the transition exists")
+
+        monkeypatch.setattr(LifecycleNodeMixin, "_LifecycleNodeMixin__change_state", change_state)
+    request = ChangeState.Request(transition=Transition(id=Transition.TRANSITION_CONFIGURE))
+    assert not node.call(ChangeState, "change_state", request).success
+    assert state(node) == "active"
+    node.wait(lambda: node.lines)
+    assert len(node.lines) == 1 and "transition 1 " in node.lines[0]
+    node.send("points", cloud_message(points()))
+    node.wait(lambda: node.received["points_labeled"])
 
 
 def test_an_error_in_a_transition_is_cleaned_up(live, monkeypatch):

@@ -16,6 +16,8 @@ pytest.importorskip("rclpy")
 import rclpy
 from dds_environment import DDS_ENVIRONMENT
 from fake_pipeline import factory
+from lifecycle_msgs.msg import Transition
+from lifecycle_msgs.srv import ChangeState
 from rclpy.context import Context
 from rclpy.executors import SingleThreadedExecutor
 from rclpy.node import Node
@@ -92,6 +94,38 @@ def test_signals_end_it_cleanly_in_every_state(process, arguments, said, number,
     assert not any("Traceback" in line or "Error" in line or "terminate" in line for line in node.lines), node.lines
 
 
+@pytest.fixture
+def client():
+    """A node of this process, and what spins it."""
+    context = Context()
+    rclpy.init(context=context)
+    node = Node("client", context=context)
+    executor = SingleThreadedExecutor(context=context)
+    executor.add_node(node)
+    yield node, executor
+    executor.shutdown()
+    node.destroy_node()
+    rclpy.try_shutdown(context=context)
+
+
+@pytest.mark.parametrize(("labels", "number"), [(("configure",), signal.SIGINT), (("configure", "shutdown"), signal.SIGTERM)])
+def test_signals_end_it_cleanly_where_a_manager_left_it(process, client, labels, number):
+    """Inactive, and finalized."""
+    node, (asking, executor) = process("-p", "autostart:=false"), client
+    service = asking.create_client(ChangeState, "/coseg_node/change_state")
+    assert service.wait_for_service(20)
+    for label in labels:
+        asked = service.call_async(ChangeState.Request(transition=Transition(label=label)))
+        executor.spin_until_future_complete(asked, 20)
+        assert asked.result().success
+    assert node.process.poll() is None
+    for _ in range(2):
+        node.process.send_signal(number)
+        time.sleep(0.01)
+    assert node.end() == 0
+    assert not any("Traceback" in line or "Error" in line or "terminate" in line for line in node.lines), node.lines
+
+
 def test_a_bad_start_is_one_line_and_exit_code_2(process):
     node = process("-p", "pack:=a")
     assert node.end() == 2
@@ -129,46 +163,37 @@ def test_bad_starts(keep_signals, capfd, arguments, code, line):
     assert len(told) == 1 and line in told[0]
 
 
-def test_answers_across_processes_until_terminated(process):
+def test_answers_across_processes_until_terminated(process, client):
     node = process(
         "-p", "qos_overrides./coseg_node/points.subscription.reliability:=reliable",
         "-p", "qos_overrides./coseg_node/image.subscription.reliability:=reliable",
     )  # fmt: skip
-    context = Context()
-    rclpy.init(context=context)
-    client = Node("client", context=context)
-    executor = SingleThreadedExecutor(context=context)
-    executor.add_node(client)
+    client, executor = client
     clouds, masks = [], []
     client.create_subscription(PointCloud2, "/coseg_node/points_labeled", clouds.append, RELIABLE)
     client.create_subscription(Image, "/coseg_node/mask", masks.append, RELIABLE)
     send_cloud = client.create_publisher(PointCloud2, "/coseg_node/points", RELIABLE)
     send_image = client.create_publisher(Image, "/coseg_node/image", RELIABLE)
-    try:
-        node.wait_ready()
-        rng = np.random.default_rng(0)
-        xyz = rng.uniform(0, 2, (100_000, 3)).astype(np.float32)
-        cloud = large_cloud_message(xyz, frame="os_lidar", stamp=(5, 6))
-        image = image_message(picture(480, 640), "rgb8", frame="front", stamp=(9, 10))
-        end = time.monotonic() + 20
-        while not (clouds and masks):
-            assert time.monotonic() < end and node.process.poll() is None, node.lines
-            if not clouds and send_cloud.get_subscription_count():
-                send_cloud.publish(cloud)
-            if not masks and send_image.get_subscription_count():
-                send_image.publish(image)
-            stop = time.monotonic() + 0.3
-            while time.monotonic() < stop and not (clouds and masks):
-                executor.spin_once(timeout_sec=0.05)
-        answer = clouds[0]
-        assert answer.header == cloud.header and masks[0].header == image.header
-        rows = np.frombuffer(answer.data, np.float32).reshape(-1, 7)
-        np.testing.assert_array_equal(rows[:, :3], xyz)
-        np.testing.assert_array_equal(rows.view(np.uint32)[:, 4], np.where(xyz[:, 2] > 1, 2, 0))
-        assert np.frombuffer(masks[0].data, np.uint8).sum() == 480 * 320
-        node.process.send_signal(signal.SIGTERM)
-        assert node.end() == 0
-    finally:
-        executor.shutdown()
-        client.destroy_node()
-        rclpy.try_shutdown(context=context)
+    node.wait_ready()
+    rng = np.random.default_rng(0)
+    xyz = rng.uniform(0, 2, (100_000, 3)).astype(np.float32)
+    cloud = large_cloud_message(xyz, frame="os_lidar", stamp=(5, 6))
+    image = image_message(picture(480, 640), "rgb8", frame="front", stamp=(9, 10))
+    end = time.monotonic() + 20
+    while not (clouds and masks):
+        assert time.monotonic() < end and node.process.poll() is None, node.lines
+        if not clouds and send_cloud.get_subscription_count():
+            send_cloud.publish(cloud)
+        if not masks and send_image.get_subscription_count():
+            send_image.publish(image)
+        stop = time.monotonic() + 0.3
+        while time.monotonic() < stop and not (clouds and masks):
+            executor.spin_once(timeout_sec=0.05)
+    answer = clouds[0]
+    assert answer.header == cloud.header and masks[0].header == image.header
+    rows = np.frombuffer(answer.data, np.float32).reshape(-1, 7)
+    np.testing.assert_array_equal(rows[:, :3], xyz)
+    np.testing.assert_array_equal(rows.view(np.uint32)[:, 4], np.where(xyz[:, 2] > 1, 2, 0))
+    assert np.frombuffer(masks[0].data, np.uint8).sum() == 480 * 320
+    node.process.send_signal(signal.SIGTERM)
+    assert node.end() == 0

@@ -152,8 +152,7 @@ def test_thresholds_change_while_it_works(live):
 
 def test_five_million_points_through_the_real_pipeline(live):
     cloud, truth = table(70, ("red", "green"))
-    rows = np.resize(np.arange(len(cloud)), 5_000_000)
-    xyz = cloud.xyz[rows] + np.random.default_rng(0).normal(0, 0.003, (len(rows), 3)).astype(np.float32)
-    label = answer(live, "points_labeled", "points", large_cloud_message(xyz, cloud.rgb[rows]))
+    rows = np.resize(np.arange(len(cloud)), 5_000_000)  # each place 890 times
+    label = answer(live, "points_labeled", "points", large_cloud_message(cloud.xyz[rows], cloud.rgb[rows]))
     assert np.count_nonzero((label == 1) & (truth[rows] == 1)) > 0.8 * np.count_nonzero((label == 1) | (truth[rows] == 1))
     assert live.lines == []

@@ -1,19 +1,3 @@
-"""One thread: the tensors are small, and threads that wait for each other are slow on a busy machine."""
+"""One thread and a generator for every test here."""
 
-from __future__ import annotations
-
-import pytest
-import torch
-
-
-@pytest.fixture(autouse=True)
-def one_thread():
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
-
-
-@pytest.fixture
-def generator():
-    return torch.Generator().manual_seed(0)
+from torch_fixtures import generator, one_thread  # noqa: F401

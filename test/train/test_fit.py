@@ -83,6 +83,17 @@ def test_each_stage_moves_its_own_part():
     assert {"mgcm", "sampler_o", "to_patches", "enhance_patches"} <= found and "extractor" not in found
 
 
+def test_the_fusion_has_a_learning_rate_of_its_own():
+    """With 0 what lies between the branches stays, and the branches move as before."""
+    for rate, still in ((0.0, True), (5.0, False)):
+        t = trainer(replace(FIT, fusion_rate=rate))
+        before = {k: v.clone() for k, v in t.network.state_dict().items()}
+        t.joint_stage(2, t.config.stage2, None)
+        found = moved(t.network, before)
+        assert {"sampler_o", "sampler_b", "cloud_semantic"} <= found
+        assert not ({"space", "to_points", "enhance_points"} & found) == still
+
+
 def test_the_sign_of_the_masks_follows_the_saliency():
     for sign in ("saliency", "none"):
         gains = []

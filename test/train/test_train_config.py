@@ -84,3 +84,33 @@ def test_controls():
     assert alone == sets[:1] and config.network.sfe.fusion == "none" and config.network.loss.sem == config.network.loss.obj == 0
     with pytest.raises(InputError, match="control permuted: expected at least 2 sets, got 1"):
         controlled(sets[:1], replace(CONFIG, control="permuted"))
+
+
+def with_evidence(name, seed=0):
+    made = small_set(name, seed)
+    count, patches, dim = made.images.tokens.shape
+    images = replace(made.images, evidence=torch.full((count, patches), float(seed)), against=torch.full((2, patches, dim), float(seed)))
+    return replace(made, images=images)
+
+
+def test_views_and_evidence_are_asked_for():
+    network = CONFIG.network
+    views = replace(CONFIG, network=replace(network, gcsf=replace(network.gcsf, points="views")))
+    contrast = replace(CONFIG, network=replace(network, mgcm=replace(network.mgcm, signal="contrast")))
+    with pytest.raises(InputError, match="set a: clouds: gcsf.points = views expected what views show of the points"):
+        check_sets([small_set("a")], views)
+    with pytest.raises(InputError, match="set a: images: mgcm.signal = contrast expected evidence"):
+        check_sets([small_set("a")], contrast)
+    check_sets([with_evidence("a")], contrast)
+
+
+def test_controls_take_the_evidence_with_the_pictures():
+    sets = [with_evidence("a", 1), with_evidence("b", 2)]
+    permuted, _ = controlled(sets, replace(CONFIG, control="permuted"))
+    assert permuted[0].images is sets[1].images
+    shuffled, _ = controlled(sets, replace(CONFIG, control="shuffled"))
+    assert shuffled[0].images.evidence[:, 0].tolist() == [1] * 4 + [2] * 4 and len(shuffled[0].images.against) == 4
+    lacking, _ = controlled([sets[0], small_set("c")], replace(CONFIG, control="shuffled"))
+    assert lacking[0].images.evidence is None and lacking[0].images.against is None
+    some = shuffled[0].images.select([5, 0]).to("cpu")
+    assert some.evidence[:, 0].tolist() == [2, 1] and len(some.against) == 4

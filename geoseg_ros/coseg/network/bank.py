@@ -9,7 +9,7 @@ import torch
 
 from geoseg_ros.coseg.network.inputs import ImageTokens, PreparedCloud, stack
 from geoseg_ros.coseg.network.mgcm import SetReference
-from geoseg_ros.coseg.network.model import CosegNetwork, ImageFeatures, Partners, draw_columns
+from geoseg_ros.coseg.network.model import Columns, CosegNetwork, Foreground, ImageFeatures, Partners, draw_columns
 
 
 @dataclass(frozen=True)
@@ -18,7 +18,8 @@ class Bank:
 
     Attributes:
         coarse_mean, coarse_tokens: :class:`SetReference` of the first pass. final_*: of the second.
-        patches: F^^2D [V, T, ds] with the highest S-bar. patches_refined: their F~2D.
+        patches: F^^2D [V, T, ds] with the highest S-bar. patches_refined: their F~2D. patches_mask: their M [V, T]. Where the graph uses
+            masks, all patches are kept, and those of what is not the thing as further entries whose mask is 0.
         key_points: F^^3D [C, K, ds]. partners_o, partners_b: encoded key points for the two samplers [C, K, D3].
         object: prototype p_o [dc], unit length.
         negatives: [E, dc], unit: y_obj^b of the clouds, the images' background prototype, other concepts' p_o.
@@ -31,6 +32,7 @@ class Bank:
     final_tokens: torch.Tensor
     patches: torch.Tensor
     patches_refined: torch.Tensor
+    patches_mask: torch.Tensor
     key_points: torch.Tensor
     partners_o: torch.Tensor
     partners_b: torch.Tensor
@@ -48,6 +50,11 @@ class Bank:
     def final(self) -> SetReference:
         """Reference of the second pass."""
         return SetReference(self.final_mean, self.final_tokens)
+
+    def columns(self, batch: int) -> Columns:
+        """All patches, for each of ``batch`` clouds."""
+        patches, refined = (x.flatten(0, 1).expand(batch, -1, -1) for x in (self.patches, self.patches_refined))
+        return Columns(patches, refined, len(self.patches), self.patches_mask.flatten().expand(batch, -1))
 
     def partners(self, count: int, batch: int) -> Partners:
         """The first ``count`` clouds as partners of each of ``batch`` clouds: always the same ones, in the same order."""
@@ -85,9 +92,15 @@ def build_bank(network: CosegNetwork, clouds: Sequence[PreparedCloud], images: I
     config = network.config
     device = next(network.parameters()).device
     images = images.select(spread(len(images), config.bank.images)).to(device)
-    coarse = network.images(images.tokens, images.cls)
-    keep = coarse.weights.topk(min(config.bank.patches, coarse.weights.shape[1]), dim=1).indices
-    patches, refined = (_rows(x, keep) for x in (coarse.projected, coarse.refined))
+    coarse = network.images(images.tokens, images.cls, evidence=images.evidence)
+    count = coarse.weights.shape[1] if config.gcsf.evidence != "none" else min(config.bank.patches, coarse.weights.shape[1])
+    keep = coarse.weights.topk(count, dim=1).indices
+    patches, refined, mask = _rows(coarse.projected, keep), _rows(coarse.refined, keep), coarse.mask.gather(1, keep)
+    against = None if images.against is None else network.against(images.against)
+    if against is not None:
+        further = (x[0].unflatten(0, (against.blocks, -1)) for x in (against.projected, against.refined))
+        patches, refined = (torch.cat([a, b[:, :count]]) for a, b in zip((patches, refined), further, strict=True))
+        mask = torch.cat([mask, mask.new_zeros(against.blocks, count)])
     points = stack([clouds[k] for k in spread(len(clouds), config.bank.clouds)]).to(device)
     keys = min(config.sampler.key_points, points.shape[1])
     whole_partners = config.sampler.mutual == "released"  # it needs partners of all N points, and has only itself as one
@@ -96,10 +109,10 @@ def build_bank(network: CosegNetwork, clouds: Sequence[PreparedCloud], images: I
         part = points[start : start + batch]
         features = [network.clouds(one[None]) for one in part] if whole_partners else [network.clouds(part)]
         for clouds_ in features:
-            foreground = clouds_.foreground
+            foreground = Foreground(clouds_.foreground)
             if network.fused:
-                shown = torch.arange(len(foreground), device=device)[:, None] + torch.arange(config.gcsf.r_img, device=device)
-                foreground = network.enhanced_clouds(clouds_, draw_columns(coarse, shown % len(images)))
+                shown = torch.arange(len(clouds_.points), device=device)[:, None] + torch.arange(config.gcsf.r_img, device=device)
+                foreground = network.fused_clouds(clouds_, draw_columns(coarse, shown % len(images), against))
             samples = network.samples(foreground, clouds_.background, clouds_.points)
             key_points.append(clouds_.projected[:, :keys])
             partners.append([encoded[:, :keys] for encoded in clouds_.encoded])
@@ -115,6 +128,7 @@ def build_bank(network: CosegNetwork, clouds: Sequence[PreparedCloud], images: I
         *_reference(network, final, keep),
         patches,
         refined,
+        mask,
         all_keys,
         torch.cat([p[0] for p in partners]),
         torch.cat([p[1] for p in partners]),
@@ -127,7 +141,7 @@ def build_bank(network: CosegNetwork, clouds: Sequence[PreparedCloud], images: I
 def _second_pass(network: CosegNetwork, coarse: ImageFeatures, key_points: torch.Tensor) -> ImageFeatures:
     """The set's images after the fusion with all of the bank's clouds."""
     columns = key_points.flatten(0, 1).expand(len(coarse.tokens), -1, -1)
-    return network.images(network.enhanced_images(coarse, columns, len(key_points)), coarse.cls)
+    return network.images(network.enhanced_images(coarse, columns, len(key_points)), coarse.cls, evidence=coarse.evidence)
 
 
 def _reference(network: CosegNetwork, images: ImageFeatures, keep: torch.Tensor) -> SetReference:

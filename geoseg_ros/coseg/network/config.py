@@ -29,6 +29,9 @@ class MgcmConfig:
             raw score.
         standardise: scores are standardised per image before the softmax that makes the weights.
         tau_s: temperature of that softmax.
+        signal: what the score is: ``correlation`` with the other images; ``contrast``: the evidence that the images bring with them
+            (:class:`~geoseg_ros.coseg.network.inputs.ImageTokens`; own foreground minus everything else, nothing trained); ``both``: the
+            sum of the two, each standardised per image.
     """
 
     channel_grain: bool = True
@@ -40,6 +43,7 @@ class MgcmConfig:
     squash: Literal["minmax", "sigmoid"] = "minmax"
     standardise: bool = True
     tau_s: float = 0.5
+    signal: Literal["correlation", "contrast", "both"] = "correlation"
 
 
 @dataclass(frozen=True)
@@ -50,10 +54,16 @@ class GcsfConfig:
         width: ds, of the space that points and patches share.
         k: K, edges kept per row.
         k_per_image: K per block (image or cloud) of the other modality instead of K in all.
-        epsilon: what a discarded edge keeps.
+        epsilon: what a discarded edge keeps; 0: the kept edges are the only ones.
         mask_mode: ``additive``: Z = softmax((S + log M) / tau_z); ``paper``: Z = softmax(M * S / tau_z).
         tau_z: temperature.
         r_img: images drawn for each cloud and step. r_cld: clouds drawn for each image and step.
+        points: F^^3D of a point is projected from ``coordinates``: F^3D_f, as printed; ``views``: what the image backbone sees of the point
+            in drawings of it (tokens that come with the points), by the projection of the patches, so that both are comparable before
+            training; ``both``: the sum of the two. With views that projection starts orthogonal and the graph's convolution as identity.
+        centre: the mean over the points of a cloud, and over the patches of an image, is taken from F^^.
+        evidence: the mask M of the patches in the graph: ``none``; ``edges``: as a prior of the edges, Z ~ M Z; ``rows``: sum_j Z_ij M_j is
+            handed to the foreground sampler (``SamplerConfig.choose = scores``).
     """
 
     width: int = 256
@@ -64,6 +74,9 @@ class GcsfConfig:
     tau_z: float = 0.1
     r_img: int = 2
     r_cld: int = 1
+    points: Literal["coordinates", "views", "both"] = "coordinates"
+    centre: bool = False
+    evidence: Literal["none", "edges", "rows"] = "none"
 
 
 @dataclass(frozen=True)
@@ -77,6 +90,9 @@ class SfeConfig:
             n columns.
         alpha: initial weight of the prior. alpha_learnable: trained. alpha_max: upper bound; the lower is 0.
         lambda_p, lambda_i: scale of the residual. lambda_learnable: trained.
+        start: the last layer of the FFN starts at ``zero`` (training starts from the unimodal branches) or at ``random``.
+        attention: ``dot``: logits q k / sqrt(d); ``cosine``: sqrt(d) cos(q, k), d the width of a head.
+        residual: what the attention returns is added ``plain``, or ``standardised``: of mean 0 over the rows of an item and variance 1.
     """
 
     fusion: Literal["attention", "graph", "none"] = "attention"
@@ -88,6 +104,9 @@ class SfeConfig:
     lambda_p: float = 0.5
     lambda_i: float = 0.5
     lambda_learnable: bool = False
+    start: Literal["zero", "random"] = "zero"
+    attention: Literal["dot", "cosine"] = "dot"
+    residual: Literal["plain", "standardised"] = "plain"
 
 
 @dataclass(frozen=True)
@@ -100,6 +119,9 @@ class SamplerConfig:
         partners: r, clouds that each cloud attends to (``intended``).
         key_points: of a partner, the first in farthest-point order.
         group: neighbours of the soft projection. sigma_min: its smallest temperature.
+        choose: ``pool``: m points are generated from the largest features of the cloud (SampleNet); ``scores``: every point gets a
+            foreground score, squashed as that of a patch, and the m points of each kind are drawn by it.
+        learnt: weight of the learnt score beside the evidence of patches, a share in 0 .. 1 (``GcsfConfig.evidence = rows``).
     """
 
     points: int = 2048
@@ -109,6 +131,8 @@ class SamplerConfig:
     key_points: int = 128
     group: int = 7
     sigma_min: float = 1e-2
+    choose: Literal["pool", "scores"] = "pool"
+    learnt: float = 0.1
 
 
 @dataclass(frozen=True)
@@ -178,7 +202,9 @@ class NetworkConfig:
         mgcm, gcsf, sfe, sampler, loss, bank: of its parts.
         contrast: dc, width of the prototypes.
         mask_from: the mask is taken before (``coarse``) or after (``final``) the fusion.
-        decode: ``competitive``: nearer to foreground or to background samples; ``knn20``: the 20 neighbours of each matched sample.
+        decode: ``competitive``: nearer to foreground or to background samples; ``knn20``: the 20 neighbours of each matched sample;
+            ``scores``: the score of the nearest point; ``proposals``: the same after every point has taken the best of the mean scores of
+            the proposals that hold it (both need ``SamplerConfig.choose = scores``).
     """
 
     mgcm: MgcmConfig = field(default_factory=MgcmConfig)
@@ -189,7 +215,7 @@ class NetworkConfig:
     bank: BankConfig = field(default_factory=BankConfig)
     contrast: int = 128
     mask_from: Literal["coarse", "final"] = "final"
-    decode: Literal["competitive", "knn20"] = "competitive"
+    decode: Literal["competitive", "knn20", "scores", "proposals"] = "competitive"
 
 
 def check_settings(config: object, where: str = "") -> None:
@@ -219,6 +245,13 @@ def check_network(config: NetworkConfig) -> None:
         raise InputError(f"sfe.heads: {config.sfe.heads} does not divide gcsf.width {config.gcsf.width}")
     if config.sampler.samples < 2:
         raise InputError(f"sampler.samples: expected at least 2, got {config.sampler.samples}")
+    scored = config.sampler.choose == "scores"
+    if scored and 2 * config.sampler.samples > config.sampler.points:
+        raise InputError(f"sampler.samples: scores draw two sets apart, expected at most half of {config.sampler.points} points")
+    if config.decode in ("scores", "proposals") and not scored:
+        raise InputError(f"decode: {config.decode} needs sampler.choose = scores")
+    if config.gcsf.evidence == "rows" and not scored:
+        raise InputError("gcsf.evidence: rows needs sampler.choose = scores")
 
 
 PRESETS = ("default", "paper")

@@ -43,6 +43,21 @@ def knn20(points: NDArray[np.float32], sampled: NDArray[np.float32], matched: ND
     return np.where(chosen[tree.query(points)[1]], 1, -1).astype(np.float32)
 
 
+def nearest_score(points: NDArray[np.float32], seen: NDArray[np.float32], score: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Score float32 [M] of ``points`` [M, 3]: that of the nearest of the points ``seen`` [N, 3] with ``score`` [N]."""
+    return np.asarray(score[cKDTree(seen).query(points)[1]], np.float32)
+
+
+def best_of_groups(score: NDArray[np.float32], groups: NDArray[np.bool_]) -> NDArray[np.float32]:
+    """Scores float32 [N] after every point took the best of the mean scores of the ``groups`` [G, N] that hold it (each holds some
+    point); the lowest of all scores where none does."""
+    if not len(groups):
+        return score
+    means = groups @ score / groups.sum(1)
+    best = np.where(groups, means[:, None], -np.inf).max(0)
+    return np.where(groups.any(0), best, score.min()).astype(np.float32)
+
+
 def _mean_distance(points: NDArray[np.float32], samples: NDArray[np.float32], k: int) -> NDArray[np.float64]:
     # samples repeat; each place counts once, or one crowded place would be all five neighbours
     distinct = np.unique(samples, axis=0)

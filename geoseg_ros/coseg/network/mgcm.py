@@ -30,6 +30,17 @@ class SetReference(NamedTuple):
     tokens: torch.Tensor
 
 
+def squash(score: torch.Tensor) -> torch.Tensor:
+    """Soft mask in 0 .. 1 of scores [V, n]: minimum to maximum of each row, then a steep sigmoid (SCoSPARC, stage 1)."""
+    low, high = score.amin(1, keepdim=True), score.amax(1, keepdim=True)
+    return torch.sigmoid(((score - low) / (high - low).clamp_min(1e-6) - MASK_CENTRE) / MASK_WIDTH)
+
+
+def _standardised(score: torch.Tensor) -> torch.Tensor:
+    """Scores [V, n] of mean 0 and variance 1 in each row."""
+    return (score - score.mean(1, keepdim=True)) / score.std(1, correction=0, keepdim=True).clamp_min(1e-6)
+
+
 class Mgcm(nn.Module):
     """Multi-grain correlation module.
 
@@ -69,13 +80,14 @@ class Mgcm(nn.Module):
         return SetReference(mean, tokens)
 
     def correlate(
-        self, features: torch.Tensor, cls: torch.Tensor, reference: SetReference | None = None
+        self, features: torch.Tensor, cls: torch.Tensor, reference: SetReference | None = None, evidence: torch.Tensor | None = None
     ) -> tuple[torch.Tensor, SetReference]:
         """Score r of every patch.
 
         Args:
             features: F_c [V, Np, D]. cls: Z [V, D].
             reference: of a set that the images do not belong to; None: they are the set themselves.
+            evidence: of the patches [V, Np], for ``signal = contrast`` and ``both``.
 
         Returns:
             r [V, Np], and the reference used.
@@ -91,19 +103,21 @@ class Mgcm(nn.Module):
         else:
             best = torch.stack([(probe @ tokens.T).max(2).values for tokens in reference.tokens], dim=2)  # [V, Np, images]
             score = (best.sum(2) - best.diagonal(dim1=0, dim2=2).T) / (count - 1) if exclude else best.mean(2)
-        return score / self.dim**0.5, reference
+        score = score / self.dim**0.5
+        if self.config.signal == "correlation":
+            return score, reference
+        if evidence is None:
+            raise ValueError(f"signal {self.config.signal}: expected images that bring evidence")
+        return evidence if self.config.signal == "contrast" else _standardised(score) + _standardised(evidence), reference
 
     def mask(self, score: torch.Tensor) -> torch.Tensor:
         """Soft mask M [V, Np] in 0 .. 1 of scores r [V, Np]."""
-        if self.config.squash == "sigmoid":
-            return torch.sigmoid(score)
-        low, high = score.amin(1, keepdim=True), score.amax(1, keepdim=True)
-        return torch.sigmoid(((score - low) / (high - low).clamp_min(1e-6) - MASK_CENTRE) / MASK_WIDTH)
+        return torch.sigmoid(score) if self.config.squash == "sigmoid" else squash(score)
 
     def weights(self, score: torch.Tensor) -> torch.Tensor:
         """Common semantic weights S-bar [V, Np] of scores r [V, Np]; each row sums to 1."""
         if self.config.standardise:
-            score = (score - score.mean(1, keepdim=True)) / score.std(1, correction=0, keepdim=True).clamp_min(1e-6)
+            score = _standardised(score)
         return torch.softmax(score / self.config.tau_s, dim=1)
 
     @torch.no_grad()

@@ -17,7 +17,7 @@ from geoseg_ros.coseg.network.losses import (
     saliency_loss,
     simplification_loss,
 )
-from geoseg_ros.coseg.network.model import CosegNetwork, Pooled, Samples, draw_columns
+from geoseg_ros.coseg.network.model import CosegNetwork, Foreground, Pooled, Samples, draw_columns
 from geoseg_ros.features.dgcnn import DgcnnFeatures
 
 
@@ -48,7 +48,7 @@ def image_terms(tokens: torch.Tensor, saliency: torch.Tensor, mask: torch.Tensor
 def image_step(network: CosegNetwork, images: ImageTokens) -> dict[str, torch.Tensor]:
     """Stage 1: L_s on the coarse mask, nothing but the 2D branch."""
     channels = network.mgcm.channels(images.tokens)
-    score, _ = network.mgcm.correlate(channels, images.cls)
+    score, _ = network.mgcm.correlate(channels, images.cls, evidence=images.evidence)
     return image_terms(images.tokens, images.saliency, network.mgcm.mask(score), network.config.loss)
 
 
@@ -63,7 +63,7 @@ def joint_step(
     """Stages 2 and 3.
 
     Args:
-        points: P [B, N, 3], B >= 2.
+        points: P [B, N, 3], or [B, N, 3 + D2] with what views show, B >= 2.
         images: of the set; None: the 3D branch alone.
         generator: of everything random in the step (on the processor).
         train_images: stage 3: L_s is added and gradients reach the 2D branch through the prototypes.
@@ -71,23 +71,24 @@ def joint_step(
     """
     config, loss = network.config, network.config.loss
     clouds = network.clouds(points)
-    foreground = clouds.foreground
+    foreground = Foreground(clouds.foreground)
     pooled, image_losses = None, {}
     if images is not None:
-        coarse = final = network.images(images.tokens, images.cls)
+        coarse = final = network.images(images.tokens, images.cls, evidence=images.evidence)
         if network.fused:
             draw_images = torch.rand(len(points), len(images), generator=generator).argsort(1)[:, : config.gcsf.r_img]
             draw_clouds = torch.rand(len(images), len(points), generator=generator).argsort(1)[:, : config.gcsf.r_cld]
-            foreground = network.enhanced_clouds(clouds, draw_columns(coarse, draw_images.to(points.device)))
+            against = None if images.against is None else network.against(images.against)
+            foreground = network.fused_clouds(clouds, draw_columns(coarse, draw_images.to(points.device), against))
             columns = clouds.projected[draw_clouds.to(points.device)].flatten(1, 2)
             enhanced = network.enhanced_images(coarse, columns, draw_clouds.shape[1])
-            final = network.images(enhanced, images.cls)
+            final = network.images(enhanced, images.cls, evidence=images.evidence)
         pooled = network.pooled(coarse, final, detach=not train_images)
         if train_images:
             image_losses = _masks_terms(network, images, coarse.mask, final.mask)
-    samples = network.samples(foreground, clouds.background, points)
+    samples = network.samples(foreground, clouds.background, clouds.points, generator)
     features = network.extract(samples)
-    terms = _cloud_terms(network, points, samples, features, generator)
+    terms = _cloud_terms(network, clouds.points, samples, features, generator)
     y_object = network.cloud_object(features[2].embedding), network.cloud_object(features[3].embedding)
     if pooled is not None:
         y_semantic = network.cloud_semantic(features[0].embedding), network.cloud_semantic(features[1].embedding)

@@ -11,9 +11,10 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 
 from geoseg_ros.coseg.network.bank import Bank
-from geoseg_ros.coseg.network.decode import competitive, knn20
+from geoseg_ros.coseg.network.decode import best_of_groups, competitive, knn20, nearest_score
 from geoseg_ros.coseg.network.inputs import ImageTokens, PreparedCloud, stack
-from geoseg_ros.coseg.network.model import Columns, CosegNetwork
+from geoseg_ros.coseg.network.mgcm import squash
+from geoseg_ros.coseg.network.model import CosegNetwork, Foreground
 from geoseg_ros.coseg.network.samplers import matched
 from geoseg_ros.coseg.presence import p_value
 
@@ -73,18 +74,22 @@ def predict_clouds(network: CosegNetwork, clouds: Sequence[PreparedCloud], bank:
         part = clouds[start : start + step]
         points = stack(part).to(device)
         features = network.clouds(points, None if alone else bank.partners(config.sampler.partners, len(points)))
-        foreground = features.foreground
-        if fused:
-            patches, refined = (x.flatten(0, 1).expand(len(points), -1, -1) for x in (bank.patches, bank.patches_refined))
-            foreground = network.enhanced_clouds(features, Columns(patches, refined, len(bank.patches)))
+        points = features.points
+        foreground = network.fused_clouds(features, bank.columns(len(points))) if fused else Foreground(features.foreground)
         samples = network.samples(foreground, features.background, points)
         objects = F.normalize(network.cloud_object(network.extractor(samples.projected_o).embedding), dim=1)
         presence = (objects @ bank.object - (objects @ bank.negatives.T).amax(1)).double().cpu().numpy()
         p = p_value(presence, bank.null_clouds.cpu().numpy())
+        scored = config.decode in ("scores", "proposals")
+        raw = network.point_scores(foreground, features.background).float().cpu().numpy() if scored else np.zeros(0)
         index = [matched(q, points).cpu().numpy() for q in (samples.simplified_o, samples.simplified_b)]
         for k, cloud in enumerate(part):
             score = np.full(cloud.size, -1, np.float32)
-            if config.decode == "knn20":
+            if scored:
+                share = raw[k] if cloud.groups is None or config.decode == "scores" else best_of_groups(raw[k], cloud.groups)
+                mask = squash(torch.from_numpy(share)[None])[0].numpy()
+                score[cloud.rows] = nearest_score(cloud.whole, cloud.points, 2 * mask - 1)
+            elif config.decode == "knn20":
                 score[cloud.rows] = knn20(cloud.whole, cloud.points, index[0][k])
             else:
                 score[cloud.rows] = competitive(cloud.whole, cloud.points[index[0][k]], cloud.points[index[1][k]])
@@ -102,12 +107,12 @@ def predict_images(network: CosegNetwork, images: ImageTokens, bank: Bank, batch
     masks, presences = [], []
     for start in range(0, len(images), batch):
         part = images.select(slice(start, start + batch)).to(device)
-        features = network.images(part.tokens, part.cls, bank.coarse())
+        features = network.images(part.tokens, part.cls, bank.coarse(), part.evidence)
         presences.append(features.score.topk(min(STRONGEST, features.score.shape[1]), dim=1).values.mean(1))
         if fused:
             columns = bank.key_points.flatten(0, 1).expand(len(part), -1, -1)
             enhanced = network.enhanced_images(features, columns, len(bank.key_points))
-            features = network.images(enhanced, part.cls, bank.final())
+            features = network.images(enhanced, part.cls, bank.final(), part.evidence)
         masks.append(features.mask)
     presence = torch.cat(presences).double().cpu().numpy()
     mask = torch.cat(masks).unflatten(1, images.grid).float().cpu().numpy()

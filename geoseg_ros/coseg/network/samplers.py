@@ -26,11 +26,17 @@ class SoftProjection(nn.Module):
         """Squared distance at which a neighbour's weight has fallen to 1/e; a scalar, also the projection loss L_proj."""
         return self.temperature.square().clamp_min(self.sigma_min)
 
-    def forward(self, queries: torch.Tensor, points: torch.Tensor) -> torch.Tensor:
-        """Queries Q [B, m, 3] projected onto points P [B, N, 3]: R [B, m, 3], in the convex hull of the neighbours."""
-        neighbours = gather(points, nearest(queries, points, self.group))
-        weight = torch.softmax(-(neighbours - queries[:, :, None]).square().sum(3) / self.sigma(), dim=2)
-        return (weight[..., None] * neighbours).sum(2)
+    def forward(self, queries: torch.Tensor, points: torch.Tensor, log_share: torch.Tensor | None = None) -> torch.Tensor:
+        """Queries Q [B, m, 3] projected onto points P [B, N, 3]: R [B, m, 3], in the convex hull of the neighbours.
+
+        ``log_share`` [B, N]: logarithm of a further weight of each point, by which gradients reach the scores that chose the queries.
+        """
+        index = nearest(queries, points, self.group)
+        neighbours = gather(points, index)
+        logits = -(neighbours - queries[:, :, None]).square().sum(3) / self.sigma()
+        if log_share is not None:
+            logits = logits + gather(log_share[:, :, None], index)[..., 0]
+        return (torch.softmax(logits, dim=2)[..., None] * neighbours).sum(2)
 
 
 def matched(queries: torch.Tensor, points: torch.Tensor) -> torch.Tensor:
@@ -83,8 +89,22 @@ class MutualAttention(nn.Module):
         return own + self.norm(change.flatten(0, 1)).view_as(own)
 
 
+@torch.no_grad()
+def draw_by_score(log_share: torch.Tensor, count: int, generator: torch.Generator | None) -> torch.Tensor:
+    """int64 [B, count], different points.
+
+    Args:
+        log_share: logarithm [B, N] of the share of each point.
+        generator: with it points are drawn with chances in proportion to their share (Gumbel top-k); None: those with the largest share.
+    """
+    if generator is not None:
+        uniform = torch.rand(log_share.shape, generator=generator).to(log_share.device)
+        log_share = log_share - (-uniform.clamp(1e-7, 1 - 1e-7).log()).log()
+    return log_share.topk(count, dim=1).indices
+
+
 class Sampler(nn.Module):
-    """One of the two: encoder, mutual attention, generator."""
+    """One of the two: encoder, mutual attention, and a generator of points or a score of points."""
 
     def __init__(self, config: SamplerConfig) -> None:
         super().__init__()
@@ -92,7 +112,10 @@ class Sampler(nn.Module):
         self.encoder = PointNet()
         self.mutual = None if config.mutual == "none" else MutualAttention(self.encoder.dim, config.mutual)
         width = self.encoder.dim
-        self.generate = nn.Sequential(SharedMlp((width, width, width, width)), nn.Linear(width, 3 * config.samples))
+        if config.choose == "pool":
+            self.generate = nn.Sequential(SharedMlp((width, width, width, width)), nn.Linear(width, 3 * config.samples))
+        else:
+            self.score = nn.Sequential(nn.LayerNorm(width), nn.Linear(width, 1))
         self.project = SoftProjection(config.group, config.sigma_min)
 
     def encode(self, points: torch.Tensor) -> torch.Tensor:

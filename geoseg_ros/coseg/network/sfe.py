@@ -25,7 +25,8 @@ def prior_term(log_z: torch.Tensor, mode: str) -> torch.Tensor:
 class GraphAttention(nn.Module):
     """One direction of the fusion: rows (points or patches) take from columns (patches or points).
 
-    The last layer of the FFN starts at zero: before training nothing is taken, and the branches are what they are alone.
+    With ``start = zero`` the last layer of the FFN starts at zero: before training nothing is taken, and the branches are what they are
+    alone.
     """
 
     alpha: torch.Tensor
@@ -40,22 +41,34 @@ class GraphAttention(nn.Module):
             self.alpha = nn.Parameter(alpha)
         else:
             self.register_buffer("alpha", alpha)
-        self.ffn = nn.Sequential(nn.LayerNorm(width), nn.Linear(width, 2 * width), nn.GELU(), zero_linear(2 * width, width))
+        last = zero_linear(2 * width, width) if config.start == "zero" else nn.Linear(2 * width, width)
+        self.ffn = nn.Sequential(nn.LayerNorm(width), nn.Linear(width, 2 * width), nn.GELU(), last)
 
     def attend(self, rows: torch.Tensor, columns: torch.Tensor, log_z: torch.Tensor) -> torch.Tensor:
         """A~ v [B, R, ds] of rows [B, R, ds], columns [B, C, ds] and log Z [B, R, C] (the same prior for every head)."""
         if self.config.fusion == "graph":
             return log_z.exp() @ self.value(columns)
         q, k, v = (self._split(x) for x in (self.query(rows), self.key(columns), self.value(columns)))
-        bias = (self.alpha * prior_term(log_z, self.config.prior_mode)).to(q.dtype)[:, None]
-        return F.scaled_dot_product_attention(q, k, v, attn_mask=bias.expand(-1, self.config.heads, -1, -1)).transpose(1, 2).flatten(2)
+        scale = None  # 1 / sqrt(d)
+        if self.config.attention == "cosine":
+            q, k, scale = F.normalize(q, dim=3), F.normalize(k, dim=3), q.shape[3] ** 0.5
+        bias = (self.alpha * prior_term(log_z, self.config.prior_mode)).to(q.dtype)[:, None].expand(-1, self.config.heads, -1, -1)
+        return F.scaled_dot_product_attention(q, k, v, attn_mask=bias, scale=scale).transpose(1, 2).flatten(2)
 
     def _split(self, x: torch.Tensor) -> torch.Tensor:
         return x.unflatten(2, (self.config.heads, -1)).transpose(1, 2)
 
     def forward(self, rows: torch.Tensor, columns: torch.Tensor, log_z: torch.Tensor) -> torch.Tensor:
         """F^PI (or F^IP) [B, R, ds]; arguments as in :meth:`attend`."""
-        return self.ffn(self.phi_p(self.attend(rows, columns, log_z)) + rows)
+        return self.combine(rows, self.attend(rows, columns, log_z))
+
+    def combine(self, rows: torch.Tensor, attended: torch.Tensor) -> torch.Tensor:
+        """F^PI [B, R, ds] of rows and A~ v, [B, R, ds] each."""
+        taken = self.phi_p(attended)
+        if self.config.residual == "standardised":
+            taken = taken - taken.mean(1, keepdim=True)
+            taken = taken / taken.square().mean((1, 2), keepdim=True).sqrt().clamp_min(1e-3)
+        return self.ffn(taken + rows)
 
     @torch.no_grad()
     def constrain(self) -> None:

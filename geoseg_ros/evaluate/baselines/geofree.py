@@ -6,111 +6,45 @@ All of them are :mod:`geoseg_ros.train` with other settings, the same number of 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import re
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
-from itertools import accumulate, pairwise
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
 from geoseg_ros.coseg.network.bank import build_bank
-from geoseg_ros.coseg.network.config import NetworkConfig
 from geoseg_ros.coseg.network.inputs import ImageTokens, PreparedCloud, image_tokens, prepare_cloud
 from geoseg_ros.coseg.network.predict import predict_clouds, predict_images
+from geoseg_ros.coseg.network.seen import prepare_seen
+from geoseg_ros.coseg.references import Contrast
 from geoseg_ros.errors import InputError
+from geoseg_ros.evaluate.baselines.graph import Graphs
 from geoseg_ros.evaluate.baselines.memory import PerCloud
 from geoseg_ros.evaluate.baselines.tokens import full_size
+from geoseg_ros.evaluate.baselines.variants import SIZES, VARIANTS, NetworkSize, Variant, settings, with_budget
 from geoseg_ros.evaluate.items import Answer, Concept, CosegSet, Image, NamedMethod, Predictions
 from geoseg_ros.evaluate.methods import Tools
 from geoseg_ros.features.dgcnn import Dgcnn
 from geoseg_ros.geometry.cloud import Cloud
 from geoseg_ros.train.checkpoint import load_extractor, save_extractor
-from geoseg_ros.train.config import FitConfig, fit_preset
+from geoseg_ros.train.config import FitConfig
 from geoseg_ros.train.fit import Fitted, fit
-from geoseg_ros.train.pretrain import PretrainConfig, pretrain
+from geoseg_ros.train.pretrain import pretrain
+from geoseg_ros.train.resume import digest
 from geoseg_ros.train.sets import TrainingSet, controlled
 
 ALARM = 0.98
 """Correlation of the 3D scores under right and under wrong images from which on images do not steer them."""
-LEAST_BUDGET = 3
 
+PATCHES = 28
+"""Patches per side of a picture that is compared with drawings: as many as the paper's backbone has at 224 pixels."""
 
-@dataclass(frozen=True)
-class NetworkSize:
-    """Attributes: points N and samples m of a cloud; width ds; extractor: how the DGCNN is pre-trained."""
-
-    points: int
-    samples: int
-    width: int
-    extractor: PretrainConfig
-
-    def of(self, config: NetworkConfig) -> NetworkConfig:
-        """``config`` in this size."""
-        sampler = replace(config.sampler, points=self.points, samples=self.samples)
-        return replace(config, sampler=sampler, gcsf=replace(config.gcsf, width=self.width))
-
-
-SIZES = {
-    "full": NetworkSize(2048, 256, 256, PretrainConfig()),
-    "small": NetworkSize(512, 64, 64, PretrainConfig(epochs=5, shapes=16, held_out=4, points=256, subsets=(64, 128))),
-}
-"""``full``: of the papers. ``small``: what a processor can train in minutes; its extractor has seen little, too."""
-
-
-@dataclass(frozen=True)
-class Variant:
-    """A network under a name. Attributes: name; preset; control and fusion, see :class:`FitConfig` and ``SfeConfig``."""
-
-    name: str
-    preset: str = "default"
-    control: str = "none"
-    fusion: str = "attention"
-
-
-VARIANTS = (
-    Variant("Yang (released)", preset="paper", control="cloud_only"),
-    Variant("Yang (intended)", control="cloud_only"),
-    Variant("GeoFree"),
-    Variant("GeoFree, paper preset", preset="paper"),
-    Variant("GeoFree, images of another concept", control="permuted"),
-    Variant("GeoFree, images shuffled each step", control="shuffled"),
-    Variant("GeoFree, no fusion", fusion="none"),
-    Variant("GeoFree, graph without attention", fusion="graph"),
-)
-
-
-def with_budget(config: FitConfig, epochs: int | None) -> FitConfig:
-    """The stages shortened or lengthened in proportion, ``epochs`` in all; None: as they are.
-
-    Raises:
-        InputError: fewer epochs than stages.
-    """
-    if epochs is None:
-        return config
-    if epochs < LEAST_BUDGET:
-        raise InputError(f"budget: expected at least {LEAST_BUDGET} epochs, one for each stage, got {epochs}")
-    stages = (config.stage1, config.stage2, config.stage3)
-    total = sum(stage.epochs for stage in stages)
-    ends = [0, *(round(epochs * done / total) for done in accumulate(stage.epochs for stage in stages))]
-    first, second, third = (replace(stage, epochs=b - a) for stage, (a, b) in zip(stages, pairwise(ends), strict=True))
-    return replace(config, stage1=first, stage2=second, stage3=third)
-
-
-def settings(variant: Variant, size: NetworkSize, budget: int | None, seed: int) -> FitConfig:
-    """How a variant is trained. Without images stage 1 trains nothing that is used and stage 3 is a longer stage 2."""
-    config = with_budget(fit_preset(variant.preset), budget)
-    network = size.of(config.network)
-    network = replace(network, sfe=replace(network.sfe, fusion=variant.fusion))  # type: ignore[arg-type]
-    config = replace(config, network=network, control=variant.control, seed=seed)  # type: ignore[arg-type]
-    if variant.control != "cloud_only":
-        return config
-    joint = config.stage2.epochs + config.stage3.epochs
-    none, long, last = replace(config.stage1, epochs=0), replace(config.stage2, epochs=joint), replace(config.stage3, epochs=0)
-    return replace(config, stage1=none, stage2=long, stage3=last)
+Made = TypeVar("Made")
 
 
 @dataclass
@@ -123,6 +57,8 @@ class Networks:
         beside: sets of the same run. A set without rivals takes the images of another concept, for a control, from those of its group.
         device: of the training; auto, cpu or cuda.
         weights: file of the extractor: read, or where there is none trained and written; None: trained in every run.
+        states: folder where trainings keep their states, so that a run that was killed goes on where it was, and one that is made again
+            trains nothing twice; None: nowhere.
     """
 
     tools: Tools
@@ -131,12 +67,13 @@ class Networks:
     beside: Sequence[CosegSet] = ()
     device: str = "auto"
     weights: Path | None = None
-    _known: dict[int, tuple[Concept, TrainingSet]] = field(default_factory=dict)
-    _tokens: dict[int, tuple[Sequence[Image], ImageTokens]] = field(default_factory=dict)
+    states: Path | None = None
+    _known: dict[tuple[object, ...], tuple[object, Any]] = field(default_factory=dict)  # the key's objects are kept so that ids stay taken
 
     def __post_init__(self) -> None:
         with_budget(FitConfig(), self.budget)  # said now, not after the first hour
-        self.prepared = PerCloud(self._prepare)
+        self.graphs = Graphs(self.tools)
+        self.prepared = {"whole": PerCloud(self._prepare), "proposals": PerCloud(self._prepare_seen)}
         if self.device == "auto":
             self.device = "cuda" if torch.cuda.is_available() else "cpu"
 
@@ -153,7 +90,15 @@ class Networks:
 
     def methods(self) -> list[NamedMethod]:
         """One for each of ``VARIANTS``."""
-        return [NamedMethod(v.name, NetworkMethod(self, v), learns=True, random=True, backbone=v.control != "cloud_only") for v in VARIANTS]
+        return [method for group in self.groups().values() for method in group]
+
+    def groups(self) -> dict[str, list[NamedMethod]]:
+        """The same by the group of the variant."""
+        found: dict[str, list[NamedMethod]] = {}
+        for v in VARIANTS:
+            method = NamedMethod(v.name, NetworkMethod(self, v), learns=True, random=True, backbone=v.control != "cloud_only")
+            found.setdefault(v.group, []).append(method)
+        return found
 
     def _prepare(self, cloud: Cloud) -> PreparedCloud | None:
         try:
@@ -161,25 +106,53 @@ class Networks:
         except InputError:
             return None  # too few points to be one
 
-    def clouds(self, clouds: Sequence[Cloud]) -> list[PreparedCloud]:
-        """Those of the clouds that have points enough."""
-        return [found for found in map(self.prepared, clouds) if found is not None]
+    def _prepare_seen(self, cloud: Cloud) -> PreparedCloud | None:
+        scene, views = self.graphs.look(cloud)
+        try:
+            return prepare_seen(cloud, scene, views, self.size.points)
+        except InputError:
+            return None
 
-    def images(self, images: Sequence[Image]) -> ImageTokens:
-        """Tokens of pictures, remembered."""
-        if id(images) not in self._tokens:
-            self._tokens[id(images)] = images, image_tokens(self.tools.backbone, images)
-        return self._tokens[id(images)][1]
+    def clouds(self, clouds: Sequence[Cloud], part: str = "whole") -> list[PreparedCloud]:
+        """Those of the clouds of which ``part`` (see :class:`Variant`) has points enough."""
+        return [found for found in map(self.prepared[part], clouds) if found is not None]
 
-    def training_set(self, concept: Concept) -> TrainingSet:
-        """A concept as the networks learn it, remembered."""
-        if id(concept) not in self._known:
-            without = self.images(concept.without_images) if concept.without_images else None
-            found = TrainingSet(
-                concept.name, self.clouds(concept.clouds), self.images(concept.images), self.clouds(concept.without_clouds), without
-            )
-            self._known[id(concept)] = concept, found
-        return self._known[id(concept)][1]
+    def images(self, images: Sequence[Image], own: Concept | None = None, rivals: Sequence[Concept] = ()) -> ImageTokens:
+        """Tokens of pictures, remembered; with a concept they are comparable with drawings, and bring the evidence of the contrast for
+        ``own`` and against its ``rivals``."""
+
+        def make() -> ImageTokens:
+            if own is None:
+                return image_tokens(self.tools.backbone, images)
+            side = PATCHES * self.tools.backbone.stride
+            tokens = image_tokens(self.tools.backbone, images, side, mean=self.tools.bank.mean)
+            known = [self.graphs.pack(concept).references for concept in (own, *rivals) if concept.images]
+            width = tokens.tokens.shape[2] ** 0.5
+            evidence = Contrast(known, self.tools.config.coseg.neighbours).photo(tokens.tokens / width)[0]
+            against = torch.cat([*(rival.foreground for rival in known[1:]), *known[0].background])
+            blocks = max(1, len(against) // tokens.tokens.shape[1])
+            rows = torch.arange(blocks * tokens.tokens.shape[1]) * len(against) // (blocks * tokens.tokens.shape[1])
+            return replace(tokens, evidence=evidence, against=against[rows].unflatten(0, (blocks, -1)) * width)
+
+        return self._once((images, own, *rivals), make)
+
+    def training_set(self, concept: Concept, part: str = "whole", rivals: Sequence[Concept] | None = None) -> TrainingSet:
+        """A concept as the networks learn it, remembered; ``rivals``: see :meth:`images`, None: plain tokens."""
+
+        def make() -> TrainingSet:
+            own = None if rivals is None else concept
+            without = self.images(concept.without_images, own, rivals or ()) if concept.without_images else None
+            clouds, without_clouds = self.clouds(concept.clouds, part), self.clouds(concept.without_clouds, part)
+            return TrainingSet(concept.name, clouds, self.images(concept.images, own, rivals or ()), without_clouds, without)
+
+        return self._once((concept, part, *((None,) if rivals is None else rivals)), make)
+
+    def _once(self, key: tuple[object, ...], make: Callable[[], Made]) -> Made:
+        ids = tuple(x if isinstance(x, str) else id(x) for x in key)
+        if ids not in self._known:
+            self._known[ids] = key, make()
+        made: Made = self._known[ids][1]
+        return made
 
     def others(self, items: CosegSet) -> list[Concept]:
         """Other concepts with pictures: the rivals, else those of the sets beside this one."""
@@ -212,7 +185,8 @@ class NetworkMethod:
             return Predictions()
         fitted = self._trained(items, seed)
         own = fitted.banks[items.own.name]
-        prepared = [shared.prepared(item.data) for item in items.clouds]
+        part = self.variant.clouds
+        prepared = [shared.prepared[part](item.data) for item in items.clouds]
         seen = [cloud for cloud in prepared if cloud is not None]
         found = iter(predict_clouds(fitted.network, seen, own))
         clouds, scores = [], []
@@ -228,20 +202,22 @@ class NetworkMethod:
             return Predictions(None, clouds, notes)
         images = None
         if items.images:
-            masks = predict_images(fitted.network, image_tokens(shared.tools.backbone, [item.data for item in items.images]), own)
+            tokens = self._images([item.data for item in items.images], items.own, items.rivals)
+            masks = predict_images(fitted.network, tokens, own)
             images = [
                 Answer(full_size(mask, item.truth.shape), float(score))
                 for mask, score, item in zip(masks.mask, masks.presence, items.images, strict=True)
             ]
         others = shared.others(items)
         if self.variant.control == "none" and fitted.network.fused and others and seen:
-            wrong = build_bank(fitted.network, shared.training_set(items.own).clouds, shared.images(others[0].images)).to("cpu")
+            shown = self._images(others[0].images, others[0], [items.own] if items.rivals else [])
+            wrong = build_bank(fitted.network, self._set(items.own, items).clouds, shown).to("cpu")
             under_wrong = [p.score[c.rows] for p, c in zip(predict_clouds(fitted.network, seen, wrong), seen, strict=True)]
             notes["steering"] = correlation(scores, under_wrong)
         return Predictions(images, clouds, notes)
 
     def _usable(self, concept: Concept) -> bool:
-        return len(self.shared.clouds(concept.clouds)) > 1 and (bool(concept.images) or not self.sees)
+        return len(self.shared.clouds(concept.clouds, self.variant.clouds)) > 1 and (bool(concept.images) or not self.sees)
 
     def _trained(self, items: CosegSet, seed: int) -> Fitted:
         shared = self.shared
@@ -254,17 +230,37 @@ class NetworkMethod:
         if key != self._of:
             self._of, self._fitted = key, {}
         if seed not in self._fitted:
-            sets = [self._set(concept) for concept in (concepts if self.variant.control in ("permuted", "shuffled") else together)]
+            mixes = self.variant.control in ("permuted", "shuffled")
+            sets = [self._set(concept, items) for concept in (concepts if mixes else together)]
             sets, config = controlled(sets, config)
-            self._fitted[seed] = fit(sets[: len(together)], config, shared.extractor, device=shared.device)
+            sets = sets[: len(together)]
+            self._fitted[seed] = fit(sets, config, shared.extractor, device=shared.device, state=self._state(sets, config))
         return self._fitted[seed]
 
-    def _set(self, concept: Concept) -> TrainingSet:
+    def _state(self, sets: Sequence[TrainingSet], config: FitConfig) -> Path | None:
+        if self.shared.states is None:
+            return None
+        name = re.sub(r"\W+", "-", f"{self.variant.name} {' '.join(s.name for s in sets)} {config.seed}")
+        self.shared.states.mkdir(parents=True, exist_ok=True)
+        return self.shared.states / f"{name}-{digest(sets, config, self.shared.extractor)[:12]}.state"
+
+    def _images(self, images: Sequence[Image], own: Concept, rivals: Sequence[Concept]) -> ImageTokens:
+        """Tokens as the variant wants them."""
+        return self.shared.images(images, own, rivals) if self._comparable else self.shared.images(images)
+
+    @property
+    def _comparable(self) -> bool:
+        network = settings(self.variant, self.shared.size, None, 0).network
+        return network.gcsf.points != "coordinates" or network.mgcm.signal != "correlation"
+
+    def _set(self, concept: Concept, items: CosegSet) -> TrainingSet:
         if self.sees:
-            return self.shared.training_set(concept)
+            known = [items.own, *items.rivals]
+            rivals = [c for c in known if c is not concept] if items.rivals else []
+            return self.shared.training_set(concept, self.variant.clouds, rivals if self._comparable else None)
         # the trainer asks for pictures whoever looks at them; a blank one shows that nobody does
         blank = image_tokens(self.shared.tools.backbone, [np.full((32, 32, 3), 128, np.uint8)])
-        return TrainingSet(concept.name, self.shared.clouds(concept.clouds), blank)
+        return TrainingSet(concept.name, self.shared.clouds(concept.clouds, self.variant.clouds), blank)
 
 
 def correlation(first: Sequence[NDArray[np.float32]], second: Sequence[NDArray[np.float32]]) -> float:

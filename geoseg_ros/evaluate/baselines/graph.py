@@ -20,6 +20,7 @@ from geoseg_ros.concepts.pack import ConceptPack
 from geoseg_ros.coseg.clouds import ProposalViews, cloud_evidence, look_at_proposals
 from geoseg_ros.coseg.network.config import GcsfConfig
 from geoseg_ros.coseg.network.gcsf import log_association
+from geoseg_ros.coseg.network.mgcm import squash
 from geoseg_ros.coseg.presence import p_value, step_down
 from geoseg_ros.coseg.references import Contrast, References, null_scores
 from geoseg_ros.coseg.tokens import Domain
@@ -70,23 +71,26 @@ class GraphContrast(Contrast):
 
 
 class Graphs:
-    """The closed forms as methods; packs and views are shared by them."""
+    """The closed forms as methods; packs of pictures, and drawings of clouds (``look``), are shared by them."""
 
     def __init__(self, tools: Tools) -> None:
         self._tools = tools
         self._packs: dict[int, tuple[Concept, ConceptPack]] = {}  # the concept is kept so that its id stays taken
-        self._look = PerCloud(self._look_at)
+        self.look = PerCloud(self._look_at)
 
     def methods(self) -> list[NamedMethod]:
-        """Attention alone, the graph alone, both, and the graph as its formula is printed."""
+        """Attention alone, the graph alone, both, the graph as its formula is printed; and without a presence test, so that something is
+        marked in every cloud as by the networks: the graph, and the contrast itself."""
         printed = GcsfConfig(mask_mode="paper", tau_z=1.0)
-        ways: tuple[tuple[str, Weights, GcsfConfig], ...] = (
-            ("attention on views, untrained", "attention", GcsfConfig()),
-            ("graph on views, untrained", "graph", GcsfConfig()),
-            ("graph and attention on views, untrained", "both", GcsfConfig()),
-            ("graph on views, as printed", "graph", printed),
+        ways: tuple[tuple[str, Weights | None, GcsfConfig, bool], ...] = (
+            ("attention on views, untrained", "attention", GcsfConfig(), False),
+            ("graph on views, untrained", "graph", GcsfConfig(), False),
+            ("graph and attention on views, untrained", "both", GcsfConfig(), False),
+            ("graph on views, as printed", "graph", printed, False),
+            ("graph on views, forced", "graph", GcsfConfig(), True),
+            ("contrast of pictures, forced", None, GcsfConfig(), True),
         )
-        return [NamedMethod(name, partial(self._answers, weights, config), backbone=True) for name, weights, config in ways]
+        return [NamedMethod(name, partial(self._answers, weights, config, forced), backbone=True) for name, weights, config, forced in ways]
 
     def _look_at(self, cloud: Cloud) -> tuple[SceneGeometry, ProposalViews | None]:
         scene, tools = geometry(cloud), self._tools
@@ -101,18 +105,34 @@ class Graphs:
             self._packs[id(concept)] = concept, made
         return self._packs[id(concept)][1]
 
-    def _answers(self, weights: Weights, config: GcsfConfig, items: CosegSet, seed: int) -> Predictions:
+    def _answers(self, weights: Weights | None, config: GcsfConfig, forced: bool, items: CosegSet, seed: int) -> Predictions:
         """Clouds by pictures alone; a cloud given to learn from is not used."""
         if not items.own.images or not items.clouds:
             return Predictions()
         packs = [self.pack(concept) for concept in (items.own, *items.rivals) if concept.images]
-        graph = GraphContrast([pack.references for pack in packs], weights, config)
+        references = [pack.references for pack in packs]
+        coseg = self._tools.config.coseg
+        graph = Contrast(references, coseg.neighbours) if weights is None else GraphContrast(references, weights, config)
+        if forced:
+            return Predictions(clouds=[self._forced(item.data, graph) for item in items.clouds])
         nulls: dict[Domain, list[np.ndarray]] = {}
         return Predictions(clouds=[self._answer(item.data, graph, packs, nulls) for item in items.clouds])
 
     @torch.inference_mode()
-    def _answer(self, cloud: Cloud, graph: GraphContrast, packs: Sequence[ConceptPack], nulls: dict[Domain, list[np.ndarray]]) -> Answer:
-        scene, views = self._look(cloud)
+    def _forced(self, cloud: Cloud, graph: Contrast) -> Answer:
+        """The voxels of proposals whose evidence, squashed as the masks of images are, is above one half."""
+        scene, views = self.look(cloud)
+        if views is None:
+            return Answer(np.zeros(len(cloud), bool))
+        evidence = torch.from_numpy(cloud_evidence(scene, views, graph).voxel[0])
+        inside = torch.isfinite(evidence)
+        mine = np.zeros(len(evidence), bool)
+        mine[inside.numpy()] = (squash(evidence[inside][None])[0] > 0.5).numpy()
+        return Answer(np.asarray(scene.point_values(mine), bool))
+
+    @torch.inference_mode()
+    def _answer(self, cloud: Cloud, graph: Contrast, packs: Sequence[ConceptPack], nulls: dict[Domain, list[np.ndarray]]) -> Answer:
+        scene, views = self.look(cloud)
         if views is None:
             return Answer(np.zeros(len(cloud), bool), -1.0, 0.0)
         if views.domain not in nulls:
@@ -128,7 +148,7 @@ class Graphs:
         return Answer(np.asarray(scene.point_values(mine), bool), -present[0], 1 - present[0])
 
 
-def _null(graph: GraphContrast, pack: ConceptPack, domain: Domain) -> np.ndarray:
+def _null(graph: Contrast, pack: ConceptPack, domain: Domain) -> np.ndarray:
     """Scores [C, n] of the pack's proposals that are no concept."""
     rows = pack.null_views[domain]
     return null_scores(lambda halves: graph.view(rows.tokens, domain, halves).mean(2)).numpy()

@@ -1,0 +1,120 @@
+"""How long work takes on a device, what it holds there, and how long it would take if nothing but arithmetic or memory bounded it."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import partial
+
+import torch
+from torch import nn
+from torch.utils.flop_counter import FlopCounterMode
+
+WARM_UP = 3
+Row = list[str]
+DTYPES = {"fp32": torch.float32, "fp16": torch.float16}
+
+
+def table(head: Sequence[str], rows: Sequence[Row]) -> list[str]:
+    """Markdown."""
+    return ["| " + " | ".join(cells) + " |" for cells in (head, ["---"] * len(head), *rows)]
+
+
+def settle(device: torch.device) -> None:
+    """Wait for a CUDA device and forget what it held at most."""
+    if device.type == "cuda":
+        torch.cuda.synchronize()
+        torch.cuda.reset_peak_memory_stats()
+
+
+def peak_memory(device: torch.device) -> str:
+    """The most that PyTorch held on a CUDA device since :func:`settle`, in MB; "-" elsewhere."""
+    return f"{torch.cuda.max_memory_allocated() / 1e6:.0f}" if device.type == "cuda" else "-"
+
+
+def device_memory(device: torch.device) -> int | None:
+    """Bytes of a CUDA device that are in use, by whatever library or process; None elsewhere."""
+    if device.type != "cuda":
+        return None
+    free, total = torch.cuda.mem_get_info(device)
+    return total - free
+
+
+def percentiles(work: Callable[[], object], device: torch.device, runs: int) -> tuple[float, float, float]:
+    """Seconds, p50, p95 and p99 of ``runs`` runs after some that do not count; the device is waited for in every run."""
+    from geoseg_ros.runtime.stats import Latency
+
+    times = Latency(window=runs)
+    settle(device)
+    for k in range(-WARM_UP, runs):
+        start = time.perf_counter()
+        work()
+        if device.type == "cuda":
+            torch.cuda.synchronize()
+        if k >= 0:
+            times.add(time.perf_counter() - start)
+    p50, p95, p99 = times.percentiles(50, 95, 99)
+    return p50, p95, p99
+
+
+def latency(what: str, work: Callable[[], object], device: torch.device, runs: int) -> Row:
+    """A row: milliseconds and the peak of PyTorch's memory."""
+    times = percentiles(work, device, runs)
+    return [what, *(f"{1e3 * seconds:.1f}" for seconds in times), peak_memory(device)]
+
+
+@dataclass(frozen=True)
+class Peaks:
+    """What a device reached here.
+
+    Attributes:
+        flops: operations per second of a large matrix product, by precision.
+        bandwidth: bytes per second, read and written, of a large copy.
+    """
+
+    flops: dict[str, float]
+    bandwidth: float
+
+
+def measure_peaks(device: torch.device, precisions: Sequence[str]) -> Peaks:
+    """With TF32 where the device has it, as convolutions use it."""
+    on_gpu = device.type == "cuda"
+    side, size = (8192, 1 << 28) if on_gpu else (768, 1 << 24)
+    allowed = torch.backends.cuda.matmul.allow_tf32
+    torch.backends.cuda.matmul.allow_tf32 = True
+    try:
+        flops = {}
+        for precision in precisions:
+            a = torch.ones(side, side, device=device, dtype=DTYPES[precision])
+            flops[precision] = 2 * side**3 / percentiles(partial(torch.matmul, a, a), device, 10)[0]
+    finally:
+        torch.backends.cuda.matmul.allow_tf32 = allowed
+    source = torch.ones(size, device=device, dtype=torch.uint8)
+    copying = percentiles(partial(torch.empty_like(source).copy_, source), device, 10)[0]
+    return Peaks(flops, 2 * size / copying)
+
+
+@dataclass(frozen=True)
+class Work:
+    """What one run must do at least. Attributes: flops: operations, 2 per product and sum; weights: numbers in the network; values: numbers
+    in its inputs and outputs, float32."""
+
+    flops: int
+    weights: int
+    values: int
+
+    def least_seconds(self, peaks: Peaks, precision: str) -> float:
+        """The roofline: no run can be shorter."""
+        width = 2 if precision == "fp16" else 4
+        return max(self.flops / peaks.flops[precision], (self.weights * width + self.values * 4) / peaks.bandwidth)
+
+
+@torch.no_grad()
+def count_work(module: nn.Module, *inputs: torch.Tensor) -> Work:
+    """Of a module on the processor that gives a tuple of tensors."""
+    counter = FlopCounterMode(display=False)
+    with counter:
+        outputs = module(*inputs)
+    values = sum(tensor.numel() for tensor in (*inputs, *outputs))
+    return Work(counter.get_total_flops(), sum(p.numel() for p in module.parameters()), values)

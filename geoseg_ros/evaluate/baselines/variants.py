@@ -1,0 +1,166 @@
+"""The networks that are measured: presets, controls, ladders, and what may make images matter, each as settings under a name."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from itertools import accumulate, pairwise
+from typing import Any, Literal
+
+from geoseg_ros.coseg.network.config import NetworkConfig
+from geoseg_ros.errors import InputError
+from geoseg_ros.train.config import FitConfig, fit_preset
+from geoseg_ros.train.pretrain import PretrainConfig
+
+LEAST_BUDGET = 3
+
+
+@dataclass(frozen=True)
+class NetworkSize:
+    """Attributes: points N and samples m of a cloud; width ds; extractor: how the DGCNN is pre-trained."""
+
+    points: int
+    samples: int
+    width: int
+    extractor: PretrainConfig
+
+    def of(self, config: NetworkConfig) -> NetworkConfig:
+        """``config`` in this size."""
+        sampler = replace(config.sampler, points=self.points, samples=self.samples)
+        return replace(config, sampler=sampler, gcsf=replace(config.gcsf, width=self.width))
+
+
+SIZES = {
+    "full": NetworkSize(2048, 256, 256, PretrainConfig()),
+    "small": NetworkSize(512, 64, 64, PretrainConfig(epochs=5, shapes=16, held_out=4, points=256, subsets=(64, 128))),
+}
+"""``full``: of the papers. ``small``: what a processor can train in minutes; its extractor has seen little, too."""
+
+
+@dataclass(frozen=True)
+class Variant:
+    """A network under a name.
+
+    Attributes:
+        name: of the method. group: of methods that are named together.
+        preset, control: see :class:`FitConfig`.
+        clouds: what of a cloud the network gets: the ``whole``, or its ``proposals`` (no large plane) with what views show of them.
+        settings: dotted names in :class:`FitConfig` and their values.
+    """
+
+    name: str
+    group: str = "networks"
+    preset: str = "default"
+    control: str = "none"
+    clouds: Literal["whole", "proposals"] = "whole"
+    settings: Mapping[str, Any] = field(default_factory=dict)
+
+
+def _network(**parts: Mapping[str, Any]) -> dict[str, Any]:
+    return {f"network.{part}.{name}": value for part, values in parts.items() for name, value in values.items()}
+
+
+_SCORES = _network(sampler={"choose": "scores"}) | {"network.decode": "scores"}
+_VIEWS = _network(gcsf={"points": "views", "width": 128})
+_FUSION = _network(sfe={"start": "random", "residual": "standardised", "attention": "cosine"}, gcsf={"centre": True})
+_WEIGHT = _FUSION | {"fusion_rate": 10.0}
+_ROWS = _network(gcsf={"evidence": "rows"})
+_CONTRAST = _network(mgcm={"signal": "contrast"})
+_BEST = _VIEWS | _SCORES | _ROWS | _CONTRAST | {"network.decode": "proposals"}
+_UNTRAINED = {"stage1.epochs": 0, "stage2.epochs": 0, "stage3.epochs": 0}
+_BASE = _network(mgcm={"channel_grain": False, "cls_weight": 0.0})
+_ALONE = _network(sfe={"fusion": "none"}, gcsf={"evidence": "none"})
+
+
+def _views(name: str, group: str = "views", control: str = "none", settings: Mapping[str, Any] | None = None) -> Variant:
+    return Variant(name, group, control=control, clouds="proposals", settings={**_BEST, **(settings or {})})
+
+
+VARIANTS = (
+    Variant("Yang (released)", preset="paper", control="cloud_only"),
+    Variant("Yang (intended)", control="cloud_only"),
+    Variant("GeoFree"),
+    Variant("GeoFree, paper preset", preset="paper"),
+    Variant("GeoFree, images of another concept", control="permuted"),
+    Variant("GeoFree, images shuffled each step", control="shuffled"),
+    Variant("GeoFree, no fusion", settings=_network(sfe={"fusion": "none"})),
+    Variant("GeoFree, graph without attention", settings=_network(sfe={"fusion": "graph"})),
+    # what may make images matter, one thing after the other
+    Variant("GeoFree, fusion starts at random", "steering", settings=_network(sfe={"start": "random"})),
+    Variant("GeoFree, fusion weighs more", "steering", settings=_WEIGHT),
+    Variant("GeoFree, kept edges only", "steering", settings=_WEIGHT | _network(gcsf={"epsilon": 0.0})),
+    Variant("GeoFree, L_samp / 100", "steering", settings=_network(loss={"samp": 0.01})),
+    Variant("GeoFree, fusion weighs more, L_samp / 100", "steering", settings=_WEIGHT | _network(loss={"samp": 0.01})),
+    Variant("GeoFree, scores", "steering", settings=_SCORES),
+    Variant("GeoFree, scores, fusion weighs more", "steering", settings=_WEIGHT | _SCORES),
+    Variant("Yang (intended), proposals", "steering", control="cloud_only", clouds="proposals"),
+    Variant("GeoFree, proposals", "steering", clouds="proposals"),
+    Variant("GeoFree, views", "steering", clouds="proposals", settings=_VIEWS),
+    Variant("GeoFree, views, fusion weighs more", "steering", clouds="proposals", settings=_VIEWS | _WEIGHT),
+    Variant("GeoFree, views, scores", "steering", clouds="proposals", settings=_VIEWS | _SCORES),
+    Variant("GeoFree, views, scores, evidence", "steering", clouds="proposals", settings=_VIEWS | _SCORES | _ROWS),
+    Variant("GeoFree, views, scores, contrast as evidence", "steering", clouds="proposals", settings=_VIEWS | _SCORES | _ROWS | _CONTRAST),
+    # the form that came out of it
+    _views("GeoFree on views"),
+    _views("GeoFree on views, images of another concept", control="permuted"),
+    _views("GeoFree on views, images shuffled each step", control="shuffled"),
+    _views("GeoFree on views, no learnt score", settings=_network(sampler={"learnt": 0.0})),
+    _views("GeoFree on views, untrained", settings=_UNTRAINED),
+    _views("GeoFree on views, untrained, images of another concept", control="permuted", settings=_UNTRAINED),
+    _views("GeoFree on views, untrained, images shuffled each step", control="shuffled", settings=_UNTRAINED),
+    # its ladders: Table 6, Table 3, K, prior, decode
+    _views("ladder: base", "ladder", settings=_BASE | _ALONE),
+    _views("ladder: + MGCM", "ladder", settings=_ALONE),
+    _views("ladder: + GCSF", "ladder", settings=_network(sfe={"fusion": "graph"})),
+    _views("ladder: + SFE", "ladder"),
+    _views("ladder: L_sem alone", "ladder", settings=_network(loss={"obj": 0.0})),
+    _views("ladder: L_obj alone", "ladder", settings=_network(loss={"sem": 0.0})),
+    _views("ladder: neither", "ladder", settings=_network(loss={"sem": 0.0, "obj": 0.0})),
+    *(_views(f"ladder: K {k}", "ladder", settings=_network(gcsf={"k": k})) for k in (5, 10, 40, 80)),
+    *(_views(f"ladder: K {k}, untrained", "ladder", settings=_network(gcsf={"k": k}) | _UNTRAINED) for k in (5, 10, 40, 80)),
+    _views("ladder: decode scores, untrained", "ladder", settings={**_UNTRAINED, "network.decode": "scores"}),
+    _views("ladder: decode competitive, untrained", "ladder", settings={**_UNTRAINED, "network.decode": "competitive"}),
+    _views("ladder: decode knn20, untrained", "ladder", settings={**_UNTRAINED, "network.decode": "knn20"}),
+    _views("ladder: paper prior", "ladder", settings=_network(sfe={"prior_mode": "paper"})),
+    _views("ladder: decode knn20", "ladder", settings={"network.decode": "knn20"}),
+    _views("ladder: decode competitive", "ladder", settings={"network.decode": "competitive"}),
+    _views("ladder: decode scores", "ladder", settings={"network.decode": "scores"}),
+)
+
+
+def with_budget(config: FitConfig, epochs: int | None) -> FitConfig:
+    """The stages shortened or lengthened in proportion, ``epochs`` in all; None: as they are.
+
+    Raises:
+        InputError: fewer epochs than stages.
+    """
+    if epochs is None:
+        return config
+    if epochs < LEAST_BUDGET:
+        raise InputError(f"budget: expected at least {LEAST_BUDGET} epochs, one for each stage, got {epochs}")
+    stages = (config.stage1, config.stage2, config.stage3)
+    total = sum(stage.epochs for stage in stages)
+    ends = [0, *(round(epochs * done / total) for done in accumulate(stage.epochs for stage in stages))]
+    first, second, third = (replace(stage, epochs=b - a) for stage, (a, b) in zip(stages, pairwise(ends), strict=True))
+    return replace(config, stage1=first, stage2=second, stage3=third)
+
+
+def changed(config: Any, name: str, value: Any) -> Any:
+    """A frozen dataclass with the setting of a dotted ``name`` changed. Raises KeyError where there is none."""
+    first, _, rest = name.partition(".")
+    if first not in getattr(config, "__dataclass_fields__", {}):
+        raise KeyError(name)
+    return replace(config, **{first: changed(getattr(config, first), rest, value) if rest else value})
+
+
+def settings(variant: Variant, size: NetworkSize, budget: int | None, seed: int) -> FitConfig:
+    """How a variant is trained. Without images stage 1 trains nothing that is used and stage 3 is a longer stage 2."""
+    config = with_budget(fit_preset(variant.preset), budget)
+    config = replace(config, network=size.of(config.network), control=variant.control, seed=seed)  # type: ignore[arg-type]
+    for name, value in variant.settings.items():
+        config = changed(config, name, value)
+    if variant.control != "cloud_only":
+        return config
+    joint = config.stage2.epochs + config.stage3.epochs
+    none, long, last = replace(config.stage1, epochs=0), replace(config.stage2, epochs=joint), replace(config.stage3, epochs=0)
+    return replace(config, stage1=none, stage2=long, stage3=last)

@@ -1,0 +1,1 @@
+"""The networks as engines: exported once, run by whichever backend is there."""

@@ -1,0 +1,35 @@
+"""What the network costs."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from geoseg_ros.coseg.network.config import GcsfConfig, NetworkConfig, SamplerConfig
+from geoseg_ros.evaluate.baselines import network_cost
+from geoseg_ros.evaluate.baselines.network_cost import random_images, report, seconds, set_rows
+from geoseg_ros.evaluate.baselines.variants import SIZES, NetworkSize
+
+
+def test_seconds_are_those_of_the_work() -> None:
+    def work(count: int) -> None:
+        sum(k * k for k in range(count))
+
+    assert seconds(lambda: work(400_000), 3) > 5 * seconds(lambda: work(20_000), 3) > 0
+
+
+def test_an_image_costs_the_same_whatever_the_set() -> None:
+    """The mean over a set is one vector: what a bank keeps for an image's coarse mask does not grow with its patches."""
+    config = NetworkConfig(sampler=SamplerConfig(points=64, samples=12, partners=2, key_points=16), gcsf=GcsfConfig(width=16))
+    rows = set_rows(config, (2, 16), 5)
+    assert [row[0] for row in rows] == [2, 16]
+    assert rows[1][1] < 1.5 * rows[0][1]
+
+
+def test_the_report_names_its_sizes(monkeypatch) -> None:
+    tiny = NetworkSize(64, 12, 16, SIZES["small"].extractor)
+    monkeypatch.setitem(SIZES, "tiny", tiny)
+    few = replace(network_cost.fit_preset("paper"), batch=2, images=2, group=2)
+    monkeypatch.setattr(network_cost, "fit_preset", lambda name: few)
+    text = report("tiny", 1, 5, (2, 3))
+    assert "| 2 | " in text and "| 3 | " in text and "size `tiny`" in text and "150 + 200 epochs" in text and "2 clouds, 2 images" in text
+    assert random_images(3).tokens.shape == (3, 784, 128)

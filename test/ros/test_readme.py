@@ -1,0 +1,57 @@
+"""The tables of README.md name what the node has: parameters, topics, services."""
+
+import re
+from pathlib import Path
+
+import pytest
+
+pytest.importorskip("rclpy")
+
+from geoseg_ros.ros.objects import vision_msgs
+from geoseg_ros.ros.parameters import NodeParameters, specs
+
+README = Path(__file__).resolve().parents[2] / "README.md"
+
+
+def rows(head: str) -> list[list[str]]:
+    """The cells of the table whose first column has this head."""
+    lines = README.read_text().splitlines()
+    (start,) = [i for i, line in enumerate(lines) if re.match(rf"\| {head} \|", line)]
+    table = []
+    for line in lines[start + 2 :]:
+        if not line.startswith("|"):
+            break
+        table.append([cell.strip() for cell in re.split(r"(?<!\\)\|", line.strip("|"))])
+    return table
+
+
+def names(head: str) -> set[str]:
+    """What stands in the first column, without ~/"""
+    return {name.strip("` ").removeprefix("~/") for row in rows(head) for name in row[0].split(",")}
+
+
+def test_parameters():
+    table = {spec.name: spec for spec in specs(NodeParameters())}
+    assert len(rows("parameter")) > 5
+    for cell, default, about in rows("parameter"):
+        name = cell.strip("`")
+        if name.endswith(".*"):
+            assert any(known.startswith(name[:-1]) for known in table)
+            continue
+        spec = table[name]
+        shown = {"true": True, "false": False, "": "", "all": ""}.get(default.strip("`"), default.strip("`"))
+        value = "" if spec.default in ("", [""]) else spec.default
+        assert shown == value if isinstance(value, (bool, str)) else float(shown) == value, name
+        assert spec.about.get("changeable", False) == about.endswith("live"), f"{name}: live or not"
+
+
+def test_topics_and_services(live):
+    node = live(listen=()).node
+    base = f"{node.get_fully_qualified_name()}/"
+    ours = {p.topic_name.removeprefix(base) for p in node.publishers if p.topic_name.startswith(base)} | {"/diagnostics"}
+    wanted = names("output")
+    if vision_msgs is None:
+        wanted -= {"detections", "vision_info"}
+    assert wanted == ours - {"transition_event"}
+    assert names("service") <= {s.srv_name.removeprefix("~/").removeprefix(base) for s in node.services}
+    assert {s.topic_name.removeprefix(base) for s in node.subscriptions if s.topic_name.startswith(base)} <= names("input")

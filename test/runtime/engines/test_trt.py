@@ -1,0 +1,257 @@
+"""Building with TensorRT: what a machine without it is told; where TensorRT for RTX is installed, real engines, without a GPU."""
+
+from __future__ import annotations
+
+import sys
+from dataclasses import replace
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+import torch
+from fake_tensorrt import PlainStream
+from torch import nn
+
+from geoseg_ros.errors import GeosegError, InputError
+from geoseg_ros.features.backbone import TokenModule, open_backbone
+from geoseg_ros.runtime.engines import trt
+from geoseg_ros.runtime.engines.export import ImageShapes, export_image, image_ranges
+from geoseg_ros.runtime.engines.session import PlanError
+from geoseg_ros.runtime.engines.sessions_tensorrt import TensorRTSession
+from geoseg_ros.runtime.engines.spec import EngineSpec, TensorRange
+from geoseg_ros.runtime.engines.trt import BuildCanceled, PhaseTree, activation_memory, build_plan, load_tensorrt
+
+DESKTOP = (80, 86, 89, 120)
+MEGABYTE = 1_000_000
+
+
+@pytest.fixture(scope="module")
+def rtx():
+    """TensorRT for RTX, and what is needed to export for it."""
+    for name in ("onnx", "onnxscript"):
+        pytest.importorskip(name, reason=f"the optional package {name} is not installed")
+    try:
+        return load_tensorrt("tensorrt_rtx")
+    except InputError as error:
+        pytest.skip(str(error))
+
+
+def a_module(name, version):
+    made = ModuleType(name)
+    made.__version__ = version
+    return made
+
+
+def test_absent_and_old_versions_are_told_in_one_line(monkeypatch) -> None:
+    monkeypatch.setitem(sys.modules, "tensorrt", None)
+    for name in ("tensorrt_rtx", "tensorrt_rtx_libs", "tensorrt_rtx_bindings"):
+        monkeypatch.setitem(sys.modules, name, None)
+    for flavour in trt.FLAVOURS:
+        with pytest.raises(InputError, match=f"^backend '{flavour}': the Python package {flavour} is not installed$"):
+            load_tensorrt(flavour)
+    for version, fits in (("8.6.2", False), ("10.2.0.19", False), ("10.3.0", True), ("11.4.1.2", True), ("10.13.0.dev1", True)):
+        made = a_module("tensorrt", version)
+        monkeypatch.setitem(sys.modules, "tensorrt", made)
+        if fits:
+            assert load_tensorrt("tensorrt") is made
+        else:
+            with pytest.raises(InputError, match=rf"10\.3 or newer \(JetPack 6\.1\), found {version}"):
+                load_tensorrt("tensorrt")
+    with pytest.raises(InputError, match="expected one of tensorrt, tensorrt_rtx"):
+        load_tensorrt("openvino")
+
+
+def test_both_packagings_of_the_rtx_wheels_are_found(monkeypatch) -> None:
+    bare = a_module("tensorrt_rtx_bindings", "1.7.1")
+    monkeypatch.setitem(sys.modules, "tensorrt_rtx", None)
+    monkeypatch.setitem(sys.modules, "tensorrt_rtx_libs", a_module("tensorrt_rtx_libs", "1.7.1"))
+    monkeypatch.setitem(sys.modules, "tensorrt_rtx_bindings", bare)
+    assert load_tensorrt("tensorrt_rtx") is bare
+    whole = a_module("tensorrt_rtx", "1.7.1")
+    monkeypatch.setitem(sys.modules, "tensorrt_rtx", whole)
+    assert load_tensorrt("tensorrt_rtx") is whole
+
+
+def test_a_library_that_does_not_load_says_why(monkeypatch, tmp_path) -> None:
+    (tmp_path / "tensorrt.py").write_text("raise OSError('libnvinfer.so.10: cannot open shared object file')\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.delitem(sys.modules, "tensorrt", raising=False)
+    with pytest.raises(InputError, match=r"not loadable \(libnvinfer.so.10: cannot open"):
+        load_tensorrt("tensorrt")
+
+
+def test_activation_memory_is_read_from_the_log() -> None:
+    lines = ["Total Weights Memory: 9999999 bytes", "Total Activation Memory: 1048576 bytes", "[MS] total activation memory: 7 Bytes"]
+    assert activation_memory(lines) == 1048576
+    assert activation_memory(lines[:1]) is None
+
+
+def test_progress_never_falls_and_counts_inner_phases() -> None:
+    tree = PhaseTree()
+    seen = []
+    tree.start("all", None, 2)
+    tree.start("first", "all", 4)
+    for step in range(4):
+        tree.step("first", step)
+        seen.append(tree.fraction)
+    tree.finish("first")
+    tree.step("all", 0)
+    seen.append(tree.fraction)
+    tree.start("second", "all", 2)
+    tree.step("second", 0)
+    seen.append(tree.fraction)
+    tree.step("unheard of", 3)
+    tree.start("another", None, 100)  # a phase of its own after the first does not take anything back
+    tree.step("another", 0)
+    seen.append(tree.fraction)
+    assert seen == pytest.approx([0.125, 0.25, 0.375, 0.5, 0.5, 0.75, 0.75])
+
+
+def test_tensorrt_builds_for_the_gpu_at_hand_only() -> None:
+    with pytest.raises(InputError, match="for the GPU of this machine only"):
+        build_plan(small_spec(Path("x.onnx")), "tensorrt", (86,), tensorrt=a_module("tensorrt", "10.3"))
+
+
+def small_spec(path):
+    return EngineSpec("image", path, (TensorRange("x", (1, 8), (1, 16), (1, 64)),), ("y",), "fp32", "")
+
+
+@pytest.fixture
+def relu_onnx(tmp_path, rtx):
+    import onnx
+
+    helper = onnx.helper
+    tensors = [helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, [1, "n"]) for name in "xy"]
+    graph = helper.make_graph([helper.make_node("Relu", ["x"], ["y"])], "relu", tensors[:1], tensors[1:])
+    onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=8), tmp_path / "relu.onnx")
+    return tmp_path / "relu.onnx"
+
+
+def test_a_build_reports_and_can_be_cancelled(relu_onnx, rtx) -> None:
+    seen = []
+
+    def progress(phase, share):
+        seen.append(share)
+        return True
+
+    built = build_plan(small_spec(relu_onnx), "tensorrt_rtx", (86,), progress)
+    assert len(built.plan) > 1000 and built.seconds > 0 and seen == sorted(seen) and 0 < seen[-1] <= 1
+    calls = []
+
+    def stop(phase, share):
+        calls.append(phase)
+        return len(calls) < 3
+
+    with pytest.raises(BuildCanceled):
+        build_plan(small_spec(relu_onnx), "tensorrt_rtx", (86,), stop)
+    assert len(calls) == 3
+
+
+USED = {
+    "Runtime": ("deserialize_cuda_engine",),
+    "ICudaEngine": (
+        *("num_io_tensors", "num_optimization_profiles", "get_tensor_name", "get_tensor_mode", "get_tensor_dtype"),
+        "create_execution_context",
+    ),
+    "IExecutionContext": (
+        *("set_optimization_profile_async", "set_input_shape", "infer_shapes", "get_tensor_shape", "set_tensor_address"),
+        "execute_async_v3",
+    ),
+    "TensorIOMode": ("INPUT",),
+}
+"""What :class:`TensorRTSession` calls, by class."""
+
+
+def test_the_real_module_has_what_a_session_calls(rtx) -> None:
+    assert rtx.float32 is not None
+    for kind, names in USED.items():
+        assert not [name for name in names if not hasattr(getattr(rtx, kind), name)]
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
+def test_a_real_engine_is_refused_without_a_gpu(relu_onnx, rtx) -> None:
+    built = build_plan(small_spec(relu_onnx), "tensorrt_rtx", (86,))
+    with pytest.raises(PlanError, match=r"engine 'image': tensorrt_rtx [\d.]+ cannot use it on this GPU"):
+        TensorRTSession(built.plan, small_spec(relu_onnx), "tensorrt_rtx", "cpu", PlainStream(), rtx)
+
+
+def test_what_cannot_be_built_is_told_in_one_line(relu_onnx, rtx, tmp_path) -> None:
+    noise = tmp_path / "noise.onnx"
+    noise.write_bytes(b"no model")
+    cases = [
+        (small_spec(relu_onnx), (87,), InputError, "compute capability 87: .* expected one of 75, 80, 86"),  # Orin: a Jetson
+        (small_spec(noise), (86,), GeosegError, "cannot read it"),
+        (replace(small_spec(relu_onnx), outputs=("z",)), (86,), GeosegError, "expected"),
+    ]
+    for spec, capabilities, kind, words in cases:
+        with pytest.raises(kind, match=words) as caught:
+            build_plan(spec, "tensorrt_rtx", capabilities)
+        assert "\n" not in str(caught.value)
+
+
+def test_the_shipped_backbone_compiles_for_desktop_gpus(rtx, tmp_path) -> None:
+    """As the product builds it, and eight pictures as large as fit 60 MB."""
+    backbone, side = open_backbone("geoseg_tiny"), (480, 480, 480)
+    usual = export_image(backbone, tmp_path, "fp16")
+    eight = replace(usual, inputs=image_ranges(backbone, ImageShapes(side, side, (1, 8, 8), side)))
+    for spec, most in ((usual, 25), (eight, 60)):
+        built = build_plan(spec, "tensorrt_rtx", DESKTOP)
+        size = f"{built.activation_bytes / MEGABYTE:.1f} MB for activations, {len(built.plan) / MEGABYTE:.1f} MB in all"
+        print(f"geoseg_tiny fp16, {'; '.join(map(str, spec.inputs))}: {size}, {built.seconds:.1f} s")
+        assert built.activation_bytes <= most * MEGABYTE
+
+
+class Block(nn.Module):
+    """A transformer block of ViT (Dosovitskiy et al., ICLR 2021)."""
+
+    def __init__(self, width, heads):
+        super().__init__()
+        self.heads = heads
+        self.first, self.second = nn.LayerNorm(width), nn.LayerNorm(width)
+        self.qkv, self.out = nn.Linear(width, 3 * width), nn.Linear(width, width)
+        self.mlp = nn.Sequential(nn.Linear(width, 4 * width), nn.GELU(), nn.Linear(4 * width, width))
+
+    def forward(self, x):
+        q, k, v = self.qkv(self.first(x)).unflatten(2, (3, self.heads, -1)).permute(2, 0, 3, 1, 4)
+        x = x + self.out(nn.functional.scaled_dot_product_attention(q, k, v).transpose(1, 2).flatten(2))
+        return x + self.mlp(self.second(x))
+
+
+class Vit(nn.Module):
+    """ViT-S/16 at 224 pixels."""
+
+    def __init__(self, width=384, depth=12, heads=6, patch=16, side=224):
+        super().__init__()
+        self.embed = nn.Conv2d(3, width, patch, patch)
+        self.place = nn.Parameter(torch.randn(1, (side // patch) ** 2, width) * 0.02)
+        self.blocks = nn.Sequential(*(Block(width, heads) for _ in range(depth)))
+        self.norm = nn.LayerNorm(width)
+
+    def forward(self, pixels):
+        return self.norm(self.blocks(self.embed(pixels).flatten(2).transpose(1, 2) + self.place))
+
+
+class VitTokens(TokenModule):
+    def forward(self, images):
+        tokens = self.network(((images - 127.5) / 127.5).permute(0, 3, 1, 2).to(self.precision)).float()
+        return tokens.unflatten(1, (14, 14)), tokens.mean(1)
+
+
+class VitBackbone:
+    name, stride, dim, hash, supervision = "vit_s16", 16, 384, "0" * 64, "none"
+
+    def __init__(self):
+        torch.manual_seed(0)
+        self.module = VitTokens(Vit()).eval()
+
+    def tokens(self, images):
+        return self.module(torch.from_numpy(images).float())
+
+
+def test_a_vision_transformer_compiles_with_fused_attention(rtx, tmp_path) -> None:
+    """Eight pictures; were the attention not fused, its weights alone would take 30 MB for each of two buffers."""
+    side = (224, 224, 224)
+    spec = export_image(VitBackbone(), tmp_path, "fp16", ImageShapes(side, side, (1, 4, 8), side))
+    built = build_plan(spec, "tensorrt_rtx", DESKTOP)
+    print(f"ViT-S/16 fp16, 8 pictures of 224: {built.activation_bytes / MEGABYTE:.1f} MB, {built.seconds:.1f} s")
+    assert built.activation_bytes <= 60 * MEGABYTE
