@@ -21,7 +21,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from geoseg_ros.errors import GeosegError, InputError
-from geoseg_ros.runtime.engines.options import ORDER
+from geoseg_ros.runtime.engines.options import ORDER, TENSORRT, EngineOptions
+from geoseg_ros.runtime.engines.spec import PRECISIONS
 
 if TYPE_CHECKING:
     from geoseg_ros.runtime.engines.cache import CacheEntry
@@ -36,6 +37,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     what.add_argument("--pack", metavar="PACK", help="concept pack: a file, or the name of one that ships")
     what.add_argument("--check", metavar="FILE", help="look at an engine that was built: a file of it, or its folder")
     parser.add_argument("--backend", choices=BUILT, help="what to build for")
+    parser.add_argument("--precision", choices=PRECISIONS, help=f"of TensorRT engines (default {EngineOptions.precision})")
     known = " ".join(map(str, CAPABILITIES))
     parser.add_argument(
         "--compute-capability", nargs="+", type=int, metavar="N", help=f"of tensorrt_rtx, such as 86 (default: of the GPU here, or {known})"
@@ -47,7 +49,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(options: argparse.Namespace) -> dict[str, Any]:
     """Build or check, and return what is there."""
     if options.check:
-        unused = [f"--{name.replace('_', '-')}" for name in ("backend", "compute_capability", "side", "out") if getattr(options, name)]
+        others = ("backend", "precision", "compute_capability", "side", "out")
+        unused = [f"--{name.replace('_', '-')}" for name in others if getattr(options, name)]
         if unused:
             raise InputError(f"{unused[0]}: not used with --check")
         return _check(Path(options.check), quiet=options.json)
@@ -55,6 +58,8 @@ def run(options: argparse.Namespace) -> dict[str, Any]:
         raise InputError(f"--backend: expected one of {', '.join(BUILT)}")
     if options.compute_capability and options.backend != "tensorrt_rtx":
         raise InputError(f"--compute-capability: only of tensorrt_rtx; {options.backend} needs none")
+    if options.precision and options.backend not in TENSORRT:
+        raise InputError(f"--precision: only of TensorRT; {options.backend} has the network's own")
     return _build(options)
 
 
@@ -66,7 +71,6 @@ def _build(options: argparse.Namespace) -> dict[str, Any]:
     from geoseg_ros.runtime.engines.backbone import ImageSource, image_shapes
     from geoseg_ros.runtime.engines.cache import EngineCache
     from geoseg_ros.runtime.engines.choose import build_engine, gpu_here
-    from geoseg_ros.runtime.engines.options import EngineOptions
     from geoseg_ros.runtime.engines.trt import RTX_CAPABILITIES, load_tensorrt
 
     side = CosegConfig().image_side if options.side is None else options.side
@@ -82,7 +86,11 @@ def _build(options: argparse.Namespace) -> dict[str, Any]:
     cache = EngineCache(options.out, tell=lambda line: print(line, file=sys.stderr))
     with Stages("%", options.json) as stages:
         engine = EngineOptions(
-            options.backend, strict=True, cache=cache, progress=lambda phase, share: stages(phase, round(100 * share), 100)
+            options.backend,
+            strict=True,
+            precision=options.precision or EngineOptions.precision,
+            cache=cache,
+            progress=lambda phase, share: stages(phase, round(100 * share), 100),
         )
         source = ImageSource(backbone, engine, image_shapes(side))
         if options.backend == "onnxruntime":
@@ -117,7 +125,6 @@ def _refusal(entry: CacheEntry) -> str:
     import torch
 
     from geoseg_ros.runtime.engines.choose import gpu_here
-    from geoseg_ros.runtime.engines.options import TENSORRT
     from geoseg_ros.runtime.engines.trt import load_tensorrt
 
     flavour, fields = entry.key.flavour, entry.key.fields

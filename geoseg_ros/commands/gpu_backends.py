@@ -22,6 +22,7 @@ from geoseg_ros.runtime.engines.options import ORDER, TENSORRT, EngineOptions
 from geoseg_ros.runtime.engines.parity import LEAST, LEAST_HALF, Agreement, compare
 from geoseg_ros.runtime.engines.session import Session
 from geoseg_ros.runtime.engines.sessions_torch import TorchSession
+from geoseg_ros.runtime.engines.spec import PRECISIONS
 from geoseg_ros.runtime.pipeline import CosegPipeline
 
 SHAPES = ((1, 480, 640), (1, 240, 320), *((count, side, side) for side in (128, 224) for count in (1, 2, 4, 8)))
@@ -50,18 +51,22 @@ def open_backends(inner: TorchBackbone, device: torch.device) -> Iterator[Backen
         for name in reversed(ORDER):
             if name in TENSORRT and place == "cpu":
                 continue
-            called = name if name in TENSORRT else f"{name}-{place}"
-            before = device_memory(torch.device(place))
-            try:
-                options = EngineOptions(backend=name, strict=True, device=place)
-                session, reason = open_session(ImageSource(inner, options), options)
-            except (InputError, GeosegError) as error:
-                yield Backend(called, inner, None, " ".join(str(error).split()))
-                continue
-            yield Backend(called, inner, session, reason, _taken(before, torch.device(place)))
-            if session.backend == "torch-cuda":
-                half = TorchSession(replace(session.spec, precision="fp16"), inner.module, place)
-                yield Backend("torch-cuda", inner, half, reason, None)
+            for precision in PRECISIONS if name in TENSORRT else ("fp32",):
+                yield from _opened(inner, EngineOptions(name, strict=True, device=place, precision=precision))
+
+
+def _opened(inner: TorchBackbone, options: EngineOptions) -> Iterator[Backend]:
+    name, place = options.backend, torch.device(options.device)
+    before = device_memory(place)
+    try:
+        session, reason = open_session(ImageSource(inner, options), options)
+    except (InputError, GeosegError) as error:
+        yield Backend(name if name in TENSORRT else f"{name}-{place}", inner, None, " ".join(str(error).split()))
+        return
+    yield Backend(name if name in TENSORRT else f"{name}-{place}", inner, session, reason, _taken(before, place))
+    if session.backend == "torch-cuda":
+        half = TorchSession(replace(session.spec, precision="fp16"), inner.module, place)
+        yield Backend("torch-cuda", inner, half, reason, None)
 
 
 def _taken(before: int | None, device: torch.device) -> int | None:

@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 
+import numpy as np
 import torch
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
@@ -41,11 +42,9 @@ def device_memory(device: torch.device) -> int | None:
     return total - free
 
 
-def percentiles(work: Callable[[], object], device: torch.device, runs: int) -> tuple[float, float, float]:
-    """Seconds, p50, p95 and p99 of ``runs`` runs after some that do not count; the device is waited for in every run."""
-    from geoseg_ros.runtime.stats import Latency
-
-    times = Latency(window=runs)
+def seconds_of(work: Callable[[], object], device: torch.device, runs: int) -> list[float]:
+    """Of ``runs`` runs, after some that do not count; the device is waited for in every run."""
+    times = []
     settle(device)
     for k in range(-WARM_UP, runs):
         start = time.perf_counter()
@@ -53,9 +52,14 @@ def percentiles(work: Callable[[], object], device: torch.device, runs: int) -> 
         if device.type == "cuda":
             torch.cuda.synchronize()
         if k >= 0:
-            times.add(time.perf_counter() - start)
-    p50, p95, p99 = times.percentiles(50, 95, 99)
-    return p50, p95, p99
+            times.append(time.perf_counter() - start)
+    return times
+
+
+def percentiles(work: Callable[[], object], device: torch.device, runs: int) -> tuple[float, float, float]:
+    """p50, p95 and p99 of :func:`seconds_of`."""
+    p50, p95, p99 = np.percentile(seconds_of(work, device, runs), (50, 95, 99))
+    return float(p50), float(p95), float(p99)
 
 
 def latency(what: str, work: Callable[[], object], device: torch.device, runs: int) -> Row:
@@ -78,7 +82,7 @@ class Peaks:
 
 
 def measure_peaks(device: torch.device, precisions: Sequence[str]) -> Peaks:
-    """With TF32 where the device has it, as convolutions use it."""
+    """The best of 20 runs; with TF32 where the device has it, as convolutions use it."""
     on_gpu = device.type == "cuda"
     side, size = (8192, 1 << 28) if on_gpu else (768, 1 << 24)
     allowed = torch.backends.cuda.matmul.allow_tf32
@@ -87,11 +91,11 @@ def measure_peaks(device: torch.device, precisions: Sequence[str]) -> Peaks:
         flops = {}
         for precision in precisions:
             a = torch.ones(side, side, device=device, dtype=DTYPES[precision])
-            flops[precision] = 2 * side**3 / percentiles(partial(torch.matmul, a, a), device, 10)[0]
+            flops[precision] = 2 * side**3 / min(seconds_of(partial(torch.matmul, a, a), device, 20))
     finally:
         torch.backends.cuda.matmul.allow_tf32 = allowed
     source = torch.ones(size, device=device, dtype=torch.uint8)
-    copying = percentiles(partial(torch.empty_like(source).copy_, source), device, 10)[0]
+    copying = min(seconds_of(partial(torch.empty_like(source).copy_, source), device, 20))
     return Peaks(flops, 2 * size / copying)
 
 

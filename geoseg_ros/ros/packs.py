@@ -66,6 +66,7 @@ class PackOpener:
             parameters.backend,
             parameters.backend_strict,
             parameters.device,
+            parameters.engine_precision,
             EngineCache(parameters.engine_cache or None, tell=self._tell),
             self._show,
             self._cancel,

@@ -17,6 +17,7 @@ from rclpy.parameter import Parameter
 from geoseg_ros.errors import InputError
 from geoseg_ros.ros.codec import MAX_PIXELS, MAX_POINTS
 from geoseg_ros.runtime.engines.options import BACKENDS
+from geoseg_ros.runtime.engines.spec import PRECISIONS
 from geoseg_ros.runtime.pipeline import PipelineConfig
 from geoseg_ros.runtime.tracking import TrackingConfig
 
@@ -64,6 +65,10 @@ class NodeParameters:
     )
     backend_strict: bool = field(
         default=False, metadata=_about("the backend must work: none takes its place, neither at the start nor when it fails later")
+    )
+    engine_precision: str = field(
+        default="fp32",
+        metadata=_about("of TensorRT engines; fp16 is faster for large backbones, and moves some masks of geoseg_tiny", choices=PRECISIONS),
     )
     engine_cache: str = field(
         default="", metadata=_about("folder of built engines; empty: geoseg_ros/engines in $XDG_CACHE_HOME or ~/.cache")

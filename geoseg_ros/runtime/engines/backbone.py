@@ -143,7 +143,7 @@ class ImageSource:
         self.cache = options.cache or EngineCache(tell=options.tell)
 
     def entry(self, backend: str, ready: bool = False) -> CacheEntry:
-        """The exported network as ``backend`` wants it. TensorRT gets half precision, unless the network is a file with its own.
+        """The exported network as ``backend`` wants it. TensorRT gets the options' precision, unless the network is a file with its own.
 
         Args:
             ready: only if it is in the cache.
@@ -153,7 +153,7 @@ class ImageSource:
         """
         backbone, options = self.backbone, self.options
         tensorrt, file = backend in TENSORRT, isinstance(backbone, OnnxBackbone)
-        precision = "fp16" if tensorrt and not file else "fp32"
+        precision = options.precision if tensorrt and not file else "fp32"
         shapes = asdict(self.shapes if tensorrt else ANY_SHAPE)
         key = EngineKey("image", "onnx", {"backbone": backbone.hash, "precision": precision, "shapes": shapes, "code": _code(backbone)})
         if (entry := self.cache.find(key)) is not None:
