@@ -96,7 +96,7 @@ def test_the_exported_network_is_built_once_and_found_by_the_node(pack, network,
     lines = text.splitlines()
     assert code == 0 and err == "" and lines[0] == built["folder"] and "any processor" in lines[1] and built["built"] in lines[2], "found"
     engine = with_engine(
-        TinyBackbone(network, f"geoseg_tiny:{network}"), EngineOptions("onnxruntime", True, "cpu", EngineCache(out, tell=pytest.fail))
+        TinyBackbone(network, f"geoseg_tiny:{network}"), EngineOptions("onnxruntime", True, "cpu", cache=EngineCache(out, tell=pytest.fail))
     )
     assert engine.backend == "onnxruntime-cpu" and len(list(out.glob("image-*"))) == 1
     assert geoseg("--check", built["folder"])[0] == geoseg("--check", Path(built["folder"]) / "image-fp32.onnx")[0] == 0

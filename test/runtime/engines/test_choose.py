@@ -201,7 +201,7 @@ class Jetson:
 
     def open(self, backend="tensorrt", strict=False):
         cache = EngineCache(self.folder / "cache", tell=self.told.append)
-        session, _ = open_session(FakeSource(self.onnx), EngineOptions(backend, strict, "cuda", cache, tell=self.told.append))
+        session, _ = open_session(FakeSource(self.onnx), EngineOptions(backend, strict, "cuda", cache=cache, tell=self.told.append))
         return session.backend
 
 
