@@ -15,7 +15,7 @@ from scipy.spatial import cKDTree
 from geoseg_ros.coseg.references import Contrast, view_score
 from geoseg_ros.coseg.tokens import Domain, unit, view_tokens
 from geoseg_ros.features.backbone import ImageBackbone
-from geoseg_ros.features.views import ViewConfig, render_views
+from geoseg_ros.features.views import ViewConfig, paint_views, see_points
 from geoseg_ros.geometry.boxes import oriented_box
 from geoseg_ros.geometry.cloud import Cloud
 from geoseg_ros.geometry.scene import SceneGeometry
@@ -109,10 +109,12 @@ def look_at_proposals(
         size.append((height, length, width))
         points = np.concatenate([order[start[v] : start[v + 1]] for v in voxels])
         voxel = scene.inverse[points]
+        normal = scene.normal[voxel]
+        seen, frames = see_points(cloud.xyz[points], normal, np.zeros(3), config, up)
+        shown = np.where(seen >= 0, voxel.astype(np.int32)[seen], np.int32(-1))
         for rgb in (cloud.rgb[points], None) if domain is Domain.COLOUR and cloud.rgb is not None else (None,):
-            drawn, seen = render_views(cloud.xyz[points], rgb, scene.normal[voxel], np.zeros(3), config, up)
-            images.append(drawn)
-            index.append(np.where(seen >= 0, voxel.astype(np.int32)[seen], np.int32(-1)))
+            images.append(paint_views(seen, frames, rgb, normal, config))
+            index.append(shown)
     count, side = len(scene.proposals), config.size
     all_index = np.concatenate(index)
     tokens, coverage = view_tokens(backbone, np.concatenate(images), all_index)
@@ -146,7 +148,7 @@ def cloud_evidence(scene: SceneGeometry, views: ProposalViews, contrast: Contras
     Proposals contain one another (a cluster, its parts, two clusters with a gap). A thing is best seen in the proposal that fits it, so
     each voxel takes, for each concept, the best score of the proposals that hold it.
     """
-    seen = view_score(contrast.view(views.tokens, views.domain), views.weight)
+    seen = view_score(contrast.view(views.tokens, views.domain, used=views.weight > 0), views.weight)
     score = (seen + contrast.size(views.size)).numpy()  # [C, P]
     voxel = np.full((len(score), len(scene.xyz)), -np.inf, np.float32)
     for p, members in enumerate(scene.proposals):

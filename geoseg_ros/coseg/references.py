@@ -140,12 +140,16 @@ class Contrast:
             evidence.append(own)
         return torch.stack(evidence)
 
-    def view(self, tokens: torch.Tensor, domain: Domain, halves: Sequence[int] = (0, 1)) -> torch.Tensor:
-        """Evidence [C, P, n] of proposals' tokens [P, n, D]. Of a coloured cloud, the first half of n is in colour, the rest shaded."""
-        if domain is Domain.SHADED:
-            return self.drawn(tokens, Domain.SHADED, halves)
-        colour, shaded = tokens.tensor_split(2, 1)
-        return torch.cat([self.drawn(colour, Domain.COLOUR, halves), self.drawn(shaded, Domain.SHADED, halves)], dim=2)
+    def view(self, tokens: torch.Tensor, domain: Domain, halves: Sequence[int] = (0, 1), used: torch.Tensor | None = None) -> torch.Tensor:
+        """Evidence [C, P, n] of proposals' tokens [P, n, D]. Of a coloured cloud, the first half of n is in colour, the rest shaded.
+        Tokens that are not ``used`` (bool [P, n]; default: all are) get 0."""
+        used = torch.ones(tokens.shape[:2], dtype=torch.bool, device=tokens.device) if used is None else used
+        evidence = tokens.new_zeros(len(self.concepts), *used.shape)
+        domains = (Domain.COLOUR, Domain.SHADED) if domain is Domain.COLOUR else (Domain.SHADED,)
+        ways = (x.tensor_split(len(domains), dim) for x, dim in ((evidence, 2), (tokens, 1), (used, 1)))
+        for part, seen, wanted, way in zip(*ways, domains, strict=True):
+            part[:, wanted] = self.drawn(seen[wanted], way, halves)
+        return evidence
 
     def size(self, size: torch.Tensor) -> torch.Tensor:
         """Evidence [C, P] <= 0 of the metric ``size`` [P, 3] of proposals, in cosine; 0 for a concept without :class:`SizePrior`."""

@@ -154,6 +154,51 @@ def _shade(normal: Floats, frame: Floats, shading: str) -> NDArray[np.float32]:
     return np.repeat(255 * light[:, None], 3, axis=1)
 
 
+def see_points(
+    xyz: Floats,
+    normal: Floats,
+    sensor_origin: Floats,
+    config: ViewConfig | None = None,
+    up: Floats | Sequence[float] = (0.0, 0.0, 1.0),
+    spacing: float | None = None,
+) -> tuple[Index, NDArray[np.float64]]:
+    """Which point of a proposal each pixel of its views shows. Arguments as in :func:`render_views`.
+
+    Returns:
+        index int32 [V, S, S], the row of ``xyz`` seen at each pixel, -1 for background, and the frames of the views
+        (:func:`view_frames`): what :func:`paint_views` needs, as often as there are ways to paint.
+    """
+    config = config or ViewConfig()
+    xyz = np.asarray(xyz, np.float64)
+    if len(xyz) == 0 or xyz.shape != np.shape(normal) or not np.isfinite(xyz).all():
+        raise ValueError(f"xyz and normal: expected finite [n >= 1, 3], got {xyz.shape} and {np.shape(normal)}")
+    if spacing is None:
+        spacing = point_spacing(xyz, np.nan_to_num(np.asarray(normal, np.float64)))
+    frames = view_frames((xyz.min(0) + xyz.max(0)) / 2, np.asarray(sensor_origin, np.float64), np.asarray(up), config)
+    return np.stack([_draw(xyz @ frame.T, spacing, config) for frame in frames]), frames
+
+
+def paint_views(
+    index: Index, frames: NDArray[np.float64], rgb: NDArray[np.uint8] | None, normal: Floats, config: ViewConfig | None = None
+) -> Image:
+    """Pictures uint8 [V, S, S, 3] of the points that :func:`see_points` has found: in colour where ``rgb`` (uint8 [n, 3]) is given and
+    ``config`` asks for it, else shaded by ``normal`` [n, 3], unit, either sign."""
+    config = config or ViewConfig()
+    images = np.full((*index.shape, 3), GREY, np.uint8)
+    normal = np.nan_to_num(np.asarray(normal, np.float64))
+    for image, seen, frame in zip(images, index, frames, strict=True):
+        inside = seen >= 0
+        if rgb is not None and config.colour:
+            image[inside] = rgb[seen[inside]]
+        else:
+            values = np.zeros((*seen.shape, 3), np.float32)
+            values[inside] = _shade(normal, frame, config.shading)[seen[inside]]
+            # mean over 3x3 inside pixels, as estimated normals are noisy; a wider window costs more recognition than noise does
+            weight = cv2.blur(inside.astype(np.float32), (3, 3))[inside]
+            image[inside] = (cv2.blur(values, (3, 3))[inside] / weight[:, None] + 0.5).clip(0, 255).astype(np.uint8)
+    return images
+
+
 def render_views(
     xyz: Floats,
     rgb: NDArray[np.uint8] | None,
@@ -175,27 +220,8 @@ def render_views(
     Returns:
         images uint8 [V, S, S, 3] and index int32 [V, S, S], the row of ``xyz`` seen at each pixel, -1 for background.
     """
-    config = config or ViewConfig()
-    xyz = np.asarray(xyz, np.float64)
-    if len(xyz) == 0 or xyz.shape != np.shape(normal) or not np.isfinite(xyz).all():
-        raise ValueError(f"xyz and normal: expected finite [n >= 1, 3], got {xyz.shape} and {np.shape(normal)}")
-    normal = np.nan_to_num(np.asarray(normal, np.float64))
-    origin = np.asarray(sensor_origin, np.float64)
-    spacing = point_spacing(xyz, normal) if spacing is None else spacing
-    frames = view_frames((xyz.min(0) + xyz.max(0)) / 2, origin, np.asarray(up), config)
-    index = np.stack([_draw(xyz @ frame.T, spacing, config) for frame in frames])
-    images = np.full((*index.shape, 3), GREY, np.uint8)
-    for image, seen, frame in zip(images, index, frames, strict=True):
-        inside = seen >= 0
-        if rgb is not None and config.colour:
-            image[inside] = rgb[seen[inside]]
-        else:
-            values = np.zeros((*seen.shape, 3), np.float32)
-            values[inside] = _shade(normal, frame, config.shading)[seen[inside]]
-            # mean over 3x3 inside pixels, as estimated normals are noisy; a wider window costs more recognition than noise does
-            weight = cv2.blur(inside.astype(np.float32), (3, 3))[inside]
-            image[inside] = (cv2.blur(values, (3, 3))[inside] / weight[:, None] + 0.5).clip(0, 255).astype(np.uint8)
-    return images, index
+    index, frames = see_points(xyz, normal, sensor_origin, config, up, spacing)
+    return paint_views(index, frames, rgb, normal, config), index
 
 
 def render_proposals(
@@ -224,9 +250,7 @@ def render_proposals(
     return images, index
 
 
-def lift_tokens(
-    tokens: torch.Tensor, index: Index, group: NDArray[np.integer], n_groups: int
-) -> tuple[torch.Tensor, torch.Tensor]:
+def lift_tokens(tokens: torch.Tensor, index: Index, group: NDArray[np.integer], n_groups: int) -> tuple[torch.Tensor, torch.Tensor]:
     """Mean token of every group (superpoint, proposal, or single point) over the pixels that see it.
 
     Args:

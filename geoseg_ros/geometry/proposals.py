@@ -6,10 +6,9 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.sparse import coo_array
-from scipy.sparse.csgraph import connected_components
 from scipy.spatial import cKDTree
 
+from geoseg_ros.geometry.neighbours import connected_parts
 from geoseg_ros.geometry.superpoints import edge_concavity
 
 
@@ -64,7 +63,7 @@ def object_proposals(
     xyz, normal, superpoint = xyz[free], normal[free], superpoint[free]
     near = near[np.linalg.norm(xyz[near[:, 0]] - xyz[near[:, 1]], axis=1) <= config.radius * voxel]
 
-    cluster = _components(len(free), near)
+    cluster = connected_parts(len(free), near)
     clusters = _sets(cluster, config.min_voxels)
     parts = _sets(_convex_parts(xyz, normal, superpoint, cluster, near, config), config.min_voxels)
     pairs = _pairs(xyz, clusters, config.bridge * voxel)
@@ -96,7 +95,7 @@ def _convex_parts(
     border, inverse, length = np.unique(ends[:, 0] * units + ends[:, 1], return_inverse=True, return_counts=True)
     first, second = border // max(units, 1), border % max(units, 1)
     joined = np.bincount(inverse, side, len(border)) / np.maximum(length, 1) >= -config.concave
-    part = _components(units, np.stack([first, second], axis=1)[joined])
+    part = connected_parts(units, np.stack([first, second], axis=1)[joined])
     # crumbs along a crease are no part
     size = np.bincount(part[unit])
     for i in np.argsort(-length, kind="stable"):
@@ -125,11 +124,6 @@ def _pairs(xyz: NDArray[np.float32], clusters: list[NDArray[np.int64]], reach: f
         if len(smaller) and np.isfinite(trees[a].query(smaller, distance_upper_bound=reach)[0]).any():
             unions.append((len(clusters[b]), np.sort(np.concatenate([clusters[a], clusters[b]]))))
     return unions
-
-
-def _components(count: int, edges: NDArray[np.int64]) -> NDArray[np.int64]:
-    graph = coo_array((np.ones(len(edges), np.int8), (edges[:, 0], edges[:, 1])), shape=(count, count))
-    return connected_components(graph, directed=False)[1].astype(np.int64)
 
 
 def _sets(label: NDArray[np.int64], min_size: int) -> list[NDArray[np.int64]]:

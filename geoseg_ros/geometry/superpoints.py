@@ -7,6 +7,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from geoseg_ros.geometry.neighbours import connected_parts
+
 
 @dataclass(frozen=True)
 class SuperpointConfig:
@@ -31,10 +33,11 @@ def edge_concavity(
         positive where the edge is convex, negative where it is concave (Stein et al., CVPR 2014, eq. 1).
     """
     a, b = edges[:, 0], edges[:, 1]
-    step = xyz[b] - xyz[a]
-    step /= np.maximum(np.linalg.norm(step, axis=1, keepdims=True), 1e-12)
-    bend = 1 - np.einsum("ij,ij->i", normal[a], normal[b])
-    side = np.einsum("ij,ij->i", normal[b] - normal[a], step)
+    step = np.take(xyz, b, axis=0) - np.take(xyz, a, axis=0)  # take: several times quicker than xyz[b]
+    step /= np.maximum(np.sqrt(np.einsum("ij,ij->i", step, step)), 1e-12)[:, None]
+    from_normal, to_normal = np.take(normal, a, axis=0), np.take(normal, b, axis=0)
+    bend = 1 - np.einsum("ij,ij->i", from_normal, to_normal)
+    side = np.einsum("ij,ij->i", to_normal - from_normal, step)
     return np.maximum(bend, 0), side
 
 
@@ -52,8 +55,9 @@ def edge_weights(
     weight = np.where(side > 0, bend * bend, bend)
     weight[plane[edges[:, 0]] >= 0] = 0  # no edge crosses a plane's border: what still bends on a plane is noise
     if rgb is not None and colour_weight > 0:
-        difference = (rgb[edges[:, 0]].astype(np.float32) - rgb[edges[:, 1]]) / 255
-        weight = weight + colour_weight * np.sqrt(np.mean(difference * difference, axis=1))
+        shade = rgb.astype(np.float32)
+        difference = (np.take(shade, edges[:, 0], axis=0) - np.take(shade, edges[:, 1], axis=0)) / 255
+        weight = weight + colour_weight * np.sqrt(np.einsum("ij,ij->i", difference, difference) / np.float32(3))
     return weight.astype(np.float32)
 
 
@@ -63,7 +67,8 @@ def segment_graph(count: int, edges: NDArray[np.int64], weight: NDArray[np.float
     Edges are taken by rising weight (ties by index). One merges its two components where it is not above
     min(Int(C) + scale / |C|) of both; Int(C) is the weight that merged C last. A component whose bound lies below the
     current weight can never grow again, and an edge inside a component never acts: both kinds are removed in bulk between
-    the blocks of the loop. At the end, components below ``min_size`` are merged over their lightest edges.
+    the blocks of the loop. Edges of weight zero (most edges of a plane without colour) always merge, so they go first, in bulk
+    as well. At the end, components below ``min_size`` are merged over their lightest edges.
 
     Args:
         count: number of points M.
@@ -74,22 +79,25 @@ def segment_graph(count: int, edges: NDArray[np.int64], weight: NDArray[np.float
         int64 [M], ids 0.. in order of first occurrence.
     """
     order = np.argsort(weight, kind="stable")
-    first, second, cost = edges[order, 0], edges[order, 1], weight[order].astype(np.float64)
-    parent = np.arange(count)
-    size = np.ones(count, np.int64)
-    bound = np.full(count, float(scale))
-    start, block = 0, max(count, 1024)
-    while start < len(first):
-        stop = min(start + block, len(first))
-        _merge_block(parent, size, bound, first[start:stop], second[start:stop], cost[start:stop], scale)
+    edges, cost = edges[order], weight[order].astype(np.float64)
+    free = int(np.searchsorted(cost, 0, side="right"))
+    part = connected_parts(count, edges[:free])
+    edges = part[edges]  # from here on between the parts
+    size = np.bincount(part)
+    bound = scale / size
+    parent = np.arange(len(size))
+    first, second, cost = edges[free:, 0], edges[free:, 1], cost[free:]
+    block = max(count, 1024)
+    while len(first):
+        stop = min(block, len(first))
+        _merge_block(parent, size, bound, first[:stop], second[:stop], cost[:stop], scale)
         parent = _flatten(parent)
         a, b = parent[first[stop:]], parent[second[stop:]]
         now = cost[stop - 1]
         live = (a != b) & (bound[a] >= now) & (bound[b] >= now)
         first, second, cost = a[live], b[live], cost[stop:][live]
-        start = 0
-    _merge_small(parent, size, edges[order], min_size)
-    return first_occurrence_ids(_flatten(parent))
+    _merge_small(parent, size, edges, min_size)
+    return first_occurrence_ids(_flatten(parent)[part])
 
 
 def superpoints(

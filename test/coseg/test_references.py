@@ -58,6 +58,10 @@ def test_a_coloured_cloud_is_judged_by_both_ways_of_drawing_it():
     tokens = torch.stack([AXES[2], AXES[3], AXES[2], AXES[3]])[None]  # first half coloured, second half shaded
     assert contrast.view(tokens, Domain.COLOUR)[0, 0].tolist() == [0.5, 0, 0, 0.5]
     assert contrast.view(tokens, Domain.SHADED)[0, 0].tolist() == [0, 0.5, 0, 0.5]
+    used = torch.tensor([[True, True, False, False]])
+    assert contrast.view(tokens, Domain.COLOUR, used=used)[0, 0].tolist() == [0.5, 0, 0, 0]
+    assert contrast.view(tokens, Domain.SHADED, used=used)[0, 0].tolist() == [0, 0.5, 0, 0]
+    assert contrast.view(tokens, Domain.SHADED, used=used & False)[0, 0].tolist() == [0, 0, 0, 0]
 
 
 def test_null_items_are_scored_against_the_half_they_are_not_in():

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from geoseg_ros.features.views import GREY, ViewConfig, lift_tokens, point_spacing, render_proposals, render_views
+from geoseg_ros.features.views import GREY, ViewConfig, lift_tokens, paint_views, point_spacing, render_proposals, render_views, see_points
 
 ORIGIN = np.zeros(3)
 ONE = ViewConfig(size=64, views=1)
@@ -39,6 +39,16 @@ def test_image_shows_the_indexed_point():
     assert images.shape == (3, 96, 96, 3) and images.dtype == np.uint8 and index.shape == (3, 96, 96) and index.dtype == np.int32
     assert (images[index >= 0] == colours(len(xyz))[index[index >= 0]]).all()
     assert (images[index < 0] == GREY).all()
+
+
+def test_points_seen_once_are_painted_in_several_ways():
+    xyz, normal = ball(1000)
+    config = ViewConfig(size=48, views=2)
+    index, frames = see_points(xyz, normal, ORIGIN, config)
+    for rgb in (colours(len(xyz)), None):
+        images, drawn = render_views(xyz, rgb, normal, ORIGIN, config)
+        assert (drawn == index).all() and (paint_views(index, frames, rgb, normal, config) == images).all()
+    assert (index >= 0).any() and (index < 0).any()
 
 
 def test_pixels_lie_where_their_points_are():

@@ -36,8 +36,8 @@ def textbook(count: int, edges: np.ndarray, weight: np.ndarray, scale: float, mi
 
 
 @pytest.mark.parametrize("seed", range(8))
-@pytest.mark.parametrize("ties", [False, True])
-def test_equals_the_textbook(seed: int, ties: bool) -> None:
+@pytest.mark.parametrize("kind", ["distinct", "ties", "flat"])
+def test_equals_the_textbook(seed: int, kind: str) -> None:
     rng = np.random.default_rng(seed)
     count = 1500  # more edges than one block
     xyz = rng.normal(size=(count, 3)).astype(np.float32)
@@ -46,8 +46,10 @@ def test_equals_the_textbook(seed: int, ties: bool) -> None:
     region = np.argmin(np.linalg.norm(xyz[:, None] - xyz[None, :10], axis=2), axis=1)
     rough = rng.uniform(0.01, 0.2, 10)[region[edges[:, 0]]] + 0.3 * (region[edges[:, 0]] != region[edges[:, 1]])
     weight = (rough * rng.gamma(2.0, 1.0, len(edges))).astype(np.float32)
-    if ties:
+    if kind == "ties":
         weight = np.round(weight, 2).astype(np.float32)
+    elif kind == "flat":  # every other region is a plane without colour: all its edges weigh nothing
+        weight[(region[edges[:, 0]] == region[edges[:, 1]]) & (region[edges[:, 0]] % 2 == 0)] = 0
     scale, min_size = [(0.1, 1), (0.5, 3), (1.0, 8)][seed % 3]
     found = segment_graph(count, edges, weight, scale, min_size)
     np.testing.assert_array_equal(found, textbook(count, edges, weight, scale, min_size))

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from geoseg_ros.errors import InputError
-from geoseg_ros.geometry.neighbours import graph_edges, knn, normals
+from geoseg_ros.geometry.neighbours import connected_parts, graph_edges, knn, normals
 from geoseg_ros.geometry.voxels import choose_voxel, voxel_downsample
 
 
@@ -92,3 +92,37 @@ def test_normals_of_a_plane_and_a_sphere() -> None:
     assert np.quantile(cosine, 0.01) > 0.98
     np.testing.assert_allclose(np.linalg.norm(normal, axis=1), 1, atol=1e-5)
     assert (curvature >= 0).all() and curvature.max() <= 1 / 3 + 1e-6
+
+
+@pytest.mark.parametrize("flatness", [1.0, 0.3, 1e-2, 1e-4, 0.0])
+@pytest.mark.parametrize("scale", [1e-4, 1.0, 1e4])
+def test_normals_equal_the_eigenvectors_of_lapack(flatness: float, scale: float) -> None:
+    rng = np.random.default_rng(5)
+    for widths in ((1, 1, flatness), (1, 0.3, 0.3 * flatness), (1, flatness, flatness)):  # balls, disks, blades and needles
+        xyz = (scale * (rng.normal(size=(400, 3)) * widths @ np.linalg.qr(rng.normal(size=(3, 3)))[0] + [0, 0, 5])).astype(np.float32)
+        _, index = knn(xyz, 12)
+        normal, curvature = normals(xyz, index)
+        offset = xyz[index].astype(np.float64) - xyz[index].astype(np.float64).mean(axis=1, keepdims=True)
+        value, vector = np.linalg.eigh(offset.transpose(0, 2, 1) @ offset)
+        np.testing.assert_allclose(np.linalg.norm(normal, axis=1), 1, atol=1e-5)
+        assert (np.einsum("ij,ij->i", normal, -xyz) >= -1e-6 * scale).all()
+        np.testing.assert_allclose(curvature, value[:, 0] / value.sum(axis=1), atol=2e-6)
+        # float32 rounds the covariance to 1e-6 of its largest value; a gap that small leaves the direction open
+        sine = np.linalg.norm(np.cross(normal, vector[:, :, 0]), axis=1)
+        assert (sine * (value[:, 1] - value[:, 0]) <= 2e-6 * value[:, 2]).all()
+
+
+def test_normals_without_a_surface_are_unit_vectors() -> None:
+    line = np.c_[np.linspace(1, 2, 50), np.ones((50, 2))].astype(np.float32)
+    normal, curvature = normals(line, knn(line, 8)[1])
+    np.testing.assert_allclose(normal[:, 0], 0, atol=1e-4)  # across the line
+    one_place = np.ones((20, 3), np.float32)
+    for found, bend in ((normal, curvature), normals(one_place, knn(one_place, 8)[1]), normals(one_place[:1], knn(one_place[:1], 8)[1])):
+        np.testing.assert_allclose(np.linalg.norm(found, axis=1), 1, atol=1e-5)
+        np.testing.assert_allclose(bend, 0, atol=1e-6)
+
+
+def test_connected_parts() -> None:
+    part = connected_parts(6, np.array([[0, 3], [3, 5], [1, 2]]))
+    assert part[0] == part[3] == part[5] and part[1] == part[2] and len(set(part.tolist())) == 3
+    assert sorted(connected_parts(3, np.zeros((0, 2), np.int64)).tolist()) == [0, 1, 2]

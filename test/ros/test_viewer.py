@@ -149,7 +149,7 @@ class Buffer(fake_tf.Buffer):
 
     def __init__(self):
         super().__init__()
-        self.hear(100.0)
+        self.set_transform(fake_tf.transform(100.0), "a test")
 
 
 TF = SimpleNamespace(Buffer=Buffer, TransformListener=fake_tf.TransformListener, TransformException=fake_tf.TransformException)
