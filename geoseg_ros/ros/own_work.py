@@ -82,7 +82,7 @@ def measure_own_work(points: int, shape: tuple[int, int], repeat: int) -> dict[s
     Returns:
         "both", "cloud", "image": the whole (depth 0); of "both" also the processor time, which other programs do not change much; of
         the others the functions below, those that cost most first. These come from runs under a profiler, which makes many small calls
-        look dearer than they are; on Python 3.12 it also loses many calls.
+        look dearer than they are; since Python 3.12 it also loses calls.
 
     Raises:
         GeosegError: the node does not come up.
@@ -177,7 +177,7 @@ class _Tree:
         work()
         profile.disable()
         entries = {entry.code: entry for entry in profile.getstats()}
-        entries.pop(work.__code__, None)  # and Python 3.12 loses this one and others above
+        entries.pop(work.__code__, None)  # since Python 3.12 this one and others above are lost
         called = {call.code for entry in entries.values() for call in entry.calls or ()}
         outermost = [entry for code, entry in entries.items() if code not in called and not str(code).startswith("<method 'disable'")]
         self.total: float = sum(entry.totaltime for entry in outermost)
