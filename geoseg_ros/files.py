@@ -28,6 +28,10 @@ def atomic_path(path: str | os.PathLike[str]) -> Iterator[Path]:
         os.umask(mask)
         temporary.chmod(0o666 & ~mask)
         os.replace(temporary, target)
+    except OSError as error:
+        if error.filename is None:  # a full disk does not say which file
+            error.filename = str(target)
+        raise
     finally:
         temporary.unlink(missing_ok=True)
 

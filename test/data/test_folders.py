@@ -164,6 +164,6 @@ def test_an_image_is_written_whole_or_not_at_all(tmp_path: Path, monkeypatch: py
         raise OSError(errno.ENOSPC, "No space left on device")
 
     monkeypatch.setattr(Path, "write_bytes", full)
-    with pytest.raises(OSError, match="No space left"):
+    with pytest.raises(OSError, match="No space left on device: '.*c.jpg'"):
         folders.write_image(tmp_path / "c.jpg", image)
     assert [p.name for p in tmp_path.iterdir()] == ["a.PNG"]
