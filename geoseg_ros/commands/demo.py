@@ -50,13 +50,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> dict[str, object]:
     """Run the chain and return the report."""
-    try:
-        import rclpy  # noqa: F401
-    except ModuleNotFoundError as error:
-        raise InputError(f"the demo needs ROS 2 (rclpy), which is not installed here: {error}") from None
+    from geoseg_ros.ros.live import LiveRun, need_ros, run_live
+
+    need_ros("the demo")
     from geoseg_ros.evaluate.demo_report import format_table
     from geoseg_ros.ros.demo import summarise
-    from geoseg_ros.ros.live import LiveRun, run_live
 
     if not 1 <= options.seconds <= 600:
         raise InputError(f"--seconds: expected 1 to 600, got {options.seconds}")

@@ -73,7 +73,7 @@ class Peaks:
     """What a device reached here.
 
     Attributes:
-        flops: operations per second of a large matrix product, by precision.
+        flops: operations per second of a large matrix product or convolution, whichever is faster, by precision.
         bandwidth: bytes per second, read and written, of a large copy.
     """
 
@@ -82,16 +82,22 @@ class Peaks:
 
 
 def measure_peaks(device: torch.device, precisions: Sequence[str]) -> Peaks:
-    """The best of 20 runs; with TF32 where the device has it, as convolutions use it."""
+    """The best of 20 runs of a large matrix product and a large convolution, since libraries differ in which they do better; with TF32
+    where the device has it, as convolutions use it."""
     on_gpu = device.type == "cuda"
-    side, size = (8192, 1 << 28) if on_gpu else (768, 1 << 24)
+    side, channels, size = (8192, 1024, 1 << 28) if on_gpu else (768, 256, 1 << 24)
     allowed = torch.backends.cuda.matmul.allow_tf32
     torch.backends.cuda.matmul.allow_tf32 = True
     try:
         flops = {}
         for precision in precisions:
             a = torch.ones(side, side, device=device, dtype=DTYPES[precision])
-            flops[precision] = 2 * side**3 / min(seconds_of(partial(torch.matmul, a, a), device, 20))
+            product = 2 * side**3 / min(seconds_of(partial(torch.matmul, a, a), device, 20))
+            image = torch.ones(1, channels, 64, 64, device=device, dtype=DTYPES[precision])
+            kernel = torch.ones(channels, channels, 3, 3, device=device, dtype=DTYPES[precision])
+            convolved = partial(torch.nn.functional.conv2d, image, kernel, padding=1)
+            convolution = 2 * 9 * channels**2 * 64**2 / min(seconds_of(convolved, device, 20))
+            flops[precision] = max(product, convolution)
     finally:
         torch.backends.cuda.matmul.allow_tf32 = allowed
     source = torch.ones(size, device=device, dtype=torch.uint8)
@@ -109,7 +115,7 @@ class Work:
     values: int
 
     def least_seconds(self, peaks: Peaks, precision: str) -> float:
-        """The roofline: no run can be shorter."""
+        """The roofline: no run is shorter, as far as the peaks are the device's."""
         width = 2 if precision == "fp16" else 4
         return max(self.flops / peaks.flops[precision], (self.weights * width + self.values * 4) / peaks.bandwidth)
 

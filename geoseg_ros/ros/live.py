@@ -20,6 +20,14 @@ NODE = ("-m", "geoseg_ros.ros.coseg_node")
 _OPENING = 300.0  # seconds that a node may take to open its packs
 
 
+def need_ros(what: str) -> None:
+    """Raise InputError unless ROS 2 is installed, which the processes of a live run need."""
+    try:
+        import rclpy  # noqa: F401
+    except ModuleNotFoundError as error:
+        raise InputError(f"{what} needs ROS 2 (rclpy), which is not installed here: {error}") from None
+
+
 @dataclass(frozen=True)
 class LiveRun:
     """What to run.
