@@ -6,9 +6,12 @@ may be missing. --without names pictures and clouds that do NOT show it (the emp
 Interrupted (Ctrl-C, a full disk, a power cut), the same command goes on from where it was: until it is done, a hidden folder beside --out
 has what was worked out so far.
 
+--recipe makes the background bank and the packs that ship anew, in the folder --out; --images are photographs of anything then.
+
 example:
   geoseg train --name mug --clouds scans/ --images photos/ --without empty_table/ --out mug.pack
   geoseg train --name mug --images drive.mcap --image /camera/image_raw --out mug.pack
+  geoseg train --recipe shipped --images caltech101/ --out shipped/
 """
 
 from __future__ import annotations
@@ -23,6 +26,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from geoseg_ros.commands.inputs import add_backend
+from geoseg_ros.commands.recipe import RECIPES
+from geoseg_ros.commands.recipe import run as make_recipe
 from geoseg_ros.errors import InputError
 
 if TYPE_CHECKING:
@@ -40,12 +45,13 @@ CHECKED = 12  # items of each kind that the self-check looks at
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the options."""
-    parser.add_argument("--name", required=True, help="what to call the thing")
+    parser.add_argument("--name", default="", help="what to call the thing")
     parser.add_argument("--clouds", nargs="+", action="extend", default=[], metavar="DIR|BAG", help="clouds that show it")
     parser.add_argument("--images", nargs="+", action="extend", default=[], metavar="DIR|BAG", help="images that show it")
     parser.add_argument("--without", nargs="+", action="extend", default=[], metavar="DIR", help="images, clouds or both without it")
     parser.add_argument("--without-clouds", nargs="+", action="extend", default=[], metavar="DIR", help="clouds without it")
     parser.add_argument("--out", required=True, metavar="FILE", help="pack to write")
+    parser.add_argument("--recipe", choices=tuple(RECIPES), help="make what ships with the package, see above")
     parser.add_argument("--backbone", default="geoseg_tiny", metavar="NAME", help="image backbone (default %(default)s)")
     add_backend(parser)
     parser.add_argument("--points", metavar="TOPIC", help="cloud topic of a recording (default: the only one)")
@@ -100,6 +106,8 @@ def run(options: argparse.Namespace) -> dict[str, object]:
     from geoseg_ros.concepts.pack import load_pack, save_pack
     from geoseg_ros.runtime.pipeline import CosegPipeline
 
+    if options.recipe:
+        return make_recipe(options)
     begin = time.monotonic()
     out = Path(options.out)
     check_name(options.name)

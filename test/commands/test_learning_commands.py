@@ -10,12 +10,14 @@ import pytest
 from fake_world import CONFIG, picture, table
 
 from geoseg_ros.cli import main
+from geoseg_ros.commands import recipe
 from geoseg_ros.commands.coseg import result_names
 from geoseg_ros.concepts import background, build, observe, unfinished
 from geoseg_ros.concepts.bank import find_bank, load_bank
 from geoseg_ros.concepts.pack import load_pack
 from geoseg_ros.data.folders import read_image, write_image
 from geoseg_ros.data.frames import pack_frames
+from geoseg_ros.data.world.background import BackgroundConfig
 from geoseg_ros.features import backbone as backbones
 from geoseg_ros.files import atomic_path
 from geoseg_ros.geometry.io import read_cloud, write_ply
@@ -369,3 +371,35 @@ def test_train_and_coseg_with_the_shipped_backbone_on_procedural_rooms(tmp_path,
     assert inside > 1.5 * outside  # chance is 1; the sets are tiny
     for item, entry in zip(made.clouds, summary["clouds"], strict=True):
         assert np.load(tmp_path / "out" / entry["labels"]).shape == (len(item.cloud),)
+
+
+def test_the_recipe_makes_bank_and_packs_again_with_the_same_bytes(fake, fake_backbone, folders, tmp_path, capsys, monkeypatch):
+    small = recipe.Recipe(("stool",), 2, BackgroundConfig(4, 2, 2), (recipe.Rooms("depth", 7, 2, 3, 2), recipe.Rooms("lidar", 8, 1)))
+    monkeypatch.setattr(recipe, "RECIPES", {"shipped": small})
+    monkeypatch.setenv("SOURCE_DATE_EPOCH", "0")
+    made = []
+    for name in ("a", "b"):
+        code, out, err = run(capsys, "train", "--recipe", "shipped", "--images", folders / "images", "--out", tmp_path / name, "--json")
+        assert code == 0, err
+        files = sorted(p for p in (tmp_path / name).rglob("*") if p.is_file())
+        assert [str(p.relative_to(tmp_path / name)) for p in files] == list(json.loads(out)["files"])
+        made.append([p.read_bytes() for p in files])
+    assert made[0] == made[1]
+    bank, pack = load_bank(files[0]), load_pack(files[1])
+    assert files[0].stem == fake_backbone.hash[:16] and "photographs: 3 from images" in bank.source
+    training = pack.info["training"]
+    assert (training["images"], training["clouds"], training["without_images"], training["without_clouds"]) == (3, 3, 2, 1)
+    assert training["background"] == bank.source
+
+
+@pytest.mark.parametrize(
+    ("further", "line"),
+    [
+        (["--images", "x", "--name", "mug"], "--recipe: says itself what is learnt; --name cannot go with it"),
+        ([], "--recipe: expected --images, photographs of anything"),
+        (["--images", "absent"], "absent: no such folder"),
+    ],
+)
+def test_recipes_refuse_what_cannot_go_with_them(fake, tmp_path, capsys, further, line):
+    code, _, err = run(capsys, "train", "--recipe", "shipped", "--out", tmp_path / "x", *further)
+    assert code == 2 and line in err and not (tmp_path / "x").exists()
