@@ -10,9 +10,10 @@ from fake_world import CONFIG, picture, table
 
 from geoseg_ros.errors import InputError
 from geoseg_ros.evaluate.baselines import geofree
+from geoseg_ros.evaluate.baselines.gated import Gated, Judge
 from geoseg_ros.evaluate.baselines.geofree import ALARM, Networks, correlation, steering
 from geoseg_ros.evaluate.baselines.variants import SIZES, VARIANTS, NetworkSize, changed, settings, with_budget
-from geoseg_ros.evaluate.items import Concept, CosegSet, Item, check_answers, paper_protocol
+from geoseg_ros.evaluate.items import Answer, Concept, CosegSet, Item, Predictions, check_answers, paper_protocol
 from geoseg_ros.evaluate.methods import Tools
 from geoseg_ros.evaluate.score import figures
 from geoseg_ros.geometry.cloud import Cloud
@@ -87,6 +88,12 @@ def test_each_named_step_is_a_setting_of_its_own() -> None:
         "ladder: + MGCM": [("network.sfe.fusion", "none"), ("network.gcsf.evidence", "none")],
         "ladder: L_sem alone": [("network.loss.obj", 0.0)],
         "ladder: K 80": [("network.gcsf.k", 80)],
+        "ladder: + SFE, evidence through it": [("network.gcsf.evidence", "attention")],
+        "ladder: + SFE, evidence through it, comparable": [
+            ("network.gcsf.evidence", "attention"),
+            ("network.sfe.attention", "cosine"),
+            ("network.sfe.compare", "identity"),
+        ],
         "ladder: decode scores": [("network.decode", "scores")],
         "GeoFree on views, images of another concept": [("control", "permuted")],
     }
@@ -123,6 +130,38 @@ def test_networks_on_views_are_trained(networks, red, name) -> None:
     check_answers(red.clouds, found.clouds)
     assert found.notes["training"]["epochs"] == {"2": 1, "3": 1}  # stage 1 would train the masks, which are given
     assert ("steering" in found.notes) == (name == "GeoFree on views")
+
+
+def test_masks_are_kept_where_the_judge_marks_something(red) -> None:
+    everything = [Answer(np.ones_like(item.truth), 7.0) for item in red.clouds]
+    judged = [Answer(np.zeros_like(red.clouds[0].truth), -0.4, 0.6), *(Answer(item.truth, -0.01, 0.99) for item in red.clouds[1:])]
+    asked = []
+
+    def judge(items, seed):
+        asked.append(items.name)
+        return Predictions(clouds=judged)
+
+    gated = Gated(lambda items, seed: Predictions(images=[], clouds=everything, notes={"seed": seed}), Judge(judge))
+    found = gated(red, 5)
+    # the first is left empty by the judge, and so is the last, which has no truth; masks are the method's, presence is the judge's
+    assert [bool(a.mask.any()) for a in found.clouds] == [False, True, False] and found.clouds[1].mask.all()
+    assert [a.score for a in found.clouds] == [-0.4, -0.01, -0.01] and found.clouds[0].confidence == 0.6
+    assert found.images is None and found.notes == {"seed": 5}  # the judge says nothing about pictures
+    gated(red, 6)
+    gated(replace(red, name="other"), 6)
+    assert asked == ["red", "other"]  # once per set
+    assert Gated(lambda items, seed: Predictions(), judge)(red, 0) == Predictions() and asked == ["red", "other"]
+
+
+def test_forced_masks_behind_the_contrast(networks, red) -> None:
+    """Of two clouds one lacks the thing: the network marks something in both, and only the first is left."""
+    cloud, label = table(60, ("red", "blue", "green"))
+    without, empty = table(61, ("blue", "green"))
+    items = replace(red, images=(), clouds=[Item("with", cloud, label == 1), Item("without", without, np.zeros_like(empty, bool))])
+    forced = run(networks, "GeoFree on views, untrained", items).clouds
+    kept = run(networks, "GeoFree on views, untrained, where the contrast marks something", items).clouds
+    assert [bool(a.mask.any()) for a in forced] == [True, True] and [bool(a.mask.any()) for a in kept] == [True, False]
+    assert np.array_equal(forced[0].mask, kept[0].mask) and kept[0].score > kept[1].score
 
 
 def test_answers_have_the_shape_of_the_items(networks, red) -> None:

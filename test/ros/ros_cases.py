@@ -161,3 +161,10 @@ def bad_compressed() -> dict[str, tuple[CompressedImage, str]]:
         "jpeg without frame": (with_data(jpeg, b"\xff\xd8\xff\xda\xff\xd9"), "JPEG of 6 bytes without a frame header"),
         "png damaged": (with_data(png, bytes(broken)), "cannot be decoded"),
     }
+
+
+def labels_of(message):
+    """Labels of the points of a labelled cloud message."""
+    offset = next(f.offset for f in message.fields if f.name == "label")
+    rows = np.frombuffer(message.data, np.uint8).reshape(-1, message.point_step)
+    return rows[:, offset : offset + 4].copy().view(np.uint32)[:, 0].tolist()

@@ -119,6 +119,53 @@ def test_attention_by_the_cosine_equals_its_formula(generator):
     torch.testing.assert_close(module.attend(rows, columns, log_z), expected, atol=1e-5, rtol=1e-4)
 
 
+def test_identity_projections_compare_as_the_graph_does(generator):
+    """One head: the logits of the attention are the similarities of the graph, times sqrt(d)."""
+    module = GraphAttention(16, SfeConfig(heads=1, attention="cosine", compare="identity", alpha=0.0))
+    rows, columns = torch.randn(2, 6, 16, generator=generator), torch.randn(2, 20, 16, generator=generator)
+    expected = (4 * similarity(rows, columns)).softmax(2) @ module.value(columns)
+    torch.testing.assert_close(module.attend(rows, columns, torch.zeros(2, 6, 20)), expected, atol=1e-5, rtol=1e-4)
+
+
+@pytest.mark.parametrize("attention", ["dot", "cosine"])
+def test_share_of_the_attention_on_foreground(generator, attention):
+    """sum_j A~_ij M_j: a mean of M, weighed by rows of A~ that sum to one and have the graph as their prior."""
+    torch.manual_seed(0)
+    module = GraphAttention(16, SfeConfig(attention=attention, alpha=0.5))
+    rows, columns = torch.randn(2, 6, 16, generator=generator), torch.randn(2, 20, 16, generator=generator)
+    log_z = torch.randn(2, 6, 20, generator=generator).log_softmax(2)
+    mask = torch.rand(2, 20, generator=generator)
+    found = module.share(rows, columns, log_z, mask)
+    assert found.shape == (2, 6) and (mask.amin(1, keepdim=True) <= found).all() and (found <= mask.amax(1, keepdim=True)).all()
+    weights = torch.stack([module.share(rows, columns, log_z, column.expand(2, -1)) for column in torch.eye(20)], 2)  # A~ [2, 6, 20]
+    torch.testing.assert_close(weights.sum(2), torch.ones(2, 6))
+    torch.testing.assert_close((weights @ mask[:, :, None])[:, :, 0], found)
+    barred = log_z.clone()
+    barred[:, :, 10:] = -1e4
+    assert module.share(rows, columns, barred, (torch.arange(20) >= 10).float().expand(2, -1)).abs().max() < 1e-6
+
+
+def test_evidence_through_the_attention_is_that_of_the_graph_where_attention_does_not_tell_patches_apart():
+    """With constant queries and alpha = 1 the corrected attention is Z, so the points get what the rows of the graph give them."""
+    prepared, _ = seen_cloud(0)
+    generator = torch.Generator().manual_seed(0)
+    pictures = replace(images(4), evidence=torch.rand(4, 36, generator=generator))
+    evidence, gradient = {}, {}
+    for way in ("rows", "attention"):
+        made = made_network(replace(SCORES, gcsf=replace(SCORES.gcsf, evidence=way)))
+        seen = made.images(pictures.tokens, pictures.cls, evidence=pictures.evidence)
+        columns, features = draw_columns(seen, torch.tensor([[0, 1]])), made.clouds(stack([prepared]))
+        found = made.fused_clouds(features, columns).evidence
+        found.square().sum().backward()
+        gradient[way] = made.to_points.query.weight.grad
+        for parameter in made.to_points.query.parameters():
+            torch.nn.init.zeros_(parameter)
+        evidence[way] = found.detach(), made.fused_clouds(features, columns).evidence.detach()
+    torch.testing.assert_close(evidence["attention"][1], evidence["rows"][0], atol=1e-5, rtol=1e-4)
+    assert (evidence["attention"][0] - evidence["rows"][0]).abs().max() > 1e-3
+    assert gradient["rows"] is None and gradient["attention"].abs().max() > 0  # now attention can be learnt from it
+
+
 def test_a_random_start_takes_something_and_a_standardised_residual_nothing_that_all_rows_share(generator):
     rows, columns = torch.randn(2, 6, 16, generator=generator), torch.randn(2, 20, 16, generator=generator)
     uniform = torch.full((2, 6, 20), 1 / 20).log()
@@ -167,9 +214,11 @@ def test_scores_get_a_gradient_through_the_projection(generator):
     torch.testing.assert_close(project(points[:, 3:4], points, far), points[:, 3:4])
 
 
-def test_pictures_decide_which_points_are_marked():
+@pytest.mark.parametrize("evidence", ["rows", "attention"])
+def test_pictures_decide_which_points_are_marked(evidence):
     """Nothing is trained. A ball that looks like what the pictures show is found; with pictures of the floor's look, the floor is."""
-    made = made_network()
+    sfe = replace(SCORES.sfe, attention="cosine", compare="identity")
+    made = made_network(replace(SCORES, gcsf=replace(SCORES.gcsf, evidence=evidence), sfe=sfe))
     made_clouds = [seen_cloud(seed) for seed in range(3)]
     prepared = [c for c, _ in made_clouds]
     right = shown_images()
@@ -279,6 +328,11 @@ def test_points_that_no_view_shows_are_not_taken_but_decided():
     [
         (replace(NetworkConfig(), decode="scores"), "decode: scores needs sampler.choose = scores"),
         (replace(NetworkConfig(), gcsf=GcsfConfig(evidence="rows")), "gcsf.evidence: rows needs sampler.choose = scores"),
+        (replace(NetworkConfig(), gcsf=GcsfConfig(evidence="attention")), "gcsf.evidence: attention needs sampler.choose = scores"),
+        (
+            replace(SCORES, gcsf=replace(SCORES.gcsf, evidence="attention"), sfe=SfeConfig(fusion="graph")),
+            "attention needs sfe.fusion = attention, got graph",
+        ),
         (replace(SCORES, sampler=replace(SCORES.sampler, samples=49)), "expected at most half of 96 points"),
     ],
 )
