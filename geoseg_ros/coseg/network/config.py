@@ -63,7 +63,8 @@ class GcsfConfig:
             training; ``both``: the sum of the two. With views that projection starts orthogonal and the graph's convolution as identity.
         centre: the mean over the points of a cloud, and over the patches of an image, is taken from F^^.
         evidence: the mask M of the patches in the graph: ``none``; ``edges``: as a prior of the edges, Z ~ M Z; ``rows``: sum_j Z_ij M_j is
-            handed to the foreground sampler (``SamplerConfig.choose = scores``).
+            handed to the foreground sampler (``SamplerConfig.choose = scores``); ``attention``: the same with the corrected attention A~,
+            averaged over its heads, in place of Z.
     """
 
     width: int = 256
@@ -76,7 +77,7 @@ class GcsfConfig:
     r_cld: int = 1
     points: Literal["coordinates", "views", "both"] = "coordinates"
     centre: bool = False
-    evidence: Literal["none", "edges", "rows"] = "none"
+    evidence: Literal["none", "edges", "rows", "attention"] = "none"
 
 
 @dataclass(frozen=True)
@@ -92,6 +93,7 @@ class SfeConfig:
         lambda_p, lambda_i: scale of the residual. lambda_learnable: trained.
         start: the last layer of the FFN starts at ``zero`` (training starts from the unimodal branches) or at ``random``.
         attention: ``dot``: logits q k / sqrt(d); ``cosine``: sqrt(d) cos(q, k), d the width of a head.
+        compare: the projections to q and k start ``random``, or as ``identity``: what the graph compares is comparable here, too.
         residual: what the attention returns is added ``plain``, or ``standardised``: of mean 0 over the rows of an item and variance 1.
     """
 
@@ -106,6 +108,7 @@ class SfeConfig:
     lambda_learnable: bool = False
     start: Literal["zero", "random"] = "zero"
     attention: Literal["dot", "cosine"] = "dot"
+    compare: Literal["random", "identity"] = "random"
     residual: Literal["plain", "standardised"] = "plain"
 
 
@@ -121,7 +124,7 @@ class SamplerConfig:
         group: neighbours of the soft projection. sigma_min: its smallest temperature.
         choose: ``pool``: m points are generated from the largest features of the cloud (SampleNet); ``scores``: every point gets a
             foreground score, squashed as that of a patch, and the m points of each kind are drawn by it.
-        learnt: weight of the learnt score beside the evidence of patches, a share in 0 .. 1 (``GcsfConfig.evidence = rows``).
+        learnt: weight of the learnt score beside the evidence of patches, a share in 0 .. 1 (``GcsfConfig.evidence``).
     """
 
     points: int = 2048
@@ -218,6 +221,10 @@ class NetworkConfig:
     decode: Literal["competitive", "knn20", "scores", "proposals"] = "competitive"
 
 
+HANDED_OVER = ("rows", "attention")
+"""Of ``GcsfConfig.evidence``: what reaches the foreground sampler."""
+
+
 def check_settings(config: object, where: str = "") -> None:
     """Check a dataclass of settings and those inside it: options are known, counts at least 1, numbers finite and >= 0, temperatures > 0.
 
@@ -250,8 +257,10 @@ def check_network(config: NetworkConfig) -> None:
         raise InputError(f"sampler.samples: scores draw two sets apart, expected at most half of {config.sampler.points} points")
     if config.decode in ("scores", "proposals") and not scored:
         raise InputError(f"decode: {config.decode} needs sampler.choose = scores")
-    if config.gcsf.evidence == "rows" and not scored:
-        raise InputError("gcsf.evidence: rows needs sampler.choose = scores")
+    if config.gcsf.evidence in HANDED_OVER and not scored:
+        raise InputError(f"gcsf.evidence: {config.gcsf.evidence} needs sampler.choose = scores")
+    if config.gcsf.evidence == "attention" and config.sfe.fusion != "attention":
+        raise InputError(f"gcsf.evidence: attention needs sfe.fusion = attention, got {config.sfe.fusion}")
 
 
 PRESETS = ("default", "paper")

@@ -10,7 +10,7 @@ from typing import NamedTuple
 import torch
 from torch import nn
 
-from geoseg_ros.coseg.network.config import NetworkConfig, check_network
+from geoseg_ros.coseg.network.config import HANDED_OVER, NetworkConfig, check_network
 from geoseg_ros.coseg.network.gcsf import SharedSpace, log_association, similarity
 from geoseg_ros.coseg.network.mgcm import Mgcm, SetReference, squash
 from geoseg_ros.coseg.network.samplers import Sampler, draw_by_score
@@ -87,7 +87,11 @@ class Columns(NamedTuple):
 
 
 class Foreground(NamedTuple):
-    """Of B clouds after the P -> I fusion. Attributes: features: F~3D_f [B, N, D3]; evidence: sum_j Z_ij M_j [B, N], or None."""
+    """Of B clouds after the P -> I fusion.
+
+    Attributes:
+        features: F~3D_f [B, N, D3]. evidence: sum_j Z_ij M_j, or with A~ in place of Z, [B, N]; None where there is none.
+    """
 
     features: torch.Tensor
     evidence: torch.Tensor | None = None
@@ -121,7 +125,7 @@ class CosegNetwork(nn.Module):
         width = config.gcsf.width
         self.mgcm = Mgcm(dim, config.mgcm)
         self.sampler_o, self.sampler_b = Sampler(config.sampler), Sampler(config.sampler)
-        if config.gcsf.evidence == "rows":  # until something was learnt the evidence decides alone
+        if config.gcsf.evidence in HANDED_OVER:  # until something was learnt the evidence decides alone
             for sampler in (self.sampler_o, self.sampler_b):
                 for parameter in sampler.score[1].parameters():
                     nn.init.zeros_(parameter)
@@ -184,8 +188,10 @@ class CosegNetwork(nn.Module):
         config = self.config.gcsf
         log_z = log_association(similarity(clouds.projected, patches.refined), patches.blocks, config, patches.mask)
         features = self.enhance_points(clouds.foreground, self.to_points(clouds.projected, patches.projected, log_z))
-        if config.evidence != "rows" or patches.mask is None:
+        if config.evidence not in HANDED_OVER or patches.mask is None:
             return Foreground(features)
+        if config.evidence == "attention":
+            return Foreground(features, self.to_points.share(clouds.projected, patches.projected, log_z, patches.mask))
         return Foreground(features, (log_z.exp() @ patches.mask[:, :, None])[:, :, 0])
 
     def enhanced_clouds(self, clouds: CloudFeatures, patches: Columns) -> torch.Tensor:

@@ -35,6 +35,10 @@ class GraphAttention(nn.Module):
         super().__init__()
         self.config = config
         self.query, self.key, self.value = (nn.Linear(width, width) for _ in range(3))
+        if config.compare == "identity":
+            for projection in (self.query, self.key):
+                nn.init.eye_(projection.weight)
+                nn.init.zeros_(projection.bias)
         self.phi_p = nn.Linear(width, width)
         alpha = torch.tensor(float(config.alpha))
         if config.alpha_learnable:
@@ -48,12 +52,21 @@ class GraphAttention(nn.Module):
         """A~ v [B, R, ds] of rows [B, R, ds], columns [B, C, ds] and log Z [B, R, C] (the same prior for every head)."""
         if self.config.fusion == "graph":
             return log_z.exp() @ self.value(columns)
-        q, k, v = (self._split(x) for x in (self.query(rows), self.key(columns), self.value(columns)))
+        return self._heads(rows, columns, log_z, self._split(self.value(columns))).transpose(1, 2).flatten(2)
+
+    def share(self, rows: torch.Tensor, columns: torch.Tensor, log_z: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
+        """sum_j A~_ij M_j [B, R], A~ averaged over the heads, of the columns' mask M [B, C]; the others as in :meth:`attend`."""
+        value = mask[:, None, :, None].to(rows.dtype).expand(-1, self.config.heads, -1, -1)
+        return self._heads(rows, columns, log_z, value).mean(1)[:, :, 0]
+
+    def _heads(self, rows: torch.Tensor, columns: torch.Tensor, log_z: torch.Tensor, values: torch.Tensor) -> torch.Tensor:
+        """A~ times values [B, h, C, E] -> [B, h, R, E]."""
+        q, k = self._split(self.query(rows)), self._split(self.key(columns))
         scale = None  # 1 / sqrt(d)
         if self.config.attention == "cosine":
             q, k, scale = F.normalize(q, dim=3), F.normalize(k, dim=3), q.shape[3] ** 0.5
         bias = (self.alpha * prior_term(log_z, self.config.prior_mode)).to(q.dtype)[:, None].expand(-1, self.config.heads, -1, -1)
-        return F.scaled_dot_product_attention(q, k, v, attn_mask=bias, scale=scale).transpose(1, 2).flatten(2)
+        return F.scaled_dot_product_attention(q, k, values, attn_mask=bias, scale=scale)
 
     def _split(self, x: torch.Tensor) -> torch.Tensor:
         return x.unflatten(2, (self.config.heads, -1)).transpose(1, 2)

@@ -23,12 +23,13 @@ from geoseg_ros.coseg.network.predict import predict_clouds, predict_images
 from geoseg_ros.coseg.network.seen import prepare_seen
 from geoseg_ros.coseg.references import Contrast
 from geoseg_ros.errors import InputError
+from geoseg_ros.evaluate.baselines.gated import Gated, Judge
 from geoseg_ros.evaluate.baselines.graph import Graphs
 from geoseg_ros.evaluate.baselines.memory import PerCloud
 from geoseg_ros.evaluate.baselines.tokens import full_size
-from geoseg_ros.evaluate.baselines.variants import SIZES, VARIANTS, NetworkSize, Variant, settings, with_budget
+from geoseg_ros.evaluate.baselines.variants import GATED, SIZES, VARIANTS, NetworkSize, Variant, settings, with_budget
 from geoseg_ros.evaluate.items import Answer, Concept, CosegSet, Image, NamedMethod, Predictions
-from geoseg_ros.evaluate.methods import Tools
+from geoseg_ros.evaluate.methods import PackMethod, Tools
 from geoseg_ros.features.dgcnn import Dgcnn
 from geoseg_ros.geometry.cloud import Cloud
 from geoseg_ros.train.checkpoint import load_extractor, save_extractor
@@ -89,15 +90,19 @@ class Networks:
         return network
 
     def methods(self) -> list[NamedMethod]:
-        """One for each of ``VARIANTS``."""
+        """One for each of ``VARIANTS`` and of ``GATED``."""
         return [method for group in self.groups().values() for method in group]
 
     def groups(self) -> dict[str, list[NamedMethod]]:
-        """The same by the group of the variant."""
+        """The same by the group of the variant; and those of ``GATED``, group ``gated``."""
         found: dict[str, list[NamedMethod]] = {}
+        judge = Judge(PackMethod(self.tools))
         for v in VARIANTS:
-            method = NamedMethod(v.name, NetworkMethod(self, v), learns=True, random=True, backbone=v.control != "cloud_only")
-            found.setdefault(v.group, []).append(method)
+            run = NetworkMethod(self, v)
+            found.setdefault(v.group, []).append(NamedMethod(v.name, run, random=True, backbone=v.control != "cloud_only"))
+            if v.name in GATED:
+                gated = NamedMethod(f"{v.name}, where the contrast marks something", Gated(run, judge), random=True, backbone=True)
+                found.setdefault("gated", []).append(gated)
         return found
 
     def _prepare(self, cloud: Cloud) -> PreparedCloud | None:

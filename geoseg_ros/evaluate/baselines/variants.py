@@ -68,6 +68,8 @@ _ROWS = _network(gcsf={"evidence": "rows"})
 _CONTRAST = _network(mgcm={"signal": "contrast"})
 _BEST = _VIEWS | _SCORES | _ROWS | _CONTRAST | {"network.decode": "proposals"}
 _UNTRAINED = {"stage1.epochs": 0, "stage2.epochs": 0, "stage3.epochs": 0}
+_THROUGH = _network(gcsf={"evidence": "attention"})
+_ALIKE = _THROUGH | _network(sfe={"attention": "cosine", "compare": "identity"})
 _BASE = _network(mgcm={"channel_grain": False, "cls_weight": 0.0})
 _ALONE = _network(sfe={"fusion": "none"}, gcsf={"evidence": "none"})
 
@@ -113,6 +115,10 @@ VARIANTS = (
     _views("ladder: + MGCM", "ladder", settings=_ALONE),
     _views("ladder: + GCSF", "ladder", settings=_network(sfe={"fusion": "graph"})),
     _views("ladder: + SFE", "ladder"),
+    _views("ladder: + SFE, evidence through it", "ladder", settings=_THROUGH),
+    _views("ladder: + SFE, evidence through it, comparable", "ladder", settings=_ALIKE),
+    _views("ladder: + SFE, evidence through it, untrained", "ladder", settings=_THROUGH | _UNTRAINED),
+    _views("ladder: + SFE, evidence through it, comparable, untrained", "ladder", settings=_ALIKE | _UNTRAINED),
     _views("ladder: L_sem alone", "ladder", settings=_network(loss={"obj": 0.0})),
     _views("ladder: L_obj alone", "ladder", settings=_network(loss={"sem": 0.0})),
     _views("ladder: neither", "ladder", settings=_network(loss={"sem": 0.0, "obj": 0.0})),
@@ -126,6 +132,10 @@ VARIANTS = (
     _views("ladder: decode competitive", "ladder", settings={"network.decode": "competitive"}),
     _views("ladder: decode scores", "ladder", settings={"network.decode": "scores"}),
 )
+
+
+GATED = ("GeoFree on views", "GeoFree on views, untrained")
+"""Variants that are also measured behind a test of presence."""
 
 
 def with_budget(config: FitConfig, epochs: int | None) -> FitConfig:
