@@ -72,6 +72,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     rest.add_argument("--size", default="full", choices=("full", "small"), help="of `networks`: as in the papers, or small")
     rest.add_argument("--extractor", metavar="FILE", help="point feature extractor of `networks`: read, or trained and written")
     rest.add_argument("--states", metavar="DIR", help="trainings keep their states here: a killed run goes on where it was")
+    rest.add_argument("--pictures", metavar="DIR", help="write pictures of the three best and the three worst items of each row")
     rest.add_argument("--items", type=int, metavar="N", help="clouds and images of each family or category (default: the preset's, or all)")
 
 
@@ -163,6 +164,7 @@ def _tabletop(options: argparse.Namespace, root: Path, tools: Tools, backbone: s
 
 def _table(options: argparse.Namespace, root: Path, tools: Tools, backbone: str) -> tuple[dict[str, Any], str]:
     from geoseg_ros.evaluate.baselines.geofree import SIZES, Networks, steering
+    from geoseg_ros.evaluate.extremes import Extremes
     from geoseg_ros.evaluate.items import paper_protocol
     from geoseg_ros.evaluate.table import known, markdown, measure, summarise
 
@@ -185,7 +187,11 @@ def _table(options: argparse.Namespace, root: Path, tools: Tools, backbone: str)
     if protocol != "paper":
         wanted += _crossing(options, root, sets)
     networks.beside = wanted
-    rows = measure(wanted, methods, options.seeds, _tell)
+    extremes = Extremes()
+    rows = measure(wanted, methods, options.seeds, _tell, extremes.look if options.pictures else None)
+    if options.pictures:
+        for path in extremes.write(Path(options.pictures)):
+            _tell(str(path))
     command = _command(options, backbone)
     about = {"backbone": backbone, "supervision": tools.backbone.supervision, "command": command}
     title = {"world": "procedural world"}.get(options.table, options.table)

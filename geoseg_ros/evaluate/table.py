@@ -8,24 +8,30 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 from geoseg_ros.errors import InputError
-from geoseg_ros.evaluate.items import CosegSet, NamedMethod
+from geoseg_ros.evaluate.items import CosegSet, NamedMethod, Predictions
 from geoseg_ros.evaluate.metrics import grouped_interval, mean
 from geoseg_ros.evaluate.score import figures
 
 Row = dict[str, Any]
+Look = Callable[[CosegSet, NamedMethod, int, Predictions], object]
 TOO_EASY = 0.6
 _KEYS = ("group", "protocol", "modality", "given", "method", "oracle", "trivial", "backbone")
 _MEANS = ("iou", "micro_iou", "accuracy", "precision", "other", "found", "false_found", "auroc", "ece")
 
 
 def measure(
-    sets: Sequence[CosegSet], methods: Sequence[NamedMethod], seeds: Sequence[int], tell: Callable[[str], object] = lambda text: None
+    sets: Sequence[CosegSet],
+    methods: Sequence[NamedMethod],
+    seeds: Sequence[int],
+    tell: Callable[[str], object] = lambda text: None,
+    look: Look | None = None,
 ) -> list[Row]:
     """One row per set, method, modality and seed.
 
     A set that was made by a seed is measured with this one; else a method that is not random runs with the first seed only. A method that
     does not learn runs once per items: on the first set that measures them. A method that cannot do a set
-    (:class:`~geoseg_ros.errors.InputError`) gives a row with ``error``.
+    (:class:`~geoseg_ros.errors.InputError`) gives a row with ``error``. ``look``, where
+    given, is called with the answers of each run.
     """
     rows: list[Row] = []
     done: set[tuple[object, ...]] = set()
@@ -39,11 +45,11 @@ def measure(
             tell(f"{items.group}, {items.name}, {items.given}, {items.protocol}: {method.name}")
             tried = seeds if items.seed is None else [items.seed]
             for seed in tried if method.random else tried[:1]:
-                rows += _rows(items, method, seed)
+                rows += _rows(items, method, seed, look)
     return rows
 
 
-def _rows(items: CosegSet, method: NamedMethod, seed: int) -> list[Row]:
+def _rows(items: CosegSet, method: NamedMethod, seed: int, look: Look | None) -> list[Row]:
     head = {
         "group": items.group,
         "set": items.name,
@@ -61,6 +67,8 @@ def _rows(items: CosegSet, method: NamedMethod, seed: int) -> list[Row]:
     except InputError as error:
         return [{**head, "error": str(error)}]
     head["seconds"] = round(time.perf_counter() - start, 2)
+    if look is not None:
+        look(items, method, seed, answers)
     if answers.notes:
         head["notes"] = answers.notes
     rows = []
