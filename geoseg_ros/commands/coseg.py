@@ -4,6 +4,10 @@ Most items should show the thing; those that do not get an empty mask. Each item
 --folds), not by itself. --without names pictures and clouds that do NOT show it (the empty place, other things): optional, and worth a
 lot. Either --clouds or --images may be missing.
 
+Where nothing is common to the items, every mask is empty and the command says so; that is an answer, not an error. It is decided on how
+much the items speak for each other: "common" and "common_p_value" in summary.json, the chance that unrelated items speak as much (below
+0.01: something is common; null: fewer than 4 items of a kind, or --folds 1, do not tell).
+
 Written to the folder --out: for each cloud NAME.npy (uint32 per point in the order of the file, 1 = the thing, 0 = not) and NAME.ply in
 colour; for each image NAME.png (uint8, 255 = the thing, 0 = not, the image's own size) and NAME_overlay.jpg; and summary.json. NAME is the
 file's name without its suffix, or with it where several files differ in the suffix only.
@@ -63,12 +67,14 @@ def run(options: argparse.Namespace) -> dict[str, object]:
     from geoseg_ros.commands.train import check_name, check_pack_file, unfinished
     from geoseg_ros.concepts.background import open_bank
     from geoseg_ros.concepts.build import learn
-    from geoseg_ros.concepts.cross_fit import cross_fit, shows
+    from geoseg_ros.concepts.common import decide, judging
+    from geoseg_ros.concepts.cross_fit import cross_fit
     from geoseg_ros.concepts.observe import BuildConfig, observe
     from geoseg_ros.concepts.pack import pack_version, save_pack
     from geoseg_ros.data.folders import load_clouds, load_images
     from geoseg_ros.files import write_text
-    from geoseg_ros.runtime.pipeline import CosegPipeline
+    from geoseg_ros.runtime.labels import LabelSpace
+    from geoseg_ros.runtime.pipeline import CosegPipeline, PipelineConfig
 
     begin = time.monotonic()
     out = Path(options.out)
@@ -99,29 +105,36 @@ def run(options: argparse.Namespace) -> dict[str, object]:
         fitted = cross_fit(options.name, seen, backbone, bank, config, options.folds, partial(progress, "learning"))
         summary["folds"] = {"images": fitted.image_folds, "clouds": fitted.cloud_folds}
         summary["learnt_from"] = {"images": len(seen.images), "clouds": len(seen.clouds)}
-        pipelines = [CosegPipeline(backbone, [pack]) for pack in fitted.packs]
-        versions = [pack_version(pack) for pack in fitted.packs]
+        coseg = {"images": judging(config.coseg, fitted.image_folds), "clouds": judging(config.coseg, fitted.cloud_folds)}
+        wanted = {coseg[kind] for kind, folder in (("images", images), ("clouds", clouds)) if folder is not None}
+        settings = [PipelineConfig(c, config.views, config.geometry) for c in wanted]
+        pipelines = {s.coseg: [CosegPipeline(backbone, [pack], s) for pack in fitted.packs] for s in settings}
+        versions, palette = [pack_version(pack) for pack in fitted.packs], LabelSpace((options.name,)).palette()
+        answers: dict[str, dict[Path, _Answer]] = {"images": {}, "clouds": {}}
         kinds: tuple[tuple[Any, ...], ...] = (
-            ("images", images, _judge_image, _write_image, fitted.image, fitted.image_folds),
-            ("clouds", clouds, _judge_cloud, _write_cloud, fitted.cloud, fitted.cloud_folds),
+            ("images", images, _judge_image, _write_image, fitted.image),
+            ("clouds", clouds, _judge_cloud, _write_cloud, fitted.cloud),
         )
-        for kind, folder, judge, write, fold, parts in kinds:
+        for kind, folder, judge, _, fold in kinds:
+            for path, item in folder or ():
+                number = fold(len(answers[kind]))
+                step = f"judge {versions[number]}, p_max {coseg[kind].p_max}"
+                work = partial(judge, pipelines[coseg[kind]][number], item)
+                answers[kind][path] = _Answer.of(known.remember(step, item, work))
+                progress(f"segmenting {kind}", len(answers[kind]), len(folder))
+        p_values = [[answer.p_value for answer in judged.values()] for judged in answers.values()]
+        verdict = decide(fitted, seen, p_values[0], p_values[1], config.coseg)
+        summary |= {"common": verdict.common, "common_p_value": verdict.p_value}
+        for (kind, folder, _, write, _), flags in zip(kinds, (verdict.images, verdict.clouds), strict=True):
             summary[kind] = []
             if folder is None:
                 continue
-            names, answers = result_names(folder.paths), dict[Path, _Answer]()
-            for path, item in folder:
-                number = fold(len(answers))
-                step = f"judge {versions[number]}"
-                answers[path] = _Answer.of(known.remember(step, item, partial(judge, pipelines[number], item)))
-                progress(f"segmenting {kind}", len(answers), len(folder))
-            p_values = [answer.p_value for answer in answers.values()]
-            shown = dict(zip(answers, shows(p_values) if parts > 1 else np.ones(len(answers), bool), strict=True))
+            names, shown = result_names(folder.paths), dict(zip(answers[kind], flags, strict=True))
             for path, item in folder:  # read again: clouds are too large to keep
-                if path in answers:
-                    label = answers[path].label(bool(shown[path]))
-                    files = write(pipelines[0].labels.palette(), item, label, out, names[path])
-                    summary[kind].append({"file": path.name, **answers[path].entry(label), **files})
+                if path in shown:
+                    label = answers[kind][path].label(bool(shown[path]))
+                    files = write(palette, item, label, out, names[path])
+                    summary[kind].append({"file": path.name, **answers[kind][path].entry(label), **files})
             summary[kind] += [{"file": path.name, "error": line} for path, line in folder.skipped.items()]
     skipped = [line for folder in (images, clouds, without, without_clouds) if folder is not None for line in folder.warnings]
     trouble = [known.trouble] if known.trouble else []
@@ -133,7 +146,9 @@ def run(options: argparse.Namespace) -> dict[str, object]:
     if not options.json:
         for line in [f"skipped {line}" for line in skipped] + [f"warning: {line}" for line in trouble]:
             print(line, file=sys.stderr)
-        for kind in ("images", "clouds"):
+        if not verdict.common:
+            print(f"nothing in common: unrelated items speak as much for each other (p {verdict.p_value:.2g}); every mask is empty")
+        for kind in ("images", "clouds") if verdict.common else ():
             done = [item for item in summary[kind] if "error" not in item]
             absent = [item["file"] for item in done if not item["present"]]
             if done:

@@ -8,9 +8,6 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
-import numpy as np
-from numpy.typing import NDArray
-
 from geoseg_ros.concepts.bank import BackgroundBank
 from geoseg_ros.concepts.build import learn
 from geoseg_ros.concepts.observe import BuildConfig, Observations
@@ -19,7 +16,6 @@ from geoseg_ros.features.backbone import ImageBackbone
 
 FOLDS = 5
 LEAST_HELD_OUT = 4  # items of a modality
-SHOWN_SHARE = 0.6
 
 
 @dataclass(frozen=True)
@@ -41,16 +37,6 @@ class CrossFit:
     def cloud(self, number: int) -> int:
         """Number of the pack that judges this cloud."""
         return self.cloud_places.get(number, number) % self.cloud_folds
-
-
-def shows(p: Sequence[float]) -> NDArray[np.bool_]:
-    """Which items of one modality show the thing, as far as the set tells, bool [n].
-
-    Null items are from elsewhere, so p-values do not tell a thing from another thing of the same place. Most items of a set show its
-    concept: one for which, in the logarithm of its p-value, less than ``SHOWN_SHARE`` speaks of what speaks for the middling one does not.
-    """
-    evidence = -np.log(np.asarray(p, np.float64))
-    return evidence >= SHOWN_SHARE * np.median(evidence)
 
 
 def folds_of(count: int, folds: int) -> int:

@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+
+import numpy as np
+from numpy.typing import NDArray
 
 from geoseg_ros.concepts.bank import BackgroundBank
 from geoseg_ros.concepts.build import build_pack
-from geoseg_ros.concepts.cross_fit import CrossFit, cross_fit, shows
+from geoseg_ros.concepts.common import decide, judging
+from geoseg_ros.concepts.cross_fit import cross_fit
 from geoseg_ros.concepts.observe import BuildConfig, observe
 from geoseg_ros.concepts.pack import ConceptPack
-from geoseg_ros.evaluate.items import Answer, Concept, CosegSet, Mask, NamedMethod, Predictions
+from geoseg_ros.coseg.config import CosegConfig
+from geoseg_ros.evaluate.items import Answer, Concept, CosegSet, Image, Item, Mask, NamedMethod, Predictions
 from geoseg_ros.features.backbone import ImageBackbone
+from geoseg_ros.geometry.cloud import Cloud
 from geoseg_ros.runtime.pipeline import CosegPipeline, PipelineConfig
 from geoseg_ros.runtime.results import Presence
 
@@ -45,27 +51,26 @@ class PackMethod:
         if not known[0]:
             return Predictions()
         rivals = [self._pack(concept) for concept, some in zip(items.rivals, known[1:], strict=True) if some]
+        if items.transductive:
+            return self._about_itself(used[0], items, rivals)
+        pipeline = self._pipeline(self._pack(items.own), rivals, self._tools.config.coseg)
+        return Predictions([_image(pipeline, item) for item in items.images], [_cloud(pipeline, item) for item in items.clouds])
+
+    def _about_itself(self, own: Concept, items: CosegSet, rivals: Sequence[ConceptPack]) -> Predictions:
+        """The items are those that are learnt from: as ``geoseg coseg`` does it."""
         tools = self._tools
-        if items.transductive:  # as `geoseg coseg` does it
-            material = (used[0].images, used[0].clouds, used[0].without_images, used[0].without_clouds)
-            seen = observe(*material, tools.backbone, tools.bank, tools.config)
-            fitted = cross_fit(used[0].name, seen, tools.backbone, tools.bank, tools.config)
-        else:
-            fitted = CrossFit([self._pack(items.own)], 1, 1)
-        config = PipelineConfig(tools.config.coseg, tools.config.views, tools.config.geometry)
-        pipelines = [CosegPipeline(tools.backbone, [pack, *rivals], config) for pack in fitted.packs]
-        images, clouds = [], []
-        for k, image in enumerate(items.images):
-            result = pipelines[fitted.image(k)].process_image(image.data)
-            images.append(_answer(result.mask == 1, result.presence[0]))
-        for k, cloud in enumerate(items.clouds):
-            found = pipelines[fitted.cloud(k)].process_cloud(cloud.data)
-            clouds.append(_answer(found.label == 1, found.presence[0]))
-        if fitted.image_folds > 1:
-            images = _showing(images)
-        if fitted.cloud_folds > 1:
-            clouds = _showing(clouds)
-        return Predictions(images, clouds)
+        seen = observe(own.images, own.clouds, own.without_images, own.without_clouds, tools.backbone, tools.bank, tools.config)
+        fitted = cross_fit(own.name, seen, tools.backbone, tools.bank, tools.config)
+        coseg = [judging(tools.config.coseg, folds) for folds in (fitted.image_folds, fitted.cloud_folds)]
+        pipelines = {c: [self._pipeline(pack, rivals, c) for pack in fitted.packs] for c in set(coseg)}
+        images = [_image(pipelines[coseg[0]][fitted.image(k)], item) for k, item in enumerate(items.images)]
+        clouds = [_cloud(pipelines[coseg[1]][fitted.cloud(k)], item) for k, item in enumerate(items.clouds)]
+        verdict = decide(fitted, seen, _p_values(images), _p_values(clouds), tools.config.coseg)
+        return Predictions(_showing(images, verdict.images), _showing(clouds, verdict.clouds))
+
+    def _pipeline(self, pack: ConceptPack, rivals: Sequence[ConceptPack], coseg: CosegConfig) -> CosegPipeline:
+        tools = self._tools
+        return CosegPipeline(tools.backbone, [pack, *rivals], PipelineConfig(coseg, tools.config.views, tools.config.geometry))
 
     def _pack(self, concept: Concept) -> ConceptPack:
         if id(concept) not in self._packs:
@@ -76,14 +81,27 @@ class PackMethod:
         return self._packs[id(concept)][1]
 
 
+def _image(pipeline: CosegPipeline, item: Item[Image]) -> Answer:
+    result = pipeline.process_image(item.data)
+    return _answer(result.mask == 1, result.presence[0])
+
+
+def _cloud(pipeline: CosegPipeline, item: Item[Cloud]) -> Answer:
+    result = pipeline.process_cloud(item.data)
+    return _answer(result.label == 1, result.presence[0])
+
+
 def _answer(mask: Mask, presence: Presence) -> Answer:
     return Answer(mask, -presence.p_value, 1 - presence.p_value)
 
 
-def _showing(answers: list[Answer]) -> list[Answer]:
+def _p_values(answers: Sequence[Answer]) -> list[float]:
+    return [-float(answer.score or 0) for answer in answers]
+
+
+def _showing(answers: Sequence[Answer], flags: NDArray[np.bool_]) -> list[Answer]:
     """The answers of a set about itself: empty where the set tells that an item does not show the thing."""
-    shown = shows([-float(answer.score or 0) for answer in answers])
-    return [replace(answer, mask=answer.mask & bool(keep)) for answer, keep in zip(answers, shown, strict=True)]
+    return [replace(answer, mask=answer.mask & bool(keep)) for answer, keep in zip(answers, flags, strict=True)]
 
 
 def contrast(tools: Tools) -> NamedMethod:

@@ -34,7 +34,7 @@ def fake(monkeypatch, fake_backbone, fake_bank):
     monkeypatch.setattr(background, "find_bank", lambda backbone: fake_bank)
     for module in (build, observe):
         monkeypatch.setattr(module, "BuildConfig", lambda: CONFIG)
-    monkeypatch.setattr(pipeline, "PipelineConfig", lambda: PipelineConfig(coseg=CONFIG.coseg))
+    monkeypatch.setattr(pipeline, "PipelineConfig", lambda *given: PipelineConfig(*given or (CONFIG.coseg,)))
 
 
 @pytest.fixture(scope="module")
@@ -112,8 +112,47 @@ def test_items_without_the_thing_are_judged_by_the_others_and_say_so(fake, tmp_p
     assert code == 0, err
     summary = json.loads(out)
     assert summary["folds"] == {"images": 5, "clouds": 5}
+    assert summary["common"] is True and summary["common_p_value"] < 0.01
     assert [entry["present"] for entry in summary["images"]] == [k not in (2, 5) for k in range(8)]
     assert [entry["present"] for entry in summary["clouds"]] == [k not in (3, 4) for k in range(7)]
+
+
+def test_coseg_says_that_nothing_is_common(fake, tmp_path, capsys, monkeypatch):
+    things = [(), ("green",), ("yellow",), ("cyan",)]
+    for k in range(10):
+        write_image(tmp_path / "images" / f"{k}.png", picture(k, things[k % 4])[0])
+    for k in range(4):
+        write_ply(tmp_path / "clouds" / f"{k}.ply", table(k, (*things[k], "green"))[0])
+    given = ["coseg", "--images", tmp_path / "images", "--clouds", tmp_path / "clouds"]
+    code, out, err = run(capsys, *given, "--out", tmp_path / "out")
+    assert code == 0, err
+    assert sum(line.startswith("nothing in common: ") for line in out.splitlines()) == 1 and "found in" not in out
+    summary = json.loads((tmp_path / "out" / "summary.json").read_text())
+    assert summary["common"] is False and summary["common_p_value"] > 0.01
+    assert len(summary["images"]) == 10 and len(summary["clouds"]) == 4
+    for entry in [*summary["images"], *summary["clouds"]]:
+        assert not entry["present"] and entry["share"] == 0.0 and 0 < entry["p_value"] <= 1
+    assert not any(read_image(tmp_path / "out" / entry["mask"]).any() for entry in summary["images"])
+    assert not any(np.load(tmp_path / "out" / entry["labels"]).any() for entry in summary["clouds"])
+
+    # interrupted in between, it comes to the same
+    process, calls = CosegPipeline.process_cloud, []
+
+    def interrupted(self, cloud):
+        calls.append(1)
+        if len(calls) == 3:
+            raise KeyboardInterrupt
+        return process(self, cloud)
+
+    monkeypatch.setattr(CosegPipeline, "process_cloud", interrupted)
+    assert run(capsys, *given, "--out", tmp_path / "again")[0] == 130
+    assert run(capsys, *given, "--out", tmp_path / "again", "--json")[0] == 0 and len(calls) == 5
+    names = {p.name for p in (tmp_path / "out").iterdir()}
+    assert {p.name for p in (tmp_path / "again").iterdir()} == names
+    for name in names - {"summary.json"}:
+        assert (tmp_path / "again" / name).read_bytes() == (tmp_path / "out" / name).read_bytes()
+    again = json.loads((tmp_path / "again" / "summary.json").read_text())
+    assert (again["common"], again["common_p_value"]) == (False, summary["common_p_value"])
 
 
 def test_coseg_with_one_modality_and_unreadable_files(fake, folders, tmp_path, capsys):
@@ -254,6 +293,8 @@ def test_coseg_of_a_single_picture_says_that_nothing_can_recur(fake, tmp_path, c
     write_image(tmp_path / "images" / "0.png", picture(0, ("red", "green"))[0])
     code, _, err = run(capsys, "coseg", "--images", tmp_path / "images", "--out", tmp_path / "out")
     assert code == 0 and "warning: only 1 images" in err
+    summary = json.loads((tmp_path / "out" / "summary.json").read_text())
+    assert summary["common"] is True and summary["common_p_value"] is None  # one item does not tell
 
 
 def test_a_place_that_is_full_stops_the_keeping_not_the_work(fake, folders, tmp_path, capsys, monkeypatch):

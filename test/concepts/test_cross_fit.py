@@ -3,7 +3,7 @@ from dataclasses import replace
 from fake_world import CONFIG, picture, table
 
 from geoseg_ros.concepts import observe as observations
-from geoseg_ros.concepts.cross_fit import cross_fit, folds_of, shows
+from geoseg_ros.concepts.cross_fit import cross_fit, folds_of
 from geoseg_ros.concepts.observe import affordable, observe
 
 
@@ -21,12 +21,6 @@ def test_no_pack_was_learnt_from_the_items_that_it_judges(fake_backbone, fake_ba
     assert [pack.info["training"]["images"] for pack in fitted.packs] == [4, 4, 5, 5]  # 0 and 4, 1 and 5, 2, 3 are left out
     assert [fitted.image(k) for k in range(6)] == [0, 1, 2, 3, 0, 1] and fitted.cloud(0) == 0
     assert all(pack.info["training"]["clouds"] == 1 for pack in fitted.packs)
-
-
-def test_an_item_that_falls_far_behind_the_others_does_not_show_the_thing():
-    assert shows([1e-6, 1e-5, 1e-6, 1e-4, 1e-2]).tolist() == [True, True, True, True, False]
-    assert shows([0.01, 0.02, 0.01]).tolist() == [True, True, True]
-    assert shows([1.0, 1.0]).tolist() == [True, True]
 
 
 def test_an_item_is_judged_by_a_fold_without_it_where_only_some_were_seen(fake_backbone, fake_bank):

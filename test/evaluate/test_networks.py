@@ -94,6 +94,7 @@ def test_each_named_step_is_a_setting_of_its_own() -> None:
             ("network.sfe.attention", "cosine"),
             ("network.sfe.compare", "identity"),
         ],
+        "ladder: correlation and contrast": [("network.mgcm.signal", "both")],
         "ladder: decode scores": [("network.decode", "scores")],
         "GeoFree on views, images of another concept": [("control", "permuted")],
     }

@@ -127,6 +127,7 @@ VARIANTS = (
     _views("ladder: decode scores, untrained", "ladder", settings={**_UNTRAINED, "network.decode": "scores"}),
     _views("ladder: decode competitive, untrained", "ladder", settings={**_UNTRAINED, "network.decode": "competitive"}),
     _views("ladder: decode knn20, untrained", "ladder", settings={**_UNTRAINED, "network.decode": "knn20"}),
+    _views("ladder: correlation and contrast", "ladder", settings=_network(mgcm={"signal": "both"})),
     _views("ladder: paper prior", "ladder", settings=_network(sfe={"prior_mode": "paper"})),
     _views("ladder: decode knn20", "ladder", settings={"network.decode": "knn20"}),
     _views("ladder: decode competitive", "ladder", settings={"network.decode": "competitive"}),

@@ -1,0 +1,38 @@
+"""The package's own method on sets about themselves: the decisions are those of the command."""
+
+from __future__ import annotations
+
+import numpy as np
+from fake_world import CONFIG, picture, table
+
+from geoseg_ros.evaluate.items import Item, transductive
+from geoseg_ros.evaluate.methods import Tools, contrast
+
+
+def answers(images, clouds, backbone, bank):
+    made = transductive("red", "folder", images, clouds, "itself")
+    assert made.transductive
+    found = contrast(Tools(backbone, bank, CONFIG)).run(made, 0)
+    assert found.images is not None and found.clouds is not None
+    return [bool(a.mask.any()) for a in found.images], [bool(a.mask.any()) for a in found.clouds], found
+
+
+def test_items_without_the_thing_get_empty_masks(fake_backbone, fake_bank):
+    images = [Item(f"{k}", *picture(k, ("red", "green"))) for k in range(6)]
+    images += [Item(f"other {k}", picture(60 + k, ("green", "yellow"))[0], np.zeros((96, 128), bool)) for k in range(2)]
+    clouds = []
+    for k in range(6):
+        cloud, label = table(k, ("red", "cyan") if k else ("green", "cyan"))
+        clouds.append(Item(f"cloud {k}", cloud, (label == 1) & (k > 0)))
+    in_images, in_clouds, found = answers(images, clouds, fake_backbone, fake_bank)
+    assert in_images == [True] * 6 + [False] * 2
+    assert in_clouds == [False] + [True] * 5
+    assert all(a.score is not None and -1 <= a.score < 0 for a in found.images)
+
+
+def test_where_nothing_is_common_every_mask_is_empty_and_scores_stay(fake_backbone, fake_bank):
+    things = [(), ("green",), ("yellow",), ("cyan",)]
+    images = [Item(f"{k}", picture(k, things[k % 4])[0], np.zeros((96, 128), bool)) for k in range(10)]
+    in_images, _, found = answers(images, [], fake_backbone, fake_bank)
+    assert not any(in_images)
+    assert len({a.score for a in found.images}) > 3
