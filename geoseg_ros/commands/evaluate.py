@@ -15,8 +15,8 @@ Tables:
 
 Groups of --methods: `own` and `baselines`, together `all`; and only where named: `networks` (GeoFree-CoSeg, Yang et al. and controls,
 trained for every set and seed: hours without a GPU unless --size small and --budget say otherwise), `views` (GeoFree-CoSeg on tokens of
-virtual views, and its controls), `steering` and `ladder` (one step after the other), `graphs` (its graph in closed form),
-`heads` (learnt on photo tokens).
+virtual views, and its controls), `gated` (the same where the contrast marks something), `steering` and `ladder` (one step after the other),
+`graphs` (its graph in closed form), `heads` (learnt on photo tokens).
 
 The split `development` is for choosing settings, `report` for the figures that are told. docs/evaluation.md has the protocols.
 
