@@ -18,6 +18,7 @@ from geoseg_ros.view.pictures import captioned, contact_sheet, draw_cloud, fit, 
 
 SHOWN = 3
 _CELL = (480, 360)
+_AROUND = 4.0  # a cloud is drawn so far around the thing, in its radii
 
 Key = tuple[str, str, str, str, str]
 """Group, what was learnt from, protocol, modality and method."""
@@ -61,7 +62,7 @@ class Extremes:
 
     def write(self, folder: Path) -> list[Path]:
         """A picture per row of the summary, JPEG: best items first, the found in colour, the border of the truth in white (clouds: the
-        truth beside it). Returns the files."""
+        surroundings of the thing, the truth beside it). Returns the files."""
         paths = []
         for key, judged in self._found.items():
             if judged:
@@ -85,6 +86,11 @@ def _image_cell(one: _Judged) -> Image:
 
 
 def _cloud_cell(one: _Judged) -> Image:
-    cloud: Cloud = one.item.data
-    sides = [draw_cloud(cloud, label_colours(cloud, mask.astype(np.uint8), _PALETTE), _CELL).image for mask in (one.mask, one.item.truth)]
+    whole: Cloud = one.item.data
+    own = whole.xyz[one.item.truth & whole.valid()]
+    centre = own.mean(0)
+    near = np.linalg.norm(whole.xyz - centre, axis=1) < _AROUND * np.linalg.norm(own - centre, axis=1).max()  # not where it is NaN
+    cloud = Cloud(whole.xyz[near], None if whole.rgb is None else whole.rgb[near])
+    masks = (one.mask[near], one.item.truth[near])
+    sides = [draw_cloud(cloud, label_colours(cloud, mask.astype(np.uint8), _PALETTE), _CELL).image for mask in masks]
     return captioned(np.concatenate(sides, axis=1), _caption(one))
