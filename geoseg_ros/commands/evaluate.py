@@ -53,6 +53,8 @@ PROTOCOLS = ("robot", "paper", "both")
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the options."""
+    from geoseg_ros.data.world.sets import SENSORS
+
     parser.add_argument("--table", required=True, choices=TABLES, help="what to measure")
     parser.add_argument("--root", metavar="DIR", help="folder of the data")
     parser.add_argument("--images", metavar="DIR", help="folder of the pictures of the -coseg tables; without, clouds alone are measured")
@@ -66,7 +68,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     rest.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2], metavar="N", help="of random methods and worlds (0 1 2)")
     rest.add_argument("--preset", default="standard", metavar="NAME", help="of the procedural world (default %(default)s)")
     rest.add_argument("--families", nargs="+", metavar="NAME", help="of the procedural world, at least two")
-    rest.add_argument("--sensor", default="lidar", choices=("lidar", "depth"), help="of the procedural world (default %(default)s)")
+    rest.add_argument("--sensor", default="lidar", choices=SENSORS, help="of the procedural world (default %(default)s)")
     rest.add_argument("--packs", nargs="+", default=["stool", "lamp"], metavar="PACK", help="of false-alarms (default: those that ship)")
     rest.add_argument("--budget", type=int, metavar="EPOCHS", help="of each training of `networks` (default: the preset's)")
     rest.add_argument("--size", default="full", choices=("full", "small"), help="of `networks`: as in the papers, or small")

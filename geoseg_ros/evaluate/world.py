@@ -34,7 +34,7 @@ def world_sets(
         preset: of :data:`~geoseg_ros.data.world.sets.PRESETS`.
         families: at least two.
         items: clouds and images of each family to learn from, and as many to be measured; None takes the preset's.
-        sensor: "lidar" or "depth".
+        sensor: of :data:`~geoseg_ros.data.world.sets.SENSORS`.
 
     Raises:
         InputError: unknown preset, family or sensor, fewer than two families or items.

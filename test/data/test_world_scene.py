@@ -10,7 +10,7 @@ from geoseg_ros.data.world.materials import TEXTURES, Material, albedo
 from geoseg_ros.data.world.raycast import nearest
 from geoseg_ros.data.world.render import Camera, find_view, look_at, render
 from geoseg_ros.data.world.rooms import FLOOR, SeedSource, _overlap, close_doors, footprint_distance, make_scene
-from geoseg_ros.data.world.sensors import DepthCamera, Lidar, level_pose, optical_pose
+from geoseg_ros.data.world.sensors import DepthCamera, Lidar, Scanner, level_pose, optical_pose
 from geoseg_ros.data.world.solids import BOX, Builder
 
 
@@ -151,6 +151,25 @@ def test_depth_quantum_holes_and_range(scene):
     assert off.max() > 0.02 and (off <= 0.0051 * fine[valid] ** 2).all()
     world = scan.cloud.xyz[valid] @ pose.rotation.T + pose.position
     assert np.median(np.abs(world[scan.part[valid] == FLOOR, 2])) < 0.05
+
+
+def test_scanner_registers_its_stations_and_thins(scene):
+    x, y = scene.zones[0][0] + 0.6, (scene.zones[0][2] + scene.zones[0][3]) / 2
+    poses = [level_pose((x, y, 1.4), 0.7), level_pose((x + 1.0, y + 0.8, 1.3), -2.0)]
+    scanner = Scanner(2, 1.5, noise=0)
+    one, both = (scanner.scan(scene, poses[:count], np.random.default_rng(1)) for count in (1, 2))
+    world = both.cloud.xyz @ poses[0].rotation.T + poses[0].position
+    assert both.cloud.rgb is not None and len(both.cloud.rgb) == len(world) and len(world) > 1.2 * len(one.cloud)
+    assert np.abs(world[both.part == FLOOR, 2]).max() < 1e-3  # of both stations, in one frame
+    for o in scene.objects:
+        low, high = scene.solids.select(scene.solids.instance == o.instance).bounds()
+        rows = both.instance == o.instance
+        assert ((world[rows] > low - 0.01) & (world[rows] < high + 0.01)).all() and (both.family[rows] == family_id(o.family)).all()
+        assert rows.sum() >= (one.instance == o.instance).sum()
+    cells = np.floor(both.cloud.xyz / scanner.spacing).astype(int)
+    assert len(np.unique(cells, axis=0)) == len(cells)
+    again = scanner.scan(scene, poses, np.random.default_rng(1))
+    np.testing.assert_array_equal(again.cloud.xyz, both.cloud.xyz)
 
 
 def test_look_at_is_upright():

@@ -12,7 +12,7 @@ from geoseg_ros.cli import main
 from geoseg_ros.data.recordings import Recording
 from geoseg_ros.data.world.families import family_id
 from geoseg_ros.data.world.rooms import footprint_distance
-from geoseg_ros.data.world.sets import PRESETS, check_unpaired, concept_set, make_dials, trivial_scores
+from geoseg_ros.data.world.sets import PRESETS, SENSORS, check_unpaired, concept_set, make_dials, trivial_scores
 from geoseg_ros.data.world.trajectory import WalkConfig, _check_other_seeds, record, walk_path, walk_poses, walk_scene
 from geoseg_ros.data.world.truth import load_truth
 from geoseg_ros.errors import GeosegError, InputError
@@ -37,6 +37,15 @@ def test_truth_marks_the_family_and_nothing_else(chairs):
     assert all("chair" in item.families for item in [*chairs.clouds, *chairs.images])
     for item in [*chairs.without_clouds, *chairs.without_images]:
         assert "chair" not in item.families and not item.truth.any()
+
+
+@pytest.mark.parametrize("sensor", SENSORS)
+def test_every_sensor_shows_the_family(sensor):
+    made = concept_set("chair", 1, 0, seed=6, preset="tiny", sensor=sensor, n_without_clouds=1)
+    item, without = made.clouds[0], made.without_clouds[0]
+    np.testing.assert_array_equal(item.truth, item.scan.family == family_id("chair"))
+    assert item.truth.sum() >= PRESETS["tiny"].min_points and not without.truth.any()
+    assert (item.cloud.rgb is None) == (sensor == "lidar") and (item.cloud.shape is None) == (sensor != "depth")
 
 
 def test_clouds_and_images_share_no_seed(chairs):

@@ -1,7 +1,9 @@
-"""Simulated sensors: a spinning LiDAR (positions only) and a depth camera (organised cloud with registered colour)."""
+"""Simulated sensors: a spinning LiDAR (positions only), a depth camera (organised cloud with registered colour), and a terrestrial scanner
+(dense coloured cloud of a whole room)."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -65,10 +67,7 @@ class Lidar:
 
     def rays(self) -> Array:
         """Unit directions in the sensor frame, float32 [rings * columns, 3]; azimuth runs from -180 to 180 degrees, counter-clockwise."""
-        rings = np.radians(np.linspace(self.fov_low, self.fov_high, self.rings))
-        elevation, azimuth = np.meshgrid(rings, np.linspace(-np.pi, np.pi, self.columns, endpoint=False), indexing="ij")
-        d = [np.cos(elevation) * np.cos(azimuth), np.cos(elevation) * np.sin(azimuth), np.sin(elevation)]
-        return np.stack(d, axis=-1).reshape(-1, 3).astype(np.float32)
+        return _turn(np.linspace(self.fov_low, self.fov_high, self.rings), self.columns)
 
     def scan(self, scene: Scene, pose: Pose, rng: np.random.Generator) -> Scan:
         """One turn at a standing pose."""
@@ -113,10 +112,7 @@ class DepthCamera:
         rays = camera.rays()
         world = rays @ pose.rotation.T
         hits = cast(scene.solids, pose.position, world)
-        room = next((k for k, zone in enumerate(scene.zones) if pose.position[0] < zone[1]), 0)
-        lights, ambient = random_lights(np.random.default_rng((min(scene.ids["room"]), room)), scene, room)  # of the room, not of the frame
-        linear = shade(scene, pose.position, world, hits, lights, ambient)
-        rgb = develop(np.maximum(linear * (1 + rng.normal(0, 0.02, linear.shape).astype(np.float32)), 0), exposure)
+        rgb = _colour(scene, pose, world, hits, rng, exposure)
         z = self._depth(hits, rays, world, rng)
         valid = np.isfinite(z)
         xyz = (rays * (z / rays[:, 2])[:, None]).astype(np.float32)
@@ -138,6 +134,67 @@ class DepthCamera:
         quantum = np.float32(self.quantum) * z * z
         noisy = np.round(noisy / quantum) * quantum
         return np.where(lost | (z < self.z_min) | (z > self.z_max), np.float32(np.nan), noisy)
+
+
+@dataclass(frozen=True)
+class Scanner:
+    """A terrestrial laser scanner with a camera: coloured panoramas from several stations, registered to the first, thinned evenly, as the
+    clouds of S3DIS are. Frame of the first station: x forward, y left, z up (REP 103).
+
+    Attributes:
+        stations: places that the room is scanned from.
+        step: angle between rays, degrees, in azimuth and elevation.
+        fov_low, fov_high: elevation of the lowest and highest ring, degrees.
+        range_max: metres. noise: standard deviation of the range, metres.
+        spacing: one point is kept per cube of this side, metres.
+        grazing: as for the LiDAR.
+    """
+
+    stations: int = 3
+    step: float = 0.75
+    fov_low: float = -75.0
+    fov_high: float = 60.0
+    range_max: float = 20.0
+    noise: float = 0.002
+    spacing: float = 0.02
+    grazing: float = 0.03
+
+    def rays(self) -> Array:
+        """Unit directions in the sensor frame, float32 [rings * columns, 3]."""
+        return _turn(np.arange(self.fov_low, self.fov_high, self.step), round(360 / self.step))
+
+    def scan(self, scene: Scene, poses: Sequence[Pose], rng: np.random.Generator, exposure: float = 1.5) -> Scan:
+        """One cloud from all ``poses``."""
+        rays, first = self.rays(), poses[0]
+        xyz, rgb, solid = [], [], []
+        for pose in poses:
+            world = rays @ pose.rotation.T
+            hits = cast(scene.solids, pose.position, world)
+            cosine = -np.einsum("ni,ni->n", hits.normal, world)
+            keep = (hits.solid >= 0) & (hits.range < self.range_max)
+            rows = np.flatnonzero(keep & (rng.random(len(rays), np.float32) > np.exp(-cosine / np.float32(self.grazing))))
+            measured = hits.range[rows] + rng.normal(0, self.noise, len(rows)).astype(np.float32)
+            xyz.append((pose.position + world[rows] * measured[:, None] - first.position) @ first.rotation)
+            rgb.append(_colour(scene, pose, world, hits, rng, exposure)[rows])
+            solid.append(hits.solid[rows])
+        points = np.concatenate(xyz).astype(np.float32)
+        kept = np.sort(np.unique(np.floor(points / self.spacing).astype(np.int32), axis=0, return_index=True)[1])
+        return _scan(scene, Cloud(points[kept], np.concatenate(rgb)[kept]), np.concatenate(solid)[kept])
+
+
+def _turn(elevations: Array, columns: int) -> Array:
+    """Unit directions of a full turn at elevations in degrees [R], float32 [R * columns, 3], ring by ring."""
+    elevation, azimuth = np.meshgrid(np.radians(elevations), np.linspace(-np.pi, np.pi, columns, endpoint=False), indexing="ij")
+    d = [np.cos(elevation) * np.cos(azimuth), np.cos(elevation) * np.sin(azimuth), np.sin(elevation)]
+    return np.stack(d, axis=-1).reshape(-1, 3).astype(np.float32)
+
+
+def _colour(scene: Scene, pose: Pose, world: Array, hits: Hits, rng: np.random.Generator, exposure: float) -> NDArray[np.uint8]:
+    """uint8 [N, 3] of what the rays ``world`` [N, 3] hit, in the light of the room that the sensor stands in."""
+    room = next((k for k, zone in enumerate(scene.zones) if pose.position[0] < zone[1]), 0)
+    lights, ambient = random_lights(np.random.default_rng((min(scene.ids["room"]), room)), scene, room)  # of the room, not of the frame
+    linear = shade(scene, pose.position, world, hits, lights, ambient)
+    return develop(np.maximum(linear * (1 + rng.normal(0, 0.02, linear.shape).astype(np.float32)), 0), exposure)
 
 
 def _scan(scene: Scene, cloud: Cloud, solid: NDArray[np.int32]) -> Scan:

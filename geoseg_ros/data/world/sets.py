@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from geoseg_ros.data.world.families import NAMES, family_id, similar
 from geoseg_ros.data.world.render import find_view, render
 from geoseg_ros.data.world.rooms import Scene, SeedSource, footprint_distance, make_scene
-from geoseg_ros.data.world.sensors import DepthCamera, Lidar, Pose, Scan, level_pose
+from geoseg_ros.data.world.sensors import DepthCamera, Lidar, Pose, Scan, Scanner, level_pose
 from geoseg_ros.errors import GeosegError, InputError
 from geoseg_ros.geometry.cloud import Cloud
 
@@ -26,6 +26,7 @@ Ids = dict[str, frozenset[int]]
 Job = TypeVar("Job")
 Made = TypeVar("Made")
 
+SENSORS = ("lidar", "depth", "scanner")
 _ATTEMPTS = 12  # rooms tried for one item
 
 
@@ -43,7 +44,7 @@ class Dials:
         confounder: share of the clouds (never pictures) that hold one and the same second family.
         room: mean length and width of the rooms, metres.
         image_size: width and height of the pictures.
-        lidar, depth: the sensors.
+        lidar, depth, scanner: the sensors.
         min_points: fewest points of the family in a cloud that is no outlier.
     """
 
@@ -59,13 +60,15 @@ class Dials:
     image_size: tuple[int, int] = (320, 240)
     lidar: Lidar = field(default_factory=Lidar)
     depth: DepthCamera = field(default_factory=DepthCamera)
+    scanner: Scanner = field(default_factory=Scanner)
     min_points: int = 300
 
 
 PRESETS = {
     "tiny": Dials(
         8, 8, (2, 3), (0, 1), False, 0.0, image_size=(160, 120), room=(4.0, 3.6),
-        lidar=Lidar(rings=48, columns=512), depth=DepthCamera(width=160, height=120, focal=142.5), min_points=80,
+        lidar=Lidar(rings=48, columns=512), depth=DepthCamera(width=160, height=120, focal=142.5),
+        scanner=Scanner(2, 2.0, spacing=0.04), min_points=80,
     ),
     "easy": Dials(others=(2, 4), image_others=(0, 2), similar=False, touch=0.1),
     "standard": Dials(),
@@ -152,7 +155,7 @@ def make_cloud(
         family: stands once or twice in the room and is seen with at least ``dials.min_points``; None: not in the room.
         avoid: families that are not in the room.
         dials: see there.
-        sensor: "lidar" or "depth".
+        sensor: of ``SENSORS``.
         extra: further families that are in the room.
 
     Raises:
@@ -163,7 +166,7 @@ def make_cloud(
         wanted = [] if family is None else [family] * int(rng.integers(1, 3))
         rest = others(rng, int(rng.integers(dials.others[0], dials.others[1] + 1)), avoid)
         scene = make_scene(source, [[*wanted, *extra, *rest]], size=dials.room, touch=dials.touch)
-        scan = _scan_lidar(scene, rng, dials) if sensor == "lidar" else _scan_depth(scene, rng, dials, family)
+        scan = _scan_depth(scene, rng, dials, family) if sensor == "depth" else _scan_standing(scene, rng, dials, sensor)
         if scan is None:
             continue
         truth = _truth(scan.family, family)
@@ -214,7 +217,7 @@ def concept_set(
         n_clouds, n_images: items; None takes the preset's number.
         seed: of the set.
         preset: one of ``PRESETS``; ``dials``, where given, replaces it.
-        sensor: "lidar" or "depth".
+        sensor: of ``SENSORS``.
         n_without_clouds, n_without_images: items without the family.
         absent: families that no item of the set holds.
         stream: sets with different streams share no seed even if ``seed`` and ``family`` are equal.
@@ -224,8 +227,8 @@ def concept_set(
         InputError: unknown family, preset or sensor.
     """
     check_families([family])
-    if sensor not in ("lidar", "depth"):
-        raise InputError(f"sensor {sensor}: unknown, expected lidar or depth")
+    if sensor not in SENSORS:
+        raise InputError(f"sensor {sensor}: unknown, expected one of {', '.join(SENSORS)}")
     dials = make_dials(preset) if dials is None else dials
     n_clouds, n_images = dials.clouds if n_clouds is None else n_clouds, dials.images if n_images is None else n_images
     near = similar(family)
@@ -298,14 +301,20 @@ def _truth(family: NDArray[np.int16], name: str | None) -> NDArray[np.uint8]:
     return np.zeros(family.shape, np.uint8) if name is None else (family == family_id(name)).astype(np.uint8)
 
 
-def _scan_lidar(scene: Scene, rng: np.random.Generator, dials: Dials) -> Scan | None:
+def _scan_standing(scene: Scene, rng: np.random.Generator, dials: Dials, sensor: str) -> Scan | None:
     x0, x1, y0, y1 = scene.zones[0]
     places = rng.uniform((x0 + 0.5, y0 + 0.5), (x1 - 0.5, y1 - 0.5), (60, 2))
     free = places[footprint_distance(places, scene.objects) > 0.35]
     if len(free) == 0:
         return None
-    pose = level_pose((float(free[0, 0]), float(free[0, 1]), float(rng.uniform(0.7, 1.1))), float(rng.uniform(-np.pi, np.pi)))
-    return dials.lidar.scan(scene, pose, rng)
+
+    def pose(place: NDArray[np.float64], low: float, high: float) -> Pose:
+        return level_pose((float(place[0]), float(place[1]), float(rng.uniform(low, high))), float(rng.uniform(-np.pi, np.pi)))
+
+    if sensor == "lidar":
+        return dials.lidar.scan(scene, pose(free[0], 0.7, 1.1), rng)
+    stations = [pose(place, 1.2, 1.6) for place in free[: dials.scanner.stations]]
+    return dials.scanner.scan(scene, stations, rng, float(rng.uniform(1.2, 1.8)))
 
 
 def _scan_depth(scene: Scene, rng: np.random.Generator, dials: Dials, family: str | None) -> Scan | None:
