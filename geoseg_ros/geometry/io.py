@@ -28,7 +28,8 @@ CLOUD_SUFFIXES = (".pcd", ".ply", ".npy", ".npz", ".bin")
 
 # numpy reads a damaged header as Python text
 _ARRAY_ERRORS = (ValueError, EOFError, SyntaxError, TypeError, OverflowError, tokenize.TokenError)
-_ARCHIVE_ERRORS = (*_ARRAY_ERRORS, zipfile.BadZipFile, zlib.error, struct.error, KeyError, NotImplementedError, RuntimeError)
+# RuntimeError: an encrypted member, or a compression that zipfile does not know
+_ARCHIVE_ERRORS = (*_ARRAY_ERRORS, zipfile.BadZipFile, zlib.error, struct.error, KeyError, RuntimeError)
 _FARTHEST = 1e5  # metres; a KITTI file with most points beyond is something else
 
 

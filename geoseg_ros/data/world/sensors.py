@@ -74,9 +74,8 @@ class Lidar:
         rays = self.rays()
         world = rays @ pose.rotation.T
         hits = cast(scene.solids, pose.position, world)
-        cosine = -np.einsum("ni,ni->n", hits.normal, world)
         keep = (hits.solid >= 0) & (hits.range > self.range_min) & (hits.range < self.range_max)
-        keep &= rng.random(len(rays), np.float32) > np.exp(-cosine / np.float32(self.grazing)) + np.float32(self.lost)
+        keep &= rng.random(len(rays), np.float32) > _swallowed(hits, world, self.grazing) + np.float32(self.lost)
         rows = np.flatnonzero(keep)
         measured = hits.range[rows] + rng.normal(0, self.noise, len(rows)).astype(np.float32)
         xyz = (rays[rows] * measured[:, None]).astype(np.float32)
@@ -127,8 +126,7 @@ class DepthCamera:
         step[:, :-1] |= across
         step[1:] |= down
         step[:-1] |= down
-        cosine = -np.einsum("ni,ni->n", hits.normal, world)
-        lost = rng.random(len(z), np.float32) < np.exp(-cosine / np.float32(self.grazing))
+        lost = rng.random(len(z), np.float32) < _swallowed(hits, world, self.grazing)
         lost |= step.ravel() & (rng.random(len(z), np.float32) < np.float32(self.hole))
         noisy = z + rng.normal(0, self.noise, len(z)).astype(np.float32) * z * z
         quantum = np.float32(self.quantum) * z * z
@@ -170,9 +168,8 @@ class Scanner:
         for pose in poses:
             world = rays @ pose.rotation.T
             hits = cast(scene.solids, pose.position, world)
-            cosine = -np.einsum("ni,ni->n", hits.normal, world)
             keep = (hits.solid >= 0) & (hits.range < self.range_max)
-            rows = np.flatnonzero(keep & (rng.random(len(rays), np.float32) > np.exp(-cosine / np.float32(self.grazing))))
+            rows = np.flatnonzero(keep & (rng.random(len(rays), np.float32) > _swallowed(hits, world, self.grazing)))
             measured = hits.range[rows] + rng.normal(0, self.noise, len(rows)).astype(np.float32)
             xyz.append((pose.position + world[rows] * measured[:, None] - first.position) @ first.rotation)
             rgb.append(_colour(scene, pose, world, hits, rng, exposure)[rows])
@@ -180,6 +177,12 @@ class Scanner:
         points = np.concatenate(xyz).astype(np.float32)
         kept = np.sort(np.unique(np.floor(points / self.spacing).astype(np.int32), axis=0, return_index=True)[1])
         return _scan(scene, Cloud(points[kept], np.concatenate(rgb)[kept]), np.concatenate(solid)[kept])
+
+
+def _swallowed(hits: Hits, world: Array, grazing: float) -> Array:
+    """Chance [N] that a surface gives no echo for the rays ``world`` [N, 3]: exp(-cos(incidence) / grazing)."""
+    cosine = -np.einsum("ni,ni->n", hits.normal, world)
+    return np.exp(-cosine / np.float32(grazing))
 
 
 def _turn(elevations: Array, columns: int) -> Array:
