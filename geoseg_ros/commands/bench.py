@@ -43,11 +43,12 @@ def run(options: argparse.Namespace) -> dict[str, object]:
         raise InputError("bench: expected --repeat of at least 1 and --points of 1 to 5000000")
     if options.pipeline:
         return _pipeline(options)
-    try:
-        from geoseg_ros.ros.message_costs import measure_messages
-        from geoseg_ros.ros.own_work import as_json, measure_own_work
-    except ModuleNotFoundError as error:
-        raise InputError(f"bench: needs ROS 2 (rclpy), which is not installed here: {error}") from None
+    from geoseg_ros.ros.live import need_ros
+
+    need_ros("bench")
+    from geoseg_ros.ros.message_costs import measure_messages
+    from geoseg_ros.ros.own_work import as_json, measure_own_work
+
     rows = measure_messages(options.points, _IMAGE_SHAPE, options.repeat)
     own = measure_own_work(_NODE_POINTS, _IMAGE_SHAPE, max(options.repeat, _NODE_REPEAT))
     if not options.json:
