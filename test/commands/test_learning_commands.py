@@ -349,9 +349,7 @@ def test_train_from_a_recording_takes_messages_spread_over_it(fake, folders, tmp
     assert {k: training[k] for k in ("images", "clouds", "without_images", "without_clouds")} == {
         "images": 2, "clouds": 2, "without_images": 3, "without_clouds": 1,
     }  # fmt: skip
-    code, _, err = run(
-        capsys, "train", "--name", "red", "--images", tmp_path / "bag", "--image", "/other", "--out", tmp_path / "x.pack"
-    )
+    code, _, err = run(capsys, "train", "--name", "red", "--images", tmp_path / "bag", "--image", "/other", "--out", tmp_path / "x.pack")
     assert code == 2 and "no topic /other, it has /camera/image_raw, /lidar/points" in err
 
 

@@ -70,9 +70,7 @@ def test_hash_follows_weights_only(small, tmp_path):
     assert load_tiny(other)[3] != first
 
 
-@pytest.mark.parametrize(
-    "images", [pictures().astype(np.float32), pictures()[0], pictures(2, 60, 64), pictures()[..., :2], pictures()[:0]]
-)
+@pytest.mark.parametrize("images", [pictures().astype(np.float32), pictures()[0], pictures(2, 60, 64), pictures()[..., :2], pictures()[:0]])
 def test_wrong_arrays_are_refused(small, images):
     with pytest.raises(ValueError, match="images"):
         open_backbone(f"geoseg_tiny:{small}").tokens(images)
