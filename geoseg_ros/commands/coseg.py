@@ -4,6 +4,8 @@ Most items should show the thing; those that do not get an empty mask. Each item
 --folds), not by itself. --without names pictures and clouds that do NOT show it (the empty place, other things): optional, and worth a
 lot. Either --clouds or --images may be missing.
 
+With --no-outliers every item is taken to show the thing, as in co-segmentation benchmarks: each gets a mask, of what speaks most for it.
+
 Where nothing is common to the items, every mask is empty and the command says so; that is an answer, not an error. It is decided on how
 much the items speak for each other: "common" and "common_p_value" in summary.json, the chance that unrelated items speak as much (below
 0.01: something is common; null: fewer than 4 items of a kind, or --folds 1, do not tell).
@@ -56,6 +58,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_backend(parser)
     parser.add_argument("--name", default="object", help="what to call the thing (default %(default)s)")
     parser.add_argument("--folds", type=int, default=5, metavar="N", help="of cross-fitting; 1 = none (default %(default)s)")
+    parser.add_argument("--no-outliers", action="store_true", help="every item shows the thing: none may get an empty mask")
     parser.add_argument("--save-pack", metavar="FILE", help="keep what was learnt as a concept pack for the live node")
     add_seconds(parser)
 
@@ -67,7 +70,7 @@ def run(options: argparse.Namespace) -> dict[str, object]:
     from geoseg_ros.commands.train import check_name, check_pack_file, unfinished
     from geoseg_ros.concepts.background import open_bank
     from geoseg_ros.concepts.build import learn
-    from geoseg_ros.concepts.common import decide, judging
+    from geoseg_ros.concepts.common import SET_P_MAX, decide, judging
     from geoseg_ros.concepts.cross_fit import cross_fit
     from geoseg_ros.concepts.observe import BuildConfig, observe
     from geoseg_ros.concepts.pack import pack_version, save_pack
@@ -110,6 +113,7 @@ def run(options: argparse.Namespace) -> dict[str, object]:
         settings = [PipelineConfig(c, config.views, config.geometry) for c in wanted]
         pipelines = {s.coseg: [CosegPipeline(backbone, [pack], s) for pack in fitted.packs] for s in settings}
         versions, palette = [pack_version(pack) for pack in fitted.packs], LabelSpace((options.name,)).palette()
+        shown = (options.name,) if options.no_outliers else ()
         answers: dict[str, dict[Path, _Answer]] = {"images": {}, "clouds": {}}
         kinds: tuple[tuple[Any, ...], ...] = (
             ("images", images, _judge_image, _write_image, fitted.image),
@@ -118,27 +122,29 @@ def run(options: argparse.Namespace) -> dict[str, object]:
         for kind, folder, judge, _, fold in kinds:
             for path, item in folder or ():
                 number = fold(len(answers[kind]))
-                step = f"judge {versions[number]}, p_max {coseg[kind].p_max}"
-                work = partial(judge, pipelines[coseg[kind]][number], item)
+                step = f"judge {versions[number]}, p_max {coseg[kind].p_max}, shown {shown}"
+                work = partial(judge, pipelines[coseg[kind]][number], item, shown)
                 answers[kind][path] = _Answer.of(known.remember(step, item, work))
                 progress(f"segmenting {kind}", len(answers[kind]), len(folder))
         p_values = [[answer.p_value for answer in judged.values()] for judged in answers.values()]
-        verdict = decide(fitted, seen, p_values[0], p_values[1], config.coseg)
+        verdict = decide(fitted, seen, p_values[0], p_values[1], config.coseg, not options.no_outliers)
         summary |= {"common": verdict.common, "common_p_value": verdict.p_value}
         for (kind, folder, _, write, _), flags in zip(kinds, (verdict.images, verdict.clouds), strict=True):
             summary[kind] = []
             if folder is None:
                 continue
-            names, shown = result_names(folder.paths), dict(zip(answers[kind], flags, strict=True))
+            names, keep = result_names(folder.paths), dict(zip(answers[kind], flags, strict=True))
             for path, item in folder:  # read again: clouds are too large to keep
-                if path in shown:
-                    label = answers[kind][path].label(bool(shown[path]))
+                if path in keep:
+                    label = answers[kind][path].label(bool(keep[path]))
                     files = write(palette, item, label, out, names[path])
                     summary[kind].append({"file": path.name, **answers[kind][path].entry(label), **files})
             summary[kind] += [{"file": path.name, "error": line} for path, line in folder.skipped.items()]
     skipped = [line for folder in (images, clouds, without, without_clouds) if folder is not None for line in folder.warnings]
     trouble = [known.trouble] if known.trouble else []
     trouble += few({"images": len(seen.images), "clouds": len(seen.clouds)})
+    if options.no_outliers and verdict.p_value is not None and verdict.p_value >= SET_P_MAX:
+        trouble.append(f"nothing but --no-outliers says that these items have something in common (p {verdict.p_value:.2g})")
     summary["warnings"] = skipped + trouble
     summary["seconds"] = round(time.monotonic() - begin, 1)
     write_text(out / "summary.json", json.dumps(summary, indent=1) + "\n")
@@ -224,13 +230,13 @@ def _worked(label: NDArray[np.integer], presence: Presence, seconds: dict[str, f
     }
 
 
-def _judge_image(pipeline: CosegPipeline, image: NDArray[np.uint8]) -> Worked:
-    result = pipeline.process_image(image)
+def _judge_image(pipeline: CosegPipeline, image: NDArray[np.uint8], shown: Sequence[str]) -> Worked:
+    result = pipeline.process_image(image, shown)
     return _worked(result.mask, result.presence[0], result.seconds)
 
 
-def _judge_cloud(pipeline: CosegPipeline, cloud: Cloud) -> Worked:
-    result = pipeline.process_cloud(cloud)
+def _judge_cloud(pipeline: CosegPipeline, cloud: Cloud, shown: Sequence[str]) -> Worked:
+    result = pipeline.process_cloud(cloud, shown)
     return _worked(result.label, result.presence[0], result.seconds, len(result.objects))
 
 

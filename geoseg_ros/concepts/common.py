@@ -30,7 +30,7 @@ Flags = NDArray[np.bool_]
 @dataclass(frozen=True)
 class Verdict:
     """Attributes:
-    common: whether anything is common to the items; True where they are too few to tell.
+    common: whether anything is common to the items; True where they are too few to tell, or where it is known.
     p_value: the chance that unrelated items speak as much for each other; None where they are too few to tell.
     images, clouds: bool [n], which items show the thing; none where nothing is common.
     """
@@ -41,7 +41,9 @@ class Verdict:
     clouds: Flags
 
 
-def decide(fitted: CrossFit, seen: Observations, image_p: Sequence[float], cloud_p: Sequence[float], config: CosegConfig) -> Verdict:
+def decide(
+    fitted: CrossFit, seen: Observations, image_p: Sequence[float], cloud_p: Sequence[float], config: CosegConfig, outliers: bool = True
+) -> Verdict:
     """Judge a set by the p-values of its items.
 
     Something is common if the items of one modality say so together: :func:`combined`, corrected for the number of modalities.
@@ -55,6 +57,7 @@ def decide(fitted: CrossFit, seen: Observations, image_p: Sequence[float], cloud
     Args:
         fitted, seen: who has judged, and what that was learnt from.
         image_p, cloud_p: p-value of each item by the pack that judges it, with the settings of :func:`judging`.
+        outliers: False: every item is known to show the thing. Then only the p-value of the set is worked out.
     """
     tests, shown = [], []
     for p_values, folds, likeness_of in ((image_p, fitted.image_folds, like_images), (cloud_p, fitted.cloud_folds, like_clouds)):
@@ -66,8 +69,8 @@ def decide(fitted: CrossFit, seen: Observations, image_p: Sequence[float], cloud
         support = -np.log(p) * likeness_of(fitted, seen, config, len(p))
         shown.append((p < judging(config, folds).p_max) & (support >= USUAL_SHARE * np.median(support)))
     p_value = min(1.0, len(tests) * min(tests)) if tests else None
-    common = p_value is None or p_value < SET_P_MAX
-    return Verdict(common, p_value, shown[0] & common, shown[1] & common)
+    common = not outliers or p_value is None or p_value < SET_P_MAX
+    return Verdict(common, p_value, *((flags | (not outliers)) & common for flags in shown))
 
 
 def judging(config: CosegConfig, folds: int) -> CosegConfig:

@@ -38,17 +38,18 @@ class PackMethod:
 
     Args:
         given: what of a concept is used; the identity is the method itself, others are ablations.
+        outliers: False: of a set about itself every item is known to show the thing; other sets are not answered.
     """
 
-    def __init__(self, tools: Tools, given: Callable[[Concept], Concept] = lambda concept: concept) -> None:
-        self._tools, self._given = tools, given
+    def __init__(self, tools: Tools, given: Callable[[Concept], Concept] = lambda concept: concept, outliers: bool = True) -> None:
+        self._tools, self._given, self._outliers = tools, given, outliers
         self._packs: dict[int, tuple[Concept, ConceptPack]] = {}  # the concept is kept so that its id stays taken
 
     def __call__(self, items: CosegSet, seed: int) -> Predictions:
         """Answers by the pipeline; none where nothing is left to learn from. Nothing is random: the seed is not used."""
         used = [self._given(concept) for concept in (items.own, *items.rivals)]
         known = [bool(concept.images) or bool(concept.clouds) for concept in used]
-        if not known[0]:
+        if not known[0] or not (self._outliers or items.transductive):
             return Predictions()
         rivals = [self._pack(concept) for concept, some in zip(items.rivals, known[1:], strict=True) if some]
         if items.transductive:
@@ -63,9 +64,10 @@ class PackMethod:
         fitted = cross_fit(own.name, seen, tools.backbone, tools.bank, tools.config)
         coseg = [judging(tools.config.coseg, folds) for folds in (fitted.image_folds, fitted.cloud_folds)]
         pipelines = {c: [self._pipeline(pack, rivals, c) for pack in fitted.packs] for c in set(coseg)}
-        images = [_image(pipelines[coseg[0]][fitted.image(k)], item) for k, item in enumerate(items.images)]
-        clouds = [_cloud(pipelines[coseg[1]][fitted.cloud(k)], item) for k, item in enumerate(items.clouds)]
-        verdict = decide(fitted, seen, _p_values(images), _p_values(clouds), tools.config.coseg)
+        shown = () if self._outliers else (own.name,)
+        images = [_image(pipelines[coseg[0]][fitted.image(k)], item, shown) for k, item in enumerate(items.images)]
+        clouds = [_cloud(pipelines[coseg[1]][fitted.cloud(k)], item, shown) for k, item in enumerate(items.clouds)]
+        verdict = decide(fitted, seen, _p_values(images), _p_values(clouds), tools.config.coseg, self._outliers)
         return Predictions(_showing(images, verdict.images), _showing(clouds, verdict.clouds))
 
     def _pipeline(self, pack: ConceptPack, rivals: Sequence[ConceptPack], coseg: CosegConfig) -> CosegPipeline:
@@ -81,13 +83,13 @@ class PackMethod:
         return self._packs[id(concept)][1]
 
 
-def _image(pipeline: CosegPipeline, item: Item[Image]) -> Answer:
-    result = pipeline.process_image(item.data)
+def _image(pipeline: CosegPipeline, item: Item[Image], shown: Sequence[str] = ()) -> Answer:
+    result = pipeline.process_image(item.data, shown)
     return _answer(result.mask == 1, result.presence[0])
 
 
-def _cloud(pipeline: CosegPipeline, item: Item[Cloud]) -> Answer:
-    result = pipeline.process_cloud(item.data)
+def _cloud(pipeline: CosegPipeline, item: Item[Cloud], shown: Sequence[str] = ()) -> Answer:
+    result = pipeline.process_cloud(item.data, shown)
     return _answer(result.label == 1, result.presence[0])
 
 
@@ -107,3 +109,8 @@ def _showing(answers: Sequence[Answer], flags: NDArray[np.bool_]) -> list[Answer
 def contrast(tools: Tools) -> NamedMethod:
     """The training-free contrast of the live node."""
     return NamedMethod("contrast", PackMethod(tools), backbone=True)
+
+
+def contrast_no_outliers(tools: Tools) -> NamedMethod:
+    """The same for sets about themselves, as ``geoseg coseg --no-outliers``: every item gets a mask."""
+    return NamedMethod("contrast, no outliers", PackMethod(tools, outliers=False), backbone=True)

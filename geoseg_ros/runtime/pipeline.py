@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -86,6 +86,9 @@ class CosegPipeline:
         """What has failed since and was replaced, in one line, or empty."""
         return getattr(self.backbone, "trouble", "")
 
+    def _known(self, shown: Collection[str]) -> NDArray[np.bool_]:
+        return np.array([name in shown for name in self.labels.names])
+
     def _null_pictures(self, tokens: torch.Tensor) -> NDArray[np.float32]:
         """Scores [C, n] of photographs that show no concept, from their tokens [n, t, D]."""
         return null_scores(lambda halves: self._contrast.photo(tokens, halves).mean(2)).numpy()
@@ -95,8 +98,12 @@ class CosegPipeline:
         seen = null_scores(lambda halves: self._contrast.view(rows.tokens, domain, halves).mean(2))
         return (seen + self._contrast.size(rows.size)).numpy()
 
-    def process_image(self, image: NDArray[np.uint8]) -> ImageResult:
-        """Masks of one RGB image uint8 [H, W, 3]."""
+    def process_image(self, image: NDArray[np.uint8], shown: Collection[str] = ()) -> ImageResult:
+        """Masks of one RGB image uint8 [H, W, 3].
+
+        Args:
+            shown: concepts that the image is known to show. They get their label whatever their p-value, where anything speaks for them.
+        """
         config, clock = self.config.coseg, Stopwatch()
         with torch.inference_mode():
             tokens, small = photo_tokens(self.backbone, image, config.image_side)
@@ -104,7 +111,7 @@ class CosegPipeline:
             evidence = self._contrast.photo(unit(tokens, self._mean))  # [C, h, w]
             scores = image_score(evidence.flatten(1), config.top_share).numpy()
         p = np.array([float(p_value(score, null)) for score, null in zip(scores, self._null_photo, strict=True)])
-        present = p < config.p_max
+        present = (p < config.p_max) | self._known(shown)
         clock.stop("evidence")
         mask = label_mask(evidence.numpy(), present, small, (image.shape[0], image.shape[1]), config)
         clock.stop("mask")
@@ -112,8 +119,12 @@ class CosegPipeline:
         # as for clouds: what has no pixel is not reported as there
         return ImageResult(mask, self._presence(scores, p, present & (np.array(share) > 0), share), clock.seconds)
 
-    def process_cloud(self, cloud: Cloud) -> CloudResult:
-        """Labels, instances and objects of one cloud."""
+    def process_cloud(self, cloud: Cloud, shown: Collection[str] = ()) -> CloudResult:
+        """Labels, instances and objects of one cloud.
+
+        Args:
+            shown: concepts that the cloud is known to show. The proposal that speaks most for one gets its label whatever the p-value.
+        """
         config, clock = self.config, Stopwatch()
         concepts = len(self.labels.names)
         scene = analyse_cloud(cloud, config.geometry)
@@ -134,10 +145,12 @@ class CosegPipeline:
             candidates = proposal_p[evidence.distinct[i]]
             p[i] = step_down(proposal_p.min(), candidates, evidence.tries)
             voxel_p[i] = step_down(p_value(evidence.voxel[i], null[i]), candidates, evidence.tries)
-        present = p < config.coseg.p_max
+        known = self._known(shown)
+        present = (p < config.coseg.p_max) | known
         winner = evidence.voxel.argmax(0)
         won_p = np.take_along_axis(voxel_p, winner[None], 0)[0]
-        label = np.where(won_p < config.coseg.p_max, winner + 1, 0).astype(np.uint32)
+        likeliest = known[winner] & (evidence.voxel.max(0) >= best[winner])
+        label = np.where((won_p < config.coseg.p_max) | likeliest, winner + 1, 0).astype(np.uint32)
         clock.stop("evidence")
         objects, instance, label = self._objects(scene, label, won_p)
         confidence = np.where(label > 0, 1 - won_p, 0).astype(np.float32)

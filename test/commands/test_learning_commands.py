@@ -116,6 +116,13 @@ def test_items_without_the_thing_are_judged_by_the_others_and_say_so(fake, tmp_p
     assert [entry["present"] for entry in summary["images"]] == [k not in (2, 5) for k in range(8)]
     assert [entry["present"] for entry in summary["clouds"]] == [k not in (3, 4) for k in range(7)]
 
+    # --no-outliers changes nothing for the items that are found anyway
+    code, _, err = run(capsys, "coseg", *given, "--no-outliers", "--out", tmp_path / "told")
+    assert code == 0 and "--no-outliers" not in err
+    for entry in summary["images"] + summary["clouds"]:
+        same = [(tmp_path / folder / entry.get("mask", entry.get("labels"))).read_bytes() for folder in ("out", "told")]
+        assert (same[0] == same[1]) or not entry["present"]
+
 
 def test_coseg_says_that_nothing_is_common(fake, tmp_path, capsys, monkeypatch):
     things = [(), ("green",), ("yellow",), ("cyan",)]
@@ -138,11 +145,11 @@ def test_coseg_says_that_nothing_is_common(fake, tmp_path, capsys, monkeypatch):
     # interrupted in between, it comes to the same
     process, calls = CosegPipeline.process_cloud, []
 
-    def interrupted(self, cloud):
+    def interrupted(self, cloud, shown):
         calls.append(1)
         if len(calls) == 3:
             raise KeyboardInterrupt
-        return process(self, cloud)
+        return process(self, cloud, shown)
 
     monkeypatch.setattr(CosegPipeline, "process_cloud", interrupted)
     assert run(capsys, *given, "--out", tmp_path / "again")[0] == 130
@@ -153,6 +160,14 @@ def test_coseg_says_that_nothing_is_common(fake, tmp_path, capsys, monkeypatch):
         assert (tmp_path / "again" / name).read_bytes() == (tmp_path / "out" / name).read_bytes()
     again = json.loads((tmp_path / "again" / "summary.json").read_text())
     assert (again["common"], again["common_p_value"]) == (False, summary["common_p_value"])
+
+    # told that every item shows the thing, it marks something, and says what it thinks of that
+    code, out, err = run(capsys, *given, "--no-outliers", "--out", tmp_path / "told")
+    assert code == 0 and "nothing in common" not in out
+    assert sum("nothing but --no-outliers says" in line for line in err.splitlines()) == 1
+    told = json.loads((tmp_path / "told" / "summary.json").read_text())
+    assert (told["common"], told["common_p_value"]) == (True, summary["common_p_value"])
+    assert all(entry["present"] for entry in told["clouds"]) and any(entry["present"] for entry in told["images"])
 
 
 def test_coseg_with_one_modality_and_unreadable_files(fake, folders, tmp_path, capsys):
@@ -211,11 +226,11 @@ def test_names_of_results_never_clash():
 def test_ctrl_c_leaves_no_half_written_file(fake, folders, tmp_path, capsys, monkeypatch, when):
     process, write, calls = CosegPipeline.process_image, Path.write_bytes, []
 
-    def interrupted_process(self, image):
+    def interrupted_process(self, *given):
         calls.append(1)
         if len(calls) == 3:
             raise KeyboardInterrupt
-        return process(self, image)
+        return process(self, *given)
 
     def interrupted_write(path, data):
         calls.append(path.suffix in (".png", ".jpg"))
@@ -240,7 +255,7 @@ def test_ctrl_c_leaves_no_half_written_file(fake, folders, tmp_path, capsys, mon
     # the same command goes on: nothing that was seen or judged is seen or judged again, and the result is as if it had not been interrupted
     monkeypatch.setattr(Path, "write_bytes", write)
     judged, seen = [], []
-    monkeypatch.setattr(CosegPipeline, "process_image", lambda self, image: judged.append(1) or process(self, image))
+    monkeypatch.setattr(CosegPipeline, "process_image", lambda self, *given: judged.append(1) or process(self, *given))
     tokens = observe.photo_tokens
     monkeypatch.setattr(observe, "photo_tokens", lambda *given: seen.append(1) or tokens(*given))
     code, out, err = run(capsys, "coseg", "--images", folders / "images", "--out", tmp_path / "out")

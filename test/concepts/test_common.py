@@ -96,6 +96,15 @@ def test_where_the_set_is_known_to_have_it_an_item_need_not_be_sure(fake_backbon
     assert decide(fitted, seen, far_behind, [], CONFIG.coseg).images.tolist() == [True] * 7 + [False]
 
 
+def test_where_every_item_is_known_to_show_it_none_is_refused(fake_backbone, fake_bank):
+    fitted, seen, *_ = judged([picture(k, ("red", "green"))[0] for k in range(8)], [], fake_backbone, fake_bank, CONFIG)
+    unlikely = [0.3] * 8
+    assert not decide(fitted, seen, unlikely, [], CONFIG.coseg).common
+    verdict = decide(fitted, seen, unlikely, [], CONFIG.coseg, outliers=False)
+    assert verdict.common and verdict.images.tolist() == [True] * 8
+    assert verdict.p_value == pytest.approx(combined(unlikely))
+
+
 def test_likeness_of_items_that_were_not_seen_is_the_usual_one(fake_backbone, fake_bank):
     images = [picture(k, ("red", "green"))[0] for k in range(8)]
     seen = observe(images, [table(k, ("red", "cyan"))[0] for k in range(5)], [], [], fake_backbone, fake_bank, CONFIG, seconds=1e-9)

@@ -80,6 +80,28 @@ def test_a_cloud_without_the_thing_is_all_zero(one):
     assert not result.label.any() and not result.objects and not result.presence[0].present
 
 
+def test_an_item_that_is_known_to_show_the_thing_needs_no_p_value(fake_backbone, fake_packs):
+    """Nothing is present at p_max = 0; what is known to be there is marked, and only where it is likeliest."""
+    packs = [fake_packs[name] for name in ("red", "blue")]
+    strict = CosegPipeline(fake_backbone, packs, PipelineConfig(coseg=dataclasses.replace(CONFIG.coseg, p_max=0.0)))
+    cloud, truth = table(70, ("red", "blue", "green"))
+    assert not strict.process_cloud(cloud).label.any()
+    known = strict.process_cloud(cloud, shown={"red"})
+    assert overlap(known.label == 1, truth == 1) > 0.8 and not (known.label == 2).any()
+    assert [presence.present for presence in known.presence] == [True, False] and len(known.objects) == 1
+    image, thing = picture(70, ("red", "green", "blue"))
+    assert not strict.process_image(image).mask.any()
+    seen = strict.process_image(image, shown=["red"])
+    assert overlap(seen.mask == 1, thing) > 0.6 and seen.mask.max() == 1
+    assert [presence.present for presence in seen.presence] == [True, False]
+
+
+def test_a_cloud_that_is_said_to_show_what_it_lacks_gets_no_more_than_one_place(one):
+    result = one.process_cloud(table(74, ("green", "cyan", "yellow"))[0], shown=["red"])
+    assert result.presence[0].p_value >= 0.05 and result.presence[0].present
+    assert 0 < (result.label == 1).mean() < 0.3 and len(result.objects) == 1
+
+
 @pytest.mark.parametrize("count", [0, 1, 9, 200])
 @pytest.mark.parametrize("value", [0.0, np.nan, np.inf, -np.inf, 1e30])
 def test_clouds_with_nothing_usable(both, count, value):
