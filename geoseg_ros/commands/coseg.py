@@ -4,7 +4,8 @@ Most items should show the thing; those that do not get an empty mask. Each item
 --folds), not by itself. --without names pictures and clouds that do NOT show it (the empty place, other things): optional, and worth a
 lot. Either --clouds or --images may be missing.
 
-With --no-outliers every item is taken to show the thing, as in co-segmentation benchmarks: each gets a mask, of what speaks most for it.
+With --no-outliers every item is taken to show the thing, as in co-segmentation benchmarks: none is refused, and what speaks most for it is
+marked. Only a picture of which nothing speaks for it keeps an empty mask.
 
 Where nothing is common to the items, every mask is empty and the command says so; that is an answer, not an error. It is decided on how
 much the items speak for each other: "common" and "common_p_value" in summary.json, the chance that unrelated items speak as much (below
@@ -58,7 +59,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_backend(parser)
     parser.add_argument("--name", default="object", help="what to call the thing (default %(default)s)")
     parser.add_argument("--folds", type=int, default=5, metavar="N", help="of cross-fitting; 1 = none (default %(default)s)")
-    parser.add_argument("--no-outliers", action="store_true", help="every item shows the thing: none may get an empty mask")
+    parser.add_argument("--no-outliers", action="store_true", help="every item shows the thing: none is refused")
     parser.add_argument("--save-pack", metavar="FILE", help="keep what was learnt as a concept pack for the live node")
     add_seconds(parser)
 

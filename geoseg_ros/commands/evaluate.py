@@ -215,9 +215,9 @@ def choose_methods(tools: Tools, names: Sequence[str], networks: Networks) -> li
     """The methods of these names and groups, each once. Raises InputError for an unknown one."""
     from geoseg_ros.evaluate.baselines import baselines
     from geoseg_ros.evaluate.baselines.heads_photo import heads
-    from geoseg_ros.evaluate.methods import contrast, contrast_no_outliers
+    from geoseg_ros.evaluate.methods import own_methods
 
-    groups = {"own": [contrast(tools), contrast_no_outliers(tools)], "baselines": baselines(tools), **networks.groups()}
+    groups = {"own": own_methods(tools), "baselines": baselines(tools), **networks.groups()}
     groups |= {"graphs": networks.graphs.methods(), "heads": heads(tools)}
     every = [method for group in groups.values() for method in group]
     known = {method.name: [method] for method in every} | groups | {"all": groups["own"] + groups["baselines"]}

@@ -11,8 +11,8 @@ from numpy.typing import NDArray
 from geoseg_ros.concepts.bank import BackgroundBank
 from geoseg_ros.concepts.build import build_pack
 from geoseg_ros.concepts.common import decide, judging
-from geoseg_ros.concepts.cross_fit import cross_fit
-from geoseg_ros.concepts.observe import BuildConfig, observe
+from geoseg_ros.concepts.cross_fit import CrossFit, cross_fit
+from geoseg_ros.concepts.observe import BuildConfig, Observations, observe
 from geoseg_ros.concepts.pack import ConceptPack
 from geoseg_ros.coseg.config import CosegConfig
 from geoseg_ros.evaluate.items import Answer, Concept, CosegSet, Image, Item, Mask, NamedMethod, Predictions
@@ -38,36 +38,45 @@ class PackMethod:
 
     Args:
         given: what of a concept is used; the identity is the method itself, others are ablations.
-        outliers: False: of a set about itself every item is known to show the thing; other sets are not answered.
     """
 
-    def __init__(self, tools: Tools, given: Callable[[Concept], Concept] = lambda concept: concept, outliers: bool = True) -> None:
-        self._tools, self._given, self._outliers = tools, given, outliers
+    def __init__(self, tools: Tools, given: Callable[[Concept], Concept] = lambda concept: concept) -> None:
+        self._tools, self._given = tools, given
         self._packs: dict[int, tuple[Concept, ConceptPack]] = {}  # the concept is kept so that its id stays taken
+        self._last: tuple[CosegSet, Observations, CrossFit] | None = None  # of the last set about itself
 
     def __call__(self, items: CosegSet, seed: int) -> Predictions:
         """Answers by the pipeline; none where nothing is left to learn from. Nothing is random: the seed is not used."""
+        return self._answers(items, outliers=True)
+
+    def no_outliers(self, items: CosegSet, seed: int) -> Predictions:
+        """The same where every item of a set about itself is known to show the thing; other sets are not answered."""
+        return self._answers(items, outliers=False) if items.transductive else Predictions()
+
+    def _answers(self, items: CosegSet, outliers: bool) -> Predictions:
         used = [self._given(concept) for concept in (items.own, *items.rivals)]
         known = [bool(concept.images) or bool(concept.clouds) for concept in used]
-        if not known[0] or not (self._outliers or items.transductive):
+        if not known[0]:
             return Predictions()
         rivals = [self._pack(concept) for concept, some in zip(items.rivals, known[1:], strict=True) if some]
         if items.transductive:
-            return self._about_itself(used[0], items, rivals)
+            return self._about_itself(used[0], items, rivals, outliers)
         pipeline = self._pipeline(self._pack(items.own), rivals, self._tools.config.coseg)
         return Predictions([_image(pipeline, item) for item in items.images], [_cloud(pipeline, item) for item in items.clouds])
 
-    def _about_itself(self, own: Concept, items: CosegSet, rivals: Sequence[ConceptPack]) -> Predictions:
+    def _about_itself(self, own: Concept, items: CosegSet, rivals: Sequence[ConceptPack], outliers: bool) -> Predictions:
         """The items are those that are learnt from: as ``geoseg coseg`` does it."""
         tools = self._tools
-        seen = observe(own.images, own.clouds, own.without_images, own.without_clouds, tools.backbone, tools.bank, tools.config)
-        fitted = cross_fit(own.name, seen, tools.backbone, tools.bank, tools.config)
+        if self._last is None or self._last[0] is not items:
+            learnt = observe(own.images, own.clouds, own.without_images, own.without_clouds, tools.backbone, tools.bank, tools.config)
+            self._last = items, learnt, cross_fit(own.name, learnt, tools.backbone, tools.bank, tools.config)
+        _, seen, fitted = self._last
         coseg = [judging(tools.config.coseg, folds) for folds in (fitted.image_folds, fitted.cloud_folds)]
         pipelines = {c: [self._pipeline(pack, rivals, c) for pack in fitted.packs] for c in set(coseg)}
-        shown = () if self._outliers else (own.name,)
+        shown = () if outliers else (own.name,)
         images = [_image(pipelines[coseg[0]][fitted.image(k)], item, shown) for k, item in enumerate(items.images)]
         clouds = [_cloud(pipelines[coseg[1]][fitted.cloud(k)], item, shown) for k, item in enumerate(items.clouds)]
-        verdict = decide(fitted, seen, _p_values(images), _p_values(clouds), tools.config.coseg, self._outliers)
+        verdict = decide(fitted, seen, _p_values(images), _p_values(clouds), tools.config.coseg, outliers)
         return Predictions(_showing(images, verdict.images), _showing(clouds, verdict.clouds))
 
     def _pipeline(self, pack: ConceptPack, rivals: Sequence[ConceptPack], coseg: CosegConfig) -> CosegPipeline:
@@ -106,11 +115,15 @@ def _showing(answers: Sequence[Answer], flags: NDArray[np.bool_]) -> list[Answer
     return [replace(answer, mask=answer.mask & bool(keep)) for answer, keep in zip(answers, flags, strict=True)]
 
 
+def own_methods(tools: Tools) -> list[NamedMethod]:
+    """The training-free contrast of the live node; and the same as ``geoseg coseg --no-outliers``. They learn a set once."""
+    method = PackMethod(tools)
+    return [
+        NamedMethod("contrast", method, backbone=True),
+        NamedMethod("contrast, no outliers", method.no_outliers, backbone=True),
+    ]
+
+
 def contrast(tools: Tools) -> NamedMethod:
-    """The training-free contrast of the live node."""
-    return NamedMethod("contrast", PackMethod(tools), backbone=True)
-
-
-def contrast_no_outliers(tools: Tools) -> NamedMethod:
-    """The same for sets about themselves, as ``geoseg coseg --no-outliers``: every item gets a mask."""
-    return NamedMethod("contrast, no outliers", PackMethod(tools, outliers=False), backbone=True)
+    """The first of :func:`own_methods`."""
+    return own_methods(tools)[0]

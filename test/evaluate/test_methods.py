@@ -6,7 +6,7 @@ import numpy as np
 from fake_world import CONFIG, picture, table
 
 from geoseg_ros.evaluate.items import Concept, CosegSet, Item, Predictions, transductive
-from geoseg_ros.evaluate.methods import Tools, contrast, contrast_no_outliers
+from geoseg_ros.evaluate.methods import Tools, contrast, own_methods
 
 
 def answers(images, clouds, backbone, bank):
@@ -38,15 +38,15 @@ def test_where_nothing_is_common_every_mask_is_empty_and_scores_stay(fake_backbo
     assert len({a.score for a in found.images}) > 3
 
 
-def test_without_outliers_every_item_gets_a_mask_and_sets_of_other_items_are_left_out(fake_backbone, fake_bank):
+def test_without_outliers_no_item_is_refused_and_sets_of_other_items_are_left_out(fake_backbone, fake_bank):
     things = [(), ("green",), ("yellow",), ("cyan",)]
     images = [Item(f"{k}", picture(k, things[k % 4])[0], np.zeros((96, 128), bool)) for k in range(10)]
     clouds = [Item(f"{k}", *table(k, (*things[k], "green"))) for k in range(4)]
-    method = contrast_no_outliers(Tools(fake_backbone, fake_bank, CONFIG))
-    found = method.run(transductive("red", "folder", images, clouds, "itself"), 0)
+    first, method = own_methods(Tools(fake_backbone, fake_bank, CONFIG))
+    items = transductive("red", "folder", images, clouds, "itself")
+    plain, found = first.run(items, 0), method.run(items, 0)
     assert found.images is not None and found.clouds is not None
     assert all(a.mask.any() for a in found.clouds) and any(a.mask.any() for a in found.images)
-    plain = contrast(Tools(fake_backbone, fake_bank, CONFIG)).run(transductive("red", "folder", images, clouds, "itself"), 0)
     assert [a.score for a in found.images] == [a.score for a in plain.images or ()]
     apart = CosegSet("red", "pack", Concept("red", [i.data for i in images]), images=[Item("new", *picture(90, ("red",)))])
     assert method.run(apart, 0) == Predictions()
