@@ -50,10 +50,10 @@ test: setup
 	@$(BIN)/python -m pytest $(ARGS)
 
 fuzz: setup
-	@$(BIN)/python test/ros/fuzz_messages.py $(ARGS)
+	@$(BIN)/python test/support/fuzz_messages.py $(ARGS)
 
 soak: setup
-	@$(BIN)/python test/ros/stress_delivery.py --seconds 1800 --listeners 64 --profile config/fastdds_shm.xml $(ARGS)
+	@$(BIN)/python test/support/stress_delivery.py --seconds 1800 --listeners 64 --profile config/fastdds_shm.xml $(ARGS)
 
 lint: setup
 	@$(BIN)/ruff check .
@@ -63,7 +63,7 @@ bench: setup
 	@$(BIN)/geoseg bench $(ARGS)
 
 gpu-check: setup
-	@$(BIN)/python -m geoseg_ros.commands.gpu_check $(ARGS)
+	@$(BIN)/python -m geoseg_ros.cli.gpu_check $(ARGS)
 
 clean:
 	@rm -rf build install log demo_out .pytest_cache .mypy_cache .ruff_cache *.egg-info $(if $(ALL),.venv)

@@ -12,6 +12,10 @@ class Stopwatch:
         self.seconds: dict[str, float] = {}
         self._last = time.perf_counter()
 
+    def restart(self) -> None:
+        """Forget the time since the last stop."""
+        self._last = time.perf_counter()
+
     def stop(self, stage: str) -> None:
         """End the stage."""
         now = time.perf_counter()

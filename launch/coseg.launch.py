@@ -1,9 +1,9 @@
 """Start coseg_node, and on demand RViz and a recording. What is no launch argument is in config/coseg.yaml (params_file:=...).
 
-  ros2 launch geoseg_ros coseg.launch.py packs:=mug.pack points:=/lidar/points image:=/camera/image_raw
-  ros2 launch geoseg_ros coseg.launch.py packs:=mug.pack,drill.pack depth:=/camera/depth/image_raw image:=none
-  ros2 launch geoseg_ros coseg.launch.py packs:=mug.pack bag:=recording points:=/lidar/points image:=/camera/image_raw rviz:=true
-  ros2 launch geoseg_ros coseg.launch.py packs:=mug.pack build_only:=true
+ros2 launch geoseg_ros coseg.launch.py packs:=mug.pack points:=/lidar/points image:=/camera/image_raw
+ros2 launch geoseg_ros coseg.launch.py packs:=mug.pack,drill.pack depth:=/camera/depth/image_raw image:=none
+ros2 launch geoseg_ros coseg.launch.py packs:=mug.pack bag:=recording points:=/lidar/points image:=/camera/image_raw rviz:=true
+ros2 launch geoseg_ros coseg.launch.py packs:=mug.pack build_only:=true
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """A simulated robot walks through two rooms; coseg_node looks for a stool and a lamp in what it sees; RViz shows it. Nothing to download.
 
-  ros2 launch geoseg_ros demo.launch.py
-  ros2 launch geoseg_ros demo.launch.py rviz:=false seconds:=10
+ros2 launch geoseg_ros demo.launch.py
+ros2 launch geoseg_ros demo.launch.py rviz:=false seconds:=10
 """
 
 from __future__ import annotations

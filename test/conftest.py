@@ -8,7 +8,7 @@ import pytest
 @pytest.fixture(scope="session")
 def fake_backbone():
     """A backbone that sees colours only."""
-    from fake_world import FakeBackbone
+    from support.fake_world import FakeBackbone
 
     return FakeBackbone()
 
@@ -16,21 +16,19 @@ def fake_backbone():
 @pytest.fixture(scope="session")
 def fake_bank(fake_backbone):
     """Its background bank: pictures and tables without red and blue things."""
-    from fake_world import CONFIG, OTHERS, picture, table
-
-    from geoseg_ros.concepts.bank import build_bank
+    from geoseg_ros.packs.bank import build_bank
+    from support.fake_world import CONFIG, OTHERS, picture, table
 
     photos = [picture(1000 + k, OTHERS[: k % 4])[0] for k in range(24)]
     clouds = [table(1000 + k, (*OTHERS, "green"))[0] for k in range(6)]
-    return build_bank(fake_backbone, photos, clouds, "coloured things", CONFIG.coseg, CONFIG.views, CONFIG.geometry)
+    return build_bank(fake_backbone, photos, clouds, "coloured things", CONFIG.scene)
 
 
 @pytest.fixture(scope="session")
 def fake_packs(fake_backbone, fake_bank):
     """Packs of the concepts red and blue, from eight pictures and four clouds each."""
-    from fake_world import CONFIG, picture, table
-
-    from geoseg_ros.concepts.build import build_pack
+    from geoseg_ros.methods.contrast.learning import build_pack
+    from support.fake_world import CONFIG, picture, table
 
     packs = {}
     for start, name in ((0, "red"), (500, "blue")):

@@ -15,13 +15,13 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from geoseg_ros.data.datasets import s3dis, scanobjectnn, stanford2d3ds
-from geoseg_ros.data.folders import list_images, read_image
 from geoseg_ros.errors import InputError
+from geoseg_ros.evaluate.datasets import s3dis, scanobjectnn, stanford2d3ds
 from geoseg_ros.evaluate.demo_report import spread
 from geoseg_ros.evaluate.items import CosegSet, Image, Item, instance_crops, transductive
 from geoseg_ros.geometry.cloud import Cloud
 from geoseg_ros.geometry.sampling import farthest_points
+from geoseg_ros.io.folders import list_images, read_image
 
 THINGS = ("door", "table", "chair", "sofa", "bookcase")  # of S3DIS
 RADIUS = 1.0  # of a crop, in longest sides of the object's bounding box
@@ -45,7 +45,7 @@ def s3dis_sets(root: Path, pictures: Path | None = None, items: int | None = Non
     """S3DIS, the five categories of Yang et al.
 
     Args:
-        root: S3DIS in a form that :mod:`~geoseg_ros.data.datasets.s3dis` knows.
+        root: S3DIS in a form that :mod:`~geoseg_ros.evaluate.datasets.s3dis` knows.
         pictures: 2D-3D-S. The rooms of the pictures are then left out of the clouds.
         items: at most so many clouds and pictures of each category, evenly spread; None takes all.
 
@@ -128,7 +128,7 @@ def scanobjectnn_sets(root: Path, pictures: Path | None = None, items: int | Non
     """ScanObjectNN, its 15 categories; all points of every object.
 
     Args:
-        root: see :func:`~geoseg_ros.data.datasets.scanobjectnn.read_objects`.
+        root: see :func:`~geoseg_ros.evaluate.datasets.scanobjectnn.read_objects`.
         pictures: ``<category>/images/NAME.jpg`` and ``<category>/masks/NAME.png`` (not 0 = the thing); a category may be absent.
         items: as for :func:`s3dis_sets`.
 

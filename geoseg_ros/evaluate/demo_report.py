@@ -9,9 +9,19 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from geoseg_ros.data.folders import draw_overlay
+from geoseg_ros.display.pictures import (
+    captioned,
+    contact_sheet,
+    draw_cloud,
+    fit,
+    input_colours,
+    label_colours,
+    legend,
+    plain,
+    truth_outline,
+)
 from geoseg_ros.geometry.cloud import Cloud
-from geoseg_ros.view.pictures import captioned, contact_sheet, draw_cloud, fit, input_colours, label_colours, legend, plain, truth_outline
+from geoseg_ros.io.folders import draw_overlay
 
 Labels = NDArray[np.integer]
 

@@ -14,12 +14,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from geoseg_ros.data.world.background import BackgroundConfig
-from geoseg_ros.data.world.families import NAMES
-from geoseg_ros.data.world.rooms import SeedSource
-from geoseg_ros.data.world.sets import make_cloud, make_dials, make_image, parallel
+from geoseg_ros.results import Presence
 from geoseg_ros.runtime.pipeline import CosegPipeline
-from geoseg_ros.runtime.results import Presence
+from geoseg_ros.simulation.background import BackgroundConfig
+from geoseg_ros.simulation.families import NAMES
+from geoseg_ros.simulation.rooms import SeedSource
+from geoseg_ros.simulation.sets import make_cloud, make_dials, make_image, parallel
 
 KINDS = ("depth", "lidar", "image")
 ROOMS = {"as the bank's": BackgroundConfig().absent, "with new families": ()}

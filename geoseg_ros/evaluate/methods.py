@@ -8,18 +8,18 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from geoseg_ros.concepts.bank import BackgroundBank
-from geoseg_ros.concepts.build import build_pack
-from geoseg_ros.concepts.common import decide, judging
-from geoseg_ros.concepts.cross_fit import CrossFit, cross_fit
-from geoseg_ros.concepts.observe import BuildConfig, Observations, observe
-from geoseg_ros.concepts.pack import ConceptPack
-from geoseg_ros.coseg.config import CosegConfig
+from geoseg_ros.backbones.base import ImageBackbone
 from geoseg_ros.evaluate.items import Answer, Concept, CosegSet, Image, Item, Mask, NamedMethod, Predictions
-from geoseg_ros.features.backbone import ImageBackbone
 from geoseg_ros.geometry.cloud import Cloud
+from geoseg_ros.methods.contrast.config import CosegConfig
+from geoseg_ros.methods.contrast.cross_fitting import CrossFit, cross_fit
+from geoseg_ros.methods.contrast.learning import build_pack
+from geoseg_ros.methods.contrast.observations import BuildConfig, Observations, observe
+from geoseg_ros.methods.contrast.pack import ConceptPack
+from geoseg_ros.methods.contrast.verdict import decide, judging
+from geoseg_ros.packs.bank import BackgroundBank
+from geoseg_ros.results import Presence
 from geoseg_ros.runtime.pipeline import CosegPipeline, PipelineConfig
-from geoseg_ros.runtime.results import Presence
 
 
 @dataclass(frozen=True)

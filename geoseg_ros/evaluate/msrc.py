@@ -23,10 +23,10 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from geoseg_ros.data.folders import list_images, read_image
 from geoseg_ros.errors import InputError
 from geoseg_ros.evaluate.demo_report import spread
 from geoseg_ros.evaluate.items import Concept, CosegSet, Image, Item, transductive
+from geoseg_ros.io.folders import list_images, read_image
 
 CLASSES = (
     *("void", "building", "grass", "tree", "cow", "horse", "sheep", "sky", "mountain", "aeroplane", "water", "face"),

@@ -15,9 +15,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from geoseg_ros.errors import InputError
+from geoseg_ros.geometry.analysis import GeometryConfig, analyse_cloud
 from geoseg_ros.geometry.cloud import Cloud
-from geoseg_ros.geometry.io import read_cloud_fields
-from geoseg_ros.geometry.scene import GeometryConfig, analyse_cloud
+from geoseg_ros.io.cloud_files import read_cloud_fields
 
 
 @dataclass(frozen=True)

@@ -11,10 +11,9 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from geoseg_ros.coseg.clouds import upright
+from geoseg_ros.geometry.analysis import analyse_cloud
 from geoseg_ros.geometry.cloud import Cloud
-from geoseg_ros.geometry.io import read_cloud_fields
-from geoseg_ros.geometry.scene import analyse_cloud
+from geoseg_ros.io.cloud_files import read_cloud_fields
 
 # (scenes that give the photographs, scenes that are measured), by number
 SPLITS: dict[str, dict[str, tuple[range, range]]] = {
@@ -93,7 +92,7 @@ def compose(first: TabletopScene, second: TabletopScene, rank: int = 0, gap: flo
 
     base, moved = instance(first), instance(second)
     keep = first.cloud.valid() & (first.instance == 0)
-    frames = [_table_frame(upright(analyse_cloud(scene.cloud))) for scene in (first, second)]
+    frames = [_table_frame(analyse_cloud(scene.cloud).up) for scene in (first, second)]
     a, b = first.cloud.xyz[base] @ frames[0].T, second.cloud.xyz[moved] @ frames[1].T
     table = first.cloud.xyz[keep] @ frames[0].T
     top = float(np.median(table[:, 2]))  # nearly all that is no object is table

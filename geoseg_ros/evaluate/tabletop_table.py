@@ -9,13 +9,13 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from geoseg_ros.concepts.bank import BackgroundBank
-from geoseg_ros.concepts.build import BuildConfig, build_pack
-from geoseg_ros.coseg.tokens import Domain
+from geoseg_ros.backbones.base import ImageBackbone
+from geoseg_ros.backbones.tokens import Domain
 from geoseg_ros.evaluate.metrics import iou, mean
 from geoseg_ros.evaluate.tabletop import SPLITS, VARIANTS, Supervision, compose, read_scene, without_colour
-from geoseg_ros.features.backbone import ImageBackbone
-from geoseg_ros.geometry.scene import analyse_cloud
+from geoseg_ros.geometry.analysis import analyse_cloud
+from geoseg_ros.methods.contrast.learning import BuildConfig, build_pack
+from geoseg_ros.packs.bank import BackgroundBank
 from geoseg_ros.runtime.pipeline import CosegPipeline, PipelineConfig
 
 Tell = Callable[[str], object]

@@ -11,11 +11,11 @@ from itertools import product
 
 import numpy as np
 
-from geoseg_ros.data.world.families import family_id
-from geoseg_ros.data.world.sets import CloudItem, ConceptSet, check_families, check_unpaired, concept_set, make_dials
 from geoseg_ros.errors import InputError
 from geoseg_ros.evaluate.items import Concept, CosegSet, Image, Item
 from geoseg_ros.geometry.cloud import Cloud
+from geoseg_ros.simulation.families import family_id
+from geoseg_ros.simulation.sets import CloudItem, ConceptSet, check_families, check_unpaired, concept_set, make_dials
 
 GIVEN = ("pictures", "pictures + clouds")
 
@@ -31,10 +31,10 @@ def world_sets(
     """The sets of all families and seeds.
 
     Args:
-        preset: of :data:`~geoseg_ros.data.world.sets.PRESETS`.
+        preset: of :data:`~geoseg_ros.simulation.sets.PRESETS`.
         families: at least two.
         items: clouds and images of each family to learn from, and as many to be measured; None takes the preset's.
-        sensor: of :data:`~geoseg_ros.data.world.sets.SENSORS`.
+        sensor: of :data:`~geoseg_ros.simulation.sets.SENSORS`.
 
     Raises:
         InputError: unknown preset, family or sensor, fewer than two families or items.

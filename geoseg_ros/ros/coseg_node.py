@@ -17,15 +17,15 @@ from rclpy.parameter import Parameter
 from rclpy.signals import SignalHandlerOptions
 
 from geoseg_ros.errors import GeosegError, InputError
-from geoseg_ros.ros.control import Control
 from geoseg_ros.ros.diagnostics import Diagnostics
-from geoseg_ros.ros.frames import Frames
 from geoseg_ros.ros.handler import Handler
 from geoseg_ros.ros.inputs import Inputs
 from geoseg_ros.ros.objects import missing_interfaces
 from geoseg_ros.ros.packs import Opening, PackOpener, Pipeline, check_packs
 from geoseg_ros.ros.parameters import NodeParameters, declare, follow
 from geoseg_ros.ros.publishers import Outputs
+from geoseg_ros.ros.services import Control
+from geoseg_ros.ros.transforms import Frames
 from geoseg_ros.ros.worker import Worker, describe
 
 _OPENING = "opening packs"

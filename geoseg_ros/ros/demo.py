@@ -11,16 +11,16 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from geoseg_ros.data.folders import write_image
-from geoseg_ros.data.recordings import Recording
-from geoseg_ros.data.world.truth import Truth
 from geoseg_ros.errors import GeosegError
 from geoseg_ros.evaluate.demo_report import Scores, cloud_sheet, image_sheet, spread
 from geoseg_ros.files import write_text
 from geoseg_ros.geometry.cloud import Cloud
-from geoseg_ros.ros import codec
-from geoseg_ros.ros.answers import labelled_cloud, stamp_of
-from geoseg_ros.runtime.labels import LabelSpace
+from geoseg_ros.io import messages as codec
+from geoseg_ros.io.folders import write_image
+from geoseg_ros.io.messages.results import labelled_cloud, stamp_of
+from geoseg_ros.io.recordings import Recording
+from geoseg_ros.results import LabelSpace
+from geoseg_ros.simulation.truth import Truth
 
 CLOUDS_SHOWN = 4
 IMAGES_SHOWN = 12

@@ -13,16 +13,16 @@ from sensor_msgs.msg import CompressedImage
 
 from geoseg_ros.errors import InputError
 from geoseg_ros.geometry.cloud import Cloud
-from geoseg_ros.ros import codec
-from geoseg_ros.ros.frames import Frames, NoTransform, Placement, seconds
+from geoseg_ros.io import messages as codec
+from geoseg_ros.results import CloudResult
 from geoseg_ros.ros.inputs import Arrival, Depth
 from geoseg_ros.ros.objects import moved
 from geoseg_ros.ros.packs import Pipeline, free_memory
 from geoseg_ros.ros.parameters import NodeParameters
 from geoseg_ros.ros.publishers import Outputs
 from geoseg_ros.ros.stream import Stream
+from geoseg_ros.ros.transforms import Frames, NoTransform, Placement, seconds
 from geoseg_ros.ros.worker import Throttle, describe
-from geoseg_ros.runtime.results import CloudResult
 from geoseg_ros.runtime.tracking import Tracker
 from geoseg_ros.stopwatch import Stopwatch
 

@@ -12,10 +12,9 @@ import numpy as np
 from sensor_msgs.msg import Image, PointCloud2, PointField
 
 from geoseg_ros.errors import GeosegError
-from geoseg_ros.geometry.fields import pack_rgb
-from geoseg_ros.ros import codec
-from geoseg_ros.runtime.labels import LabelSpace
-from geoseg_ros.runtime.results import CloudResult
+from geoseg_ros.io import messages as codec
+from geoseg_ros.io.fields import pack_rgb
+from geoseg_ros.results import CloudResult, LabelSpace
 
 _SLOW_SECONDS = 2.0  # a way that takes longer than this is run once
 _IN, _OUT = struct.Struct("<ffff"), struct.Struct("<fffIIIf")

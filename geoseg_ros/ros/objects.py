@@ -13,7 +13,7 @@ from scipy.spatial.transform import Rotation
 from std_msgs.msg import ColorRGBA, Header
 from visualization_msgs.msg import Marker, MarkerArray
 
-from geoseg_ros.runtime.results import ObjectInstance
+from geoseg_ros.results import ObjectInstance
 
 try:
     import geoseg_ros.msg as geoseg_msgs

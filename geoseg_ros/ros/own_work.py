@@ -21,13 +21,12 @@ from sensor_msgs.msg import Image, PointCloud2, PointField
 
 from geoseg_ros.errors import GeosegError
 from geoseg_ros.geometry.cloud import Cloud
-from geoseg_ros.ros import codec
+from geoseg_ros.io import messages as codec
+from geoseg_ros.results import CloudResult, ImageResult, LabelSpace, ObjectInstance, Presence
 from geoseg_ros.ros.coseg_node import CosegNode
 from geoseg_ros.ros.inputs import Arrival
 from geoseg_ros.ros.qos import output_qos
-from geoseg_ros.runtime.labels import LabelSpace
 from geoseg_ros.runtime.pipeline import PipelineConfig
-from geoseg_ros.runtime.results import CloudResult, ImageResult, ObjectInstance, Presence
 
 _OBJECTS = 8  # in every cloud
 _WARM_UP = 5  # items of each kind that are not counted

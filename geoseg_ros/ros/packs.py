@@ -13,15 +13,14 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from geoseg_ros.concepts.pack import load_pack
 from geoseg_ros.errors import InputError
 from geoseg_ros.geometry.cloud import Cloud
+from geoseg_ros.methods.contrast.pack import load_pack
+from geoseg_ros.results import CloudResult, ImageResult, LabelSpace
 from geoseg_ros.ros.parameters import NodeParameters
 from geoseg_ros.runtime.engines.cache import EngineCache
 from geoseg_ros.runtime.engines.options import EngineOptions
-from geoseg_ros.runtime.labels import LabelSpace
 from geoseg_ros.runtime.pipeline import PipelineConfig, open_pipeline
-from geoseg_ros.runtime.results import CloudResult, ImageResult
 
 
 class Pipeline(Protocol):

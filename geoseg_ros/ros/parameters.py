@@ -15,7 +15,7 @@ from rclpy.node import Node
 from rclpy.parameter import Parameter
 
 from geoseg_ros.errors import InputError
-from geoseg_ros.ros.codec import MAX_PIXELS, MAX_POINTS
+from geoseg_ros.io.messages import MAX_PIXELS, MAX_POINTS
 from geoseg_ros.runtime.engines.options import BACKENDS
 from geoseg_ros.runtime.engines.spec import PRECISIONS
 from geoseg_ros.runtime.pipeline import PipelineConfig

@@ -18,8 +18,8 @@ from rclpy.qos import DurabilityPolicy, HistoryPolicy, QoSProfile, ReliabilityPo
 from rclpy.signals import SignalHandlerOptions
 from rosgraph_msgs.msg import Clock
 
-from geoseg_ros.data.recordings import RawMessage, Recording
 from geoseg_ros.errors import GeosegError, InputError
+from geoseg_ros.io.recordings import RawMessage, Recording
 
 _SETTLE = 0.5  # seconds
 _CLOCK_PERIOD = 0.025  # seconds of wall time between clock messages, 40 Hz as ros2 bag play

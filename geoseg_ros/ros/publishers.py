@@ -15,12 +15,11 @@ from std_msgs.msg import Header, String
 from visualization_msgs.msg import MarkerArray
 
 from geoseg_ros.geometry.cloud import Cloud
-from geoseg_ros.ros import codec
-from geoseg_ros.ros.frames import Placement
+from geoseg_ros.io import messages as codec
+from geoseg_ros.results import CloudResult, ImageResult, LabelSpace
 from geoseg_ros.ros.objects import detection_array, geoseg_msgs, marker_array, object_array, poses_of, vision_msgs
 from geoseg_ros.ros.qos import latched_qos, output_qos, overridable
-from geoseg_ros.runtime.labels import LabelSpace
-from geoseg_ros.runtime.results import CloudResult, ImageResult
+from geoseg_ros.ros.transforms import Placement
 
 
 class Outputs:

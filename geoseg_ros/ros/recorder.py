@@ -27,8 +27,8 @@ from rclpy.signals import SignalHandlerOptions
 from sensor_msgs.msg import Image, PointCloud2
 from std_msgs.msg import String
 
-from geoseg_ros.data.recordings import RecordingWriter
 from geoseg_ros.errors import GeosegError, InputError
+from geoseg_ros.io.recordings import RecordingWriter
 
 _DEPTH = 20
 _QUIET = 0.5  # seconds without a message after which nothing is under way any more

@@ -13,13 +13,12 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.spatial.transform import Rotation
 
-from geoseg_ros.data.definitions import CLOUD_TYPE, COMPRESSED_TYPE, IMAGE_TYPE
-from geoseg_ros.data.recordings import RawMessage, Recording, RecordingWriter
 from geoseg_ros.errors import InputError
 from geoseg_ros.geometry.cloud import Cloud
-from geoseg_ros.ros import codec
-from geoseg_ros.runtime.labels import LabelSpace
-from geoseg_ros.runtime.results import CloudResult, ImageResult, ObjectInstance
+from geoseg_ros.io import messages as codec
+from geoseg_ros.io.message_definitions import CLOUD_TYPE, COMPRESSED_TYPE, IMAGE_TYPE
+from geoseg_ros.io.recordings import RawMessage, Recording, RecordingWriter
+from geoseg_ros.results import CloudResult, ImageResult, LabelSpace, ObjectInstance
 from geoseg_ros.runtime.tracking import Tracker
 
 

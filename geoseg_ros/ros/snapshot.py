@@ -18,7 +18,7 @@ import yaml
 from rclpy.serialization import serialize_message
 
 import geoseg_ros
-from geoseg_ros.data.recordings import RecordingWriter
+from geoseg_ros.io.recordings import RecordingWriter
 
 _LIBRARIES = ("numpy", "scipy", "opencv-python-headless", "torch", "onnxruntime", "rclpy")
 

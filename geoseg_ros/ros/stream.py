@@ -8,7 +8,7 @@ from collections import deque
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
-from geoseg_ros.runtime.results import Presence
+from geoseg_ros.results import Presence
 from geoseg_ros.runtime.stats import Latency, Rate
 
 _REMIND = 30.0  # seconds between two lines of a kind about the same topic

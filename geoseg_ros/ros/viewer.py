@@ -21,13 +21,14 @@ from rclpy.signals import SignalHandlerOptions
 from sensor_msgs.msg import Image, PointCloud2
 from std_msgs.msg import Header, String
 
+from geoseg_ros.display.scene import LabelledCloud, LabelledImage, Sink
 from geoseg_ros.errors import InputError
 from geoseg_ros.geometry.cloud import Cloud
-from geoseg_ros.ros import answers, codec
-from geoseg_ros.ros.frames import Frames, NoTransform
+from geoseg_ros.io import messages as codec
+from geoseg_ros.io.messages import results as answers
 from geoseg_ros.ros.objects import geoseg_msgs
 from geoseg_ros.ros.qos import latched_qos, output_qos
-from geoseg_ros.view.scene import LabelledCloud, LabelledImage, Sink
+from geoseg_ros.ros.transforms import Frames, NoTransform
 
 _JOIN = 0.3  # seconds that a cloud waits for its objects, which come right behind it
 _SILENT = 5.0  # seconds without a result after which it is told why

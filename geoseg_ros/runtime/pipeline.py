@@ -9,23 +9,24 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from geoseg_ros.concepts.pack import ConceptPack, load_pack
-from geoseg_ros.coseg.clouds import DrawnProposals, cloud_evidence, instances, look_at_proposals, upright
-from geoseg_ros.coseg.config import CosegConfig
-from geoseg_ros.coseg.decode import label_mask
-from geoseg_ros.coseg.presence import p_value, step_down
-from geoseg_ros.coseg.references import Contrast, image_score, null_scores
-from geoseg_ros.coseg.tokens import Domain, photo_tokens, unit
+from geoseg_ros.backbones.base import ImageBackbone
+from geoseg_ros.backbones.registry import open_backbone
+from geoseg_ros.backbones.tokens import Domain, photo_tokens, unit
 from geoseg_ros.errors import InputError
-from geoseg_ros.features.backbone import ImageBackbone, open_backbone
-from geoseg_ros.features.views import ViewConfig
+from geoseg_ros.geometry.analysis import GeometryConfig, SceneGeometry, analyse_cloud
 from geoseg_ros.geometry.boxes import oriented_box
 from geoseg_ros.geometry.cloud import Cloud
-from geoseg_ros.geometry.scene import GeometryConfig, SceneGeometry, analyse_cloud
+from geoseg_ros.methods.contrast.config import CosegConfig
+from geoseg_ros.methods.contrast.evidence import cloud_evidence, instances
+from geoseg_ros.methods.contrast.masks import label_mask
+from geoseg_ros.methods.contrast.pack import ConceptPack, load_pack
+from geoseg_ros.methods.contrast.references import Contrast, image_score, null_scores
+from geoseg_ros.packs.calibration import p_value, step_down
+from geoseg_ros.projection.proposal_views import DrawnProposals, look_at_proposals
+from geoseg_ros.projection.views import ViewConfig
+from geoseg_ros.results import CloudResult, ImageResult, LabelSpace, ObjectInstance, Presence
 from geoseg_ros.runtime.engines.backbone import image_shapes, with_engine
 from geoseg_ros.runtime.engines.options import EngineOptions
-from geoseg_ros.runtime.labels import LabelSpace
-from geoseg_ros.runtime.results import CloudResult, ImageResult, ObjectInstance, Presence
 from geoseg_ros.stopwatch import Stopwatch
 
 INSTANCE_GAP = 2.5  # voxels between two parts that are still one instance
@@ -130,13 +131,13 @@ class CosegPipeline:
         scene = analyse_cloud(cloud, config.geometry)
         clock.stop("geometry")
         with torch.inference_mode():
-            views = look_at_proposals(cloud, scene, self.backbone, self._mean, config.views)
+            views = look_at_proposals(cloud, scene, self.backbone, config.views)
             clock.stop("views")
             if views is None:
                 nothing = self._presence(np.full(concepts, -1.0), np.ones(concepts), np.zeros(concepts, bool), [0.0] * concepts)
                 zeros = np.zeros(len(cloud), np.uint32)
                 return CloudResult(zeros, zeros.copy(), np.zeros(len(cloud), np.float32), [], nothing, clock.seconds)
-            evidence = cloud_evidence(scene, views, self._contrast)
+            evidence = cloud_evidence(scene, views.unit(self._mean), self._contrast)
         null = self._null_view[views.domain]
         best = evidence.proposal.max(1)
         p, voxel_p = np.ones(concepts), np.ones(evidence.voxel.shape)
@@ -171,7 +172,7 @@ class CosegPipeline:
     def _objects(
         self, scene: SceneGeometry, label: NDArray[np.uint32], p: NDArray[np.float64]
     ) -> tuple[list[ObjectInstance], NDArray[np.uint32], NDArray[np.uint32]]:
-        up = upright(scene)
+        up = scene.up
         objects: list[ObjectInstance] = []
         instance = np.zeros(len(label), np.uint32)
         for concept, name in enumerate(self.labels.names, 1):

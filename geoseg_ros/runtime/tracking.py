@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.optimize import linear_sum_assignment
 
-from geoseg_ros.runtime.results import CloudResult, ObjectInstance
+from geoseg_ros.results import CloudResult, ObjectInstance
 
 _FIRST_SPEED = 1.0  # m/s, standard deviation of the velocity of a thing seen once
 _MOST_EVIDENCE = 5.0  # of one sighting, natural log-odds: a p-value below .007 says no more than that

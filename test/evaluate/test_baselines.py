@@ -7,8 +7,6 @@ import gc
 import numpy as np
 import pytest
 import torch
-from evaluate_worlds import image_item, square, table_cloud
-from fake_world import COLOURS, CONFIG, picture, table
 
 from geoseg_ros.evaluate.baselines import baselines, proposals, scosparc, superpoints, tokens, trivial
 from geoseg_ros.evaluate.baselines.memory import PerCloud
@@ -17,6 +15,8 @@ from geoseg_ros.evaluate.methods import Tools, contrast
 from geoseg_ros.evaluate.metrics import iou
 from geoseg_ros.evaluate.score import figures
 from geoseg_ros.geometry.cloud import Cloud
+from support.evaluate_worlds import image_item, square, table_cloud
+from support.fake_world import COLOURS, CONFIG, picture, table
 
 
 @pytest.fixture(scope="module")

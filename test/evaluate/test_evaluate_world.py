@@ -5,10 +5,10 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from geoseg_ros.data.world.families import family_id
 from geoseg_ros.errors import InputError
 from geoseg_ros.evaluate.items import paper_protocol
 from geoseg_ros.evaluate.world import world_sets
+from geoseg_ros.simulation.families import family_id
 
 
 @pytest.fixture(scope="module")

@@ -2,9 +2,9 @@ import json
 
 import pytest
 
-from geoseg_ros.cli import main
-from geoseg_ros.coseg.config import CosegConfig
+from geoseg_ros.cli.main import main
 from geoseg_ros.evaluate.false_alarms import KINDS, ROOMS, false_alarms, markdown
+from geoseg_ros.methods.contrast.config import CosegConfig
 from geoseg_ros.runtime.pipeline import CosegPipeline, PipelineConfig
 
 

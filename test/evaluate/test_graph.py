@@ -8,21 +8,22 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from evaluate_worlds import table_cloud
-from fake_world import CONFIG, picture, table
 
-from geoseg_ros.coseg.network.config import GcsfConfig
-from geoseg_ros.coseg.references import References
-from geoseg_ros.coseg.tokens import Domain
-from geoseg_ros.evaluate import crossing, mixed
+from geoseg_ros.backbones.tokens import Domain
+from geoseg_ros.evaluate import cross_modal_sets as crossing
+from geoseg_ros.evaluate import mixed
 from geoseg_ros.evaluate.baselines.graph import GraphContrast, Graphs
-from geoseg_ros.evaluate.crossing import mixed_crossing, world_crossing
+from geoseg_ros.evaluate.cross_modal_sets import mixed_crossing, world_crossing
 from geoseg_ros.evaluate.items import Concept, CosegSet, Item
 from geoseg_ros.evaluate.methods import Tools, contrast
 from geoseg_ros.evaluate.mixed import FOLDS, KINDS
 from geoseg_ros.evaluate.score import figures
 from geoseg_ros.evaluate.tabletop import TabletopScene
 from geoseg_ros.geometry.cloud import Cloud
+from geoseg_ros.methods.contrast.references import References
+from geoseg_ros.methods.geofree.config import GcsfConfig
+from support.evaluate_worlds import table_cloud
+from support.fake_world import CONFIG, picture, table
 
 
 def unit(rows: int, dim: int = 32, seed: int = 0) -> torch.Tensor:

@@ -1,11 +1,11 @@
 import numpy as np
 import pytest
-from fake_world import CONFIG, picture
 
 from geoseg_ros.evaluate.baselines.heads_photo import dense_head, fit_head, heads
 from geoseg_ros.evaluate.items import Concept, CosegSet, Item, check_answers
 from geoseg_ros.evaluate.methods import Tools
 from geoseg_ros.evaluate.metrics import auroc, iou
+from support.fake_world import CONFIG, picture
 
 
 @pytest.fixture

@@ -6,12 +6,12 @@ import math
 
 import numpy as np
 import pytest
-from evaluate_worlds import PERFECT, image_item, perfect, pictures, square, table_cloud
 
 from geoseg_ros.errors import InputError
 from geoseg_ros.evaluate.items import Answer, Concept, CosegSet, Item, paper_protocol, transductive
 from geoseg_ros.evaluate.score import figures
 from geoseg_ros.geometry.cloud import Cloud
+from support.evaluate_worlds import PERFECT, image_item, perfect, pictures, square, table_cloud
 
 
 def cloud_set() -> CosegSet:

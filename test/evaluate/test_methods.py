@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import numpy as np
-from fake_world import CONFIG, picture, table
 
 from geoseg_ros.evaluate.items import Concept, CosegSet, Item, Predictions, transductive
 from geoseg_ros.evaluate.methods import Tools, contrast, own_methods
+from support.fake_world import CONFIG, picture, table
 
 
 def answers(images, clouds, backbone, bank):

@@ -6,14 +6,15 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from evaluate_worlds import table_cloud
 
 from geoseg_ros.evaluate import mixed
 from geoseg_ros.evaluate.mixed import FOLDS, KINDS, mixed_sets
 from geoseg_ros.evaluate.tabletop import SPLITS, VARIANTS, TabletopScene
 from geoseg_ros.geometry.cloud import Cloud
+from support.evaluate_worlds import table_cloud
+from support.paths import SHARED
 
-MOSD = Path(__file__).resolve().parents[3] / "shared" / "data" / "clouds" / "mosd"
+MOSD = SHARED / "data" / "clouds" / "mosd"
 
 
 @pytest.mark.parametrize("split", sorted(FOLDS))

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from geoseg_ros.coseg.network.config import GcsfConfig, NetworkConfig, SamplerConfig
 from geoseg_ros.evaluate.baselines import network_cost
 from geoseg_ros.evaluate.baselines.network_cost import random_images, report, seconds, set_rows
 from geoseg_ros.evaluate.baselines.variants import SIZES, NetworkSize
+from geoseg_ros.methods.geofree.config import GcsfConfig, NetworkConfig, SamplerConfig
 
 
 def test_seconds_are_those_of_the_work() -> None:

@@ -6,7 +6,6 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from fake_world import CONFIG, picture, table
 
 from geoseg_ros.errors import InputError
 from geoseg_ros.evaluate.baselines import geofree
@@ -17,8 +16,9 @@ from geoseg_ros.evaluate.items import Answer, Concept, CosegSet, Item, Predictio
 from geoseg_ros.evaluate.methods import Tools
 from geoseg_ros.evaluate.score import figures
 from geoseg_ros.geometry.cloud import Cloud
-from geoseg_ros.train.config import FitConfig, check_config
-from geoseg_ros.train.pretrain import PretrainConfig
+from geoseg_ros.methods.geofree.pretraining import PretrainConfig
+from geoseg_ros.methods.geofree.training_config import FitConfig, check_config
+from support.fake_world import CONFIG, picture, table
 
 TINY = NetworkSize(64, 12, 16, PretrainConfig(epochs=1, shapes=1, held_out=1, points=64, subsets=(32,), neighbours=5))
 
@@ -242,7 +242,7 @@ def test_states_spare_a_second_training(networks, red, tmp_path, monkeypatch) ->
     networks.states = tmp_path / "states"
     first = run(networks, "GeoFree", red)
     assert [p.suffix for p in networks.states.iterdir()] == [".state"]
-    monkeypatch.setattr("geoseg_ros.train.fit.joint_step", lambda *_: pytest.fail("trained again"))
+    monkeypatch.setattr("geoseg_ros.methods.geofree.training.joint_step", lambda *_: pytest.fail("trained again"))
     again = run(networks, "GeoFree", red)
     assert all(np.array_equal(a.mask, b.mask) for a, b in zip(first.clouds, again.clouds, strict=True))
     with pytest.raises(pytest.fail.Exception, match="trained again"):

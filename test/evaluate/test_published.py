@@ -7,14 +7,14 @@ import json
 import cv2
 import numpy as np
 import pytest
-from fake_datasets import write_blocks, write_labels, write_objects, write_picture, write_text
 
-from geoseg_ros.cli import main
-from geoseg_ros.data.datasets.s3dis import CLASSES, Room
+from geoseg_ros.cli.main import main
 from geoseg_ros.errors import InputError
 from geoseg_ros.evaluate.coseg_sets import LEAST, POINTS, THINGS, gives_pictures, s3dis_sets, scanobjectnn_sets, thing_crops
+from geoseg_ros.evaluate.datasets.s3dis import CLASSES, Room
 from geoseg_ros.evaluate.published import PUBLISHED, beside, differences, ours
 from geoseg_ros.geometry.cloud import Cloud
+from support.fake_datasets import write_blocks, write_labels, write_objects, write_picture, write_text
 
 pytest.importorskip("h5py")
 
@@ -190,8 +190,8 @@ def test_differences_follow_the_run() -> None:
 @pytest.fixture
 def quick(monkeypatch, fake_backbone, fake_bank):
     """The command with a backbone that sees colours only."""
-    monkeypatch.setattr("geoseg_ros.features.backbone.open_backbone", lambda spec, device="cpu": fake_backbone)
-    monkeypatch.setattr("geoseg_ros.concepts.background.open_bank", lambda backbone, progress=None: fake_bank)
+    monkeypatch.setattr("geoseg_ros.backbones.registry.open_backbone", lambda spec, device="cpu": fake_backbone)
+    monkeypatch.setattr("geoseg_ros.simulation.bank.open_bank", lambda backbone, progress=None: fake_bank)
 
 
 def test_s3dis_command(quick, s3dis_root, pictures_root, tmp_path, capsys) -> None:

@@ -6,12 +6,12 @@ import math
 from dataclasses import replace
 
 import pytest
-from evaluate_worlds import PERFECT, SHIFTED, pictures, square
 
 from geoseg_ros.errors import InputError
 from geoseg_ros.evaluate.baselines import TRIVIAL
 from geoseg_ros.evaluate.items import Answer, CosegSet, NamedMethod, Predictions
 from geoseg_ros.evaluate.table import known, markdown, measure, summarise
+from support.evaluate_worlds import PERFECT, SHIFTED, pictures, square
 
 
 def _refuses(items: CosegSet, seed: int) -> Predictions:

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from geometry_worlds import TABLE, camera_scene
 
+from geoseg_ros.geometry.analysis import analyse_cloud
 from geoseg_ros.geometry.boxes import oriented_box
-from geoseg_ros.geometry.scene import analyse_cloud
+from support.geometry_worlds import TABLE, camera_scene
 
 
 def test_floor_and_walls_are_found_and_boxes_are_not() -> None:

@@ -8,16 +8,16 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from geometry_worlds import TABLE, best_iou, camera_scene, cast
 
 from geoseg_ros.errors import InputError
 from geoseg_ros.evaluate.proposals import main, proposal_oracle, summary
+from geoseg_ros.geometry.analysis import GeometryConfig, analyse_cloud
 from geoseg_ros.geometry.cloud import Cloud
-from geoseg_ros.geometry.io import read_cloud_fields, write_pcd
 from geoseg_ros.geometry.proposals import ProposalConfig
-from geoseg_ros.geometry.scene import GeometryConfig, analyse_cloud
+from geoseg_ros.io.cloud_files import read_cloud_fields, write_pcd
+from support.geometry_worlds import TABLE, best_iou, camera_scene, cast
+from support.paths import SHARED
 
-SHARED = Path(__file__).resolve().parents[3] / "shared"
 MOSD = SHARED / "data/clouds/mosd"
 EYE, TARGET = (0, -1.0, 0.8), (0, 0.1, 0.05)
 WALL = ((0, -1, 0), -0.3)

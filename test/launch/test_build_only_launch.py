@@ -18,10 +18,11 @@ pytest.importorskip("rclpy", reason="needs ROS 2")
 import launch_testing.actions  # noqa: E402
 import launch_testing.asserts  # noqa: E402
 import launch_testing.util  # noqa: E402
-from ament_prefix import ROOT, make_prefix  # noqa: E402
 from launch import LaunchDescription  # noqa: E402
 from launch.actions import IncludeLaunchDescription  # noqa: E402
 from launch.launch_description_sources import PythonLaunchDescriptionSource  # noqa: E402
+
+from support.ament_prefix import ROOT, make_prefix  # noqa: E402
 
 
 @pytest.mark.launch_test

@@ -24,19 +24,19 @@ pytest.importorskip("rclpy", reason="needs ROS 2")
 import launch_testing.actions  # noqa: E402
 import launch_testing.asserts  # noqa: E402
 import rclpy  # noqa: E402
-from ament_prefix import ROOT, make_prefix  # noqa: E402
 from launch import LaunchDescription  # noqa: E402
 from launch.actions import IncludeLaunchDescription  # noqa: E402
 from launch.launch_description_sources import PythonLaunchDescriptionSource  # noqa: E402
 from lifecycle_msgs.msg import Transition  # noqa: E402
 from lifecycle_msgs.srv import ChangeState, GetState  # noqa: E402
 from rclpy.qos import QoSProfile, ReliabilityPolicy  # noqa: E402
-from ros_cases import cloud_message, image_message, picture, points  # noqa: E402
 from sensor_msgs.msg import Image, PointCloud2  # noqa: E402
 from std_srvs.srv import SetBool, Trigger  # noqa: E402
 
-from geoseg_ros.data.recordings import RecordingWriter  # noqa: E402
 from geoseg_ros.geometry.cloud import Cloud  # noqa: E402
+from geoseg_ros.io.recordings import RecordingWriter  # noqa: E402
+from support.ament_prefix import ROOT, make_prefix  # noqa: E402
+from support.ros_cases import cloud_message, image_message, picture, points  # noqa: E402
 
 RELIABLE = QoSProfile(depth=20, reliability=ReliabilityPolicy.RELIABLE)
 HIGH = [0, 3, 1, 4, 2]  # points above 1 m in each cloud of the recording

@@ -13,7 +13,8 @@ from xml.etree import ElementTree
 import pytest
 import yaml
 
-ROOT = Path(__file__).resolve().parents[2]
+from support.paths import ROOT
+
 YAML = ROOT / "config" / "coseg.yaml"
 HEADER = """\
 # Every parameter of coseg_node with its default; none need be given. `ros2 param describe` shows the same texts.

@@ -8,10 +8,12 @@ from typing import Any
 
 import pytest
 
+from support.paths import ROOT
+
 launch = pytest.importorskip("launch", reason="ROS 2 launch is not in this environment")
 pytest.importorskip("launch_ros", reason="ROS 2 launch_ros is not in this environment")
 
-FILE = Path(__file__).resolve().parents[2] / "launch" / "coseg.launch.py"
+FILE = ROOT / "launch" / "coseg.launch.py"
 
 
 def described() -> tuple[Any, Any]:

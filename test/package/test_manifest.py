@@ -6,13 +6,12 @@ import ast
 import re
 import subprocess
 import sys
-from pathlib import Path
 
 import pytest
 
 import geoseg_ros
+from support.paths import ROOT
 
-ROOT = Path(__file__).resolve().parents[2]
 # import name -> (rosdep key, PyPI name); None where there is no such key and pip brings it
 PYTHON = {
     "cv2": ("python3-opencv", "opencv-python-headless"),

@@ -7,15 +7,14 @@ and Rolling sources.
 from __future__ import annotations
 
 import ast
-from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
 
-from geoseg_ros.ros.codec import LABELLED_FIELDS
+from geoseg_ros.io.messages import LABELLED_FIELDS
+from support.paths import ROOT
 
-ROOT = Path(__file__).resolve().parents[2]
 CONFIG = yaml.safe_load((ROOT / "config" / "coseg.rviz").read_text())
 MANAGER = CONFIG["Visualization Manager"]
 DISPLAYS = MANAGER["Displays"]

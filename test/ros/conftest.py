@@ -1,14 +1,15 @@
 """Sets the DDS environment before any test module here imports rclpy or a message."""
 
-import dds_environment  # noqa: F401
 import pytest
+
+from support import dds_environment  # noqa: F401
 
 
 @pytest.fixture
 def live():
     """Starts live nodes and ends them."""
-    from fake_pipeline import FakePipeline  # both need ROS 2; the tests that use them are skipped without
-    from live_node import LiveNode
+    from support.fake_pipeline import FakePipeline  # both need ROS 2; the tests that use them are skipped without
+    from support.live_node import LiveNode
 
     started = []
 

@@ -10,15 +10,14 @@ import pytest
 from numpy.typing import NDArray
 from scipy.spatial.transform import Rotation
 
-from geoseg_ros.data.recordings import Recording, RecordingWriter
+from geoseg_ros.display.scene import LabelledCloud, LabelledImage
 from geoseg_ros.errors import InputError
 from geoseg_ros.geometry.cloud import Cloud
-from geoseg_ros.ros import answers
-from geoseg_ros.ros.answered import Answered
+from geoseg_ros.io.messages import results as answers
+from geoseg_ros.io.recordings import Recording, RecordingWriter
+from geoseg_ros.results import CloudResult, ImageResult, LabelSpace, ObjectInstance
+from geoseg_ros.ros.recorded_results import Answered
 from geoseg_ros.ros.replay import replay
-from geoseg_ros.runtime.labels import LabelSpace
-from geoseg_ros.runtime.results import CloudResult, ImageResult, ObjectInstance
-from geoseg_ros.view.scene import LabelledCloud, LabelledImage
 
 START = 10**9
 STEP = 10**8

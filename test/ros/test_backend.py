@@ -12,17 +12,16 @@ import pytest
 
 pytest.importorskip("rclpy")
 
-from fake_world import picture, table
-from live_node import LiveNode
-from ros_cases import image_message, large_cloud_message
-
-from geoseg_ros.concepts.pack import save_pack
+from geoseg_ros.methods.contrast.pack import save_pack
 from geoseg_ros.ros.coseg_node import main
 from geoseg_ros.ros.packs import PackOpener
 from geoseg_ros.runtime.engines.backbone import EngineBackbone
 from geoseg_ros.runtime.engines.choose import FallbackSession
 from geoseg_ros.runtime.engines.session import EngineError, check_inputs
 from geoseg_ros.runtime.engines.spec import EngineSpec, TensorRange
+from support.fake_world import picture, table
+from support.live_node import LiveNode
+from support.ros_cases import image_message, large_cloud_message
 
 CONFIG = {"pipeline.coseg.image_side": 256, "pipeline.coseg.image_margin": 0.1}
 FAILED = "tensorrt failed (the device is gone); going on with onnxruntime-cpu"

@@ -9,7 +9,14 @@ import pytest
 
 pytest.importorskip("sensor_msgs.msg")
 
-from ros_cases import (
+from sensor_msgs.msg import CameraInfo, Image, PointCloud2
+from std_msgs.msg import Header
+
+from geoseg_ros.errors import InputError
+from geoseg_ros.geometry.cloud import Cloud
+from geoseg_ros.io import messages as codec
+from geoseg_ros.results import CloudResult, LabelSpace
+from support.ros_cases import (
     XYZ,
     bad_clouds,
     bad_compressed,
@@ -22,14 +29,6 @@ from ros_cases import (
     picture,
     points,
 )
-from sensor_msgs.msg import CameraInfo, Image, PointCloud2
-from std_msgs.msg import Header
-
-from geoseg_ros.errors import InputError
-from geoseg_ros.geometry.cloud import Cloud
-from geoseg_ros.ros import codec
-from geoseg_ros.runtime.labels import LabelSpace
-from geoseg_ros.runtime.results import CloudResult
 
 PALETTE = LabelSpace(("red", "high")).palette()
 

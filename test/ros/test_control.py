@@ -10,21 +10,22 @@ import yaml
 
 pytest.importorskip("rclpy")
 
-import fake_tf
-from fake_pipeline import FakePipeline
 from rclpy.parameter import Parameter
 from rclpy.qos import QoSProfile, ReliabilityPolicy
-from ros_cases import cloud_message, image_message, large_cloud_message, picture, points
 from sensor_msgs.msg import PointCloud2
 from std_msgs.msg import Header, String
 from std_srvs.srv import SetBool, Trigger
 from visualization_msgs.msg import Marker
 
-from geoseg_ros.data.recordings import Recording
 from geoseg_ros.errors import InputError
-from geoseg_ros.ros import codec, frames, objects
-from geoseg_ros.runtime.labels import LabelSpace
-from geoseg_ros.runtime.results import ObjectInstance
+from geoseg_ros.io import messages as codec
+from geoseg_ros.io.recordings import Recording
+from geoseg_ros.results import LabelSpace, ObjectInstance
+from geoseg_ros.ros import objects
+from geoseg_ros.ros import transforms as frames
+from support import fake_tf
+from support.fake_pipeline import FakePipeline
+from support.ros_cases import cloud_message, image_message, large_cloud_message, picture, points
 
 try:
     from rclpy.event_handler import PublisherEventCallbacks

@@ -8,22 +8,15 @@ import pytest
 
 pytest.importorskip("rclpy")
 
-from fake_pipeline import FakePipeline
-from live_node import LATCHED
 from rclpy.parameter import Parameter
 from rclpy.qos import ReliabilityPolicy
-from ros_cases import (
-    XYZ,
-    cloud_message,
-    image_message,
-    labels_of,
-    large_cloud_message,
-    picture,
-    points,
-)
 from std_msgs.msg import String
 
-from geoseg_ros.ros import codec, diagnostics, objects, publishers
+from geoseg_ros.io import messages as codec
+from geoseg_ros.ros import diagnostics, objects, publishers
+from support.fake_pipeline import FakePipeline
+from support.live_node import LATCHED
+from support.ros_cases import XYZ, cloud_message, image_message, labels_of, large_cloud_message, picture, points
 
 
 def test_answers_keep_order_stamp_and_frame(live):

@@ -6,15 +6,15 @@ import pytest
 
 pytest.importorskip("rclpy")
 
-import fake_tf
-from fake_pipeline import FakePipeline
-from live_node import RELIABLE
 from rclpy.serialization import serialize_message
-from ros_cases import cloud_message, image_message, picture, points
 from rosgraph_msgs.msg import Clock
 from sensor_msgs.msg import Image, PointCloud2
 
-from geoseg_ros.ros import frames
+from geoseg_ros.ros import transforms as frames
+from support import fake_tf
+from support.fake_pipeline import FakePipeline
+from support.live_node import RELIABLE
+from support.ros_cases import cloud_message, image_message, picture, points
 
 RECOVERY = 1.0  # seconds
 

@@ -11,12 +11,12 @@ import pytest
 
 pytest.importorskip("sensor_msgs.msg")
 
-import fuzz_messages
-from ros_cases import XYZ, byte_array, cloud_message, compressed_message, image_message, picture, points
 from sensor_msgs.msg import CameraInfo, CompressedImage, Image
 
 from geoseg_ros.errors import InputError
-from geoseg_ros.ros import codec
+from geoseg_ros.io import messages as codec
+from support import fuzz_messages
+from support.ros_cases import XYZ, byte_array, cloud_message, compressed_message, image_message, picture, points
 
 SCRIPT = Path(fuzz_messages.__file__)
 

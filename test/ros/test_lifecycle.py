@@ -8,16 +8,16 @@ import pytest
 
 pytest.importorskip("rclpy")
 
-from fake_pipeline import FakePipeline
 from lifecycle_msgs.msg import Transition
 from lifecycle_msgs.srv import ChangeState, GetState
-from live_node import LiveNode
 from rclpy.lifecycle.node import LifecycleNodeMixin
 from rclpy.parameter import Parameter
-from ros_cases import cloud_message, points
 
 from geoseg_ros.errors import InputError
 from geoseg_ros.ros.coseg_node import CosegNode
+from support.fake_pipeline import FakePipeline
+from support.live_node import LiveNode
+from support.ros_cases import cloud_message, points
 
 
 def change(node: LiveNode, label: str) -> bool:

@@ -15,21 +15,21 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from geoseg_ros.cli import main
-from geoseg_ros.data.folders import read_image, write_image
-from geoseg_ros.data.recordings import Recording, RecordingWriter
-from geoseg_ros.data.world.truth import Truth
+from geoseg_ros.cli.main import main
 from geoseg_ros.errors import GeosegError, InputError
 from geoseg_ros.geometry.cloud import Cloud
-from geoseg_ros.geometry.io import write_pcd
+from geoseg_ros.io.cloud_files import write_pcd
+from geoseg_ros.io.folders import read_image, write_image
+from geoseg_ros.io.recordings import Recording, RecordingWriter
+from geoseg_ros.simulation.truth import Truth
+from support.paths import ROOT
 
 pytest.importorskip("rclpy", reason="needs ROS 2")
 pytest.importorskip("geoseg_ros.msg", reason="needs the messages of this package")
 
 from geoseg_ros.ros.demo import summarise  # noqa: E402
-from geoseg_ros.ros.live import LiveRun, run_live  # noqa: E402
+from geoseg_ros.ros.live_run import LiveRun, run_live  # noqa: E402
 
-ROOT = Path(__file__).resolve().parents[2]
 FAKE_NODE = str(Path(__file__).with_name("fake_pipeline.py"))  # label 1 "red": red pixels; label 2 "high": z > 1
 DOMAIN = int(os.environ.get("ROS_DOMAIN_ID", "51"))
 START = 10**18
@@ -137,7 +137,7 @@ def test_nothing_to_play_is_refused(tmp_path: Path) -> None:
 def test_an_interrupt_leaves_no_process(tmp_path: Path) -> None:
     write_bag(tmp_path / "bag", 100, 2)
     script = (
-        "import sys; from pathlib import Path; sys.path.insert(0, sys.argv[1]); from geoseg_ros.ros.live import LiveRun, run_live; "
+        "import sys; from pathlib import Path; sys.path.insert(0, sys.argv[1]); from geoseg_ros.ros.live_run import LiveRun, run_live; "
         "t = Path(sys.argv[2]); run_live(LiveRun(t / 'bag', t / 'OUT.mcap', t / 'logs', (), '/lidar', '/camera', 1.0, 10.0, {}, "
         f"{DOMAIN}, (sys.argv[3],)), lambda text: print(text, flush=True))"
     )
@@ -158,7 +158,7 @@ def test_demo_on_own_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caps
     write_pcd(tmp_path / "clouds" / "a.pcd", Cloud(np.random.default_rng(0).random((500, 3), np.float32) * 2))
     (tmp_path / "clouds" / "b.pcd").write_text("junk")
     write_image(tmp_path / "images" / "a.png", np.full((24, 32, 3), (255, 0, 0), np.uint8))
-    monkeypatch.setattr("geoseg_ros.ros.live.run_live", lambda live, tell: run_live(replace(live, node=(FAKE_NODE,)), tell))
+    monkeypatch.setattr("geoseg_ros.ros.live_run.run_live", lambda live, tell: run_live(replace(live, node=(FAKE_NODE,)), tell))
     monkeypatch.setattr(signal, "signal", lambda *_: None)  # the command's own handler would outlive the test
     folders = ["--clouds", str(tmp_path / "clouds"), "--images", str(tmp_path / "images")]
     command = ["demo", *folders, "--packs", "any", "--seconds", "1", "--out", str(tmp_path / "out"), "--domain-id", str(DOMAIN)]
@@ -203,8 +203,8 @@ def test_demo_trains_a_pack_per_thing(tmp_path: Path, monkeypatch: pytest.Monkey
         live_runs.append(live)
         raise GeosegError("far enough")
 
-    monkeypatch.setattr("geoseg_ros.commands.train.run", train)
-    monkeypatch.setattr("geoseg_ros.ros.live.run_live", stop)
+    monkeypatch.setattr("geoseg_ros.cli.train.run", train)
+    monkeypatch.setattr("geoseg_ros.ros.live_run.run_live", stop)
     monkeypatch.setattr(signal, "signal", lambda *_: None)
     write_pcd(tmp_path / "clouds" / "a.pcd", Cloud(np.zeros((5, 3), np.float32)))
     write_image(tmp_path / "images" / "a.png", np.zeros((4, 4, 3), np.uint8))

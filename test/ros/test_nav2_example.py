@@ -1,7 +1,5 @@
 """The costmap example against what nav2's layers declare (nav2_costmap_2d/plugins, Humble to Lyrical) and what the node publishes."""
 
-from pathlib import Path
-
 import pytest
 import yaml
 
@@ -9,7 +7,8 @@ pytest.importorskip("rclpy")
 
 from sensor_msgs.msg import PointCloud2
 
-ROOT = Path(__file__).resolve().parents[2]
+from support.paths import ROOT
+
 LAYER = {"plugin", "enabled", "footprint_clearing_enabled", "combination_method", "observation_sources"}
 HEIGHTS = {"min_obstacle_height", "max_obstacle_height"}
 SOURCE = {

@@ -8,11 +8,17 @@ import pytest
 pytest.importorskip("rclpy")
 
 import rclpy
-from fake_pipeline import FakePipeline
 from rclpy.context import Context
 from rclpy.node import Node
 from rclpy.parameter import Parameter
-from ros_cases import (
+from sensor_msgs.msg import PointCloud2
+from std_msgs.msg import String
+
+from geoseg_ros.errors import InputError
+from geoseg_ros.io import messages as codec
+from geoseg_ros.ros.worker import Throttle
+from support.fake_pipeline import FakePipeline
+from support.ros_cases import (
     bad_clouds,
     bad_compressed,
     bad_images,
@@ -24,12 +30,6 @@ from ros_cases import (
     picture,
     points,
 )
-from sensor_msgs.msg import PointCloud2
-from std_msgs.msg import String
-
-from geoseg_ros.errors import InputError
-from geoseg_ros.ros import codec
-from geoseg_ros.ros.worker import Throttle
 
 
 def test_bad_input_is_counted_and_named_and_the_node_lives_on(live):

@@ -5,15 +5,11 @@ import pytest
 
 pytest.importorskip("rclpy")
 
-from fake_pipeline import FakePipeline
-from ros_cases import (
-    image_message,
-    labels_of,
-    picture,
-)
 from sensor_msgs.msg import CameraInfo
 
-from geoseg_ros.ros import codec
+from geoseg_ros.io import messages as codec
+from support.fake_pipeline import FakePipeline
+from support.ros_cases import image_message, labels_of, picture
 
 
 def test_depth_camera(live):

@@ -6,7 +6,6 @@ import subprocess
 import sys
 import threading
 import time
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -14,20 +13,20 @@ import pytest
 pytest.importorskip("rclpy")
 
 import rclpy
-from dds_environment import DDS_ENVIRONMENT
-from fake_pipeline import factory
 from lifecycle_msgs.msg import Transition
 from lifecycle_msgs.srv import ChangeState
 from rclpy.context import Context
 from rclpy.executors import SingleThreadedExecutor
 from rclpy.node import Node
 from rclpy.qos import QoSProfile, ReliabilityPolicy
-from ros_cases import image_message, large_cloud_message, picture
 from sensor_msgs.msg import Image, PointCloud2
 
 from geoseg_ros.ros.coseg_node import main
+from support.dds_environment import DDS_ENVIRONMENT
+from support.fake_pipeline import factory
+from support.paths import PYTHONPATH, ROOT
+from support.ros_cases import image_message, large_cloud_message, picture
 
-HERE = Path(__file__).parent
 RELIABLE = QoSProfile(depth=1, reliability=ReliabilityPolicy.RELIABLE)
 
 
@@ -35,9 +34,9 @@ class NodeProcess:
     """``coseg_node`` with the pipeline of thresholds; ``lines`` is what it printed."""
 
     def __init__(self, *arguments):
-        path = os.pathsep.join([str(HERE.parents[1]), os.environ.get("PYTHONPATH", "")])
+        path = os.pathsep.join([PYTHONPATH, os.environ.get("PYTHONPATH", "")])
         environment = {**os.environ, **DDS_ENVIRONMENT, "PYTHONPATH": path}
-        command = [sys.executable, str(HERE / "fake_pipeline.py"), *(["--ros-args"] if arguments else []), *arguments]
+        command = [sys.executable, str(ROOT / "test" / "support" / "fake_pipeline.py"), *(["--ros-args"] if arguments else []), *arguments]
         self.process = subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
         self.lines = []
         self._reader = threading.Thread(target=lambda: self.lines.extend(self.process.stdout), daemon=True)

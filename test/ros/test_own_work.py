@@ -7,10 +7,9 @@ import pytest
 
 pytest.importorskip("rclpy")
 
-import dds_environment  # noqa: F401
-
-from geoseg_ros.cli import main
+from geoseg_ros.cli.main import main
 from geoseg_ros.ros.own_work import measure_own_work
+from support import dds_environment  # noqa: F401
 
 CALLS_ARE_LOST = sys.version_info >= (3, 12)
 
@@ -44,8 +43,8 @@ def test_every_step_is_told_below_its_caller():
 
 
 def test_command(capsys, monkeypatch):
-    monkeypatch.setattr("geoseg_ros.commands.bench._IMAGE_SHAPE", (24, 32))
-    monkeypatch.setattr("geoseg_ros.commands.bench._NODE_REPEAT", 5)
+    monkeypatch.setattr("geoseg_ros.cli.bench._IMAGE_SHAPE", (24, 32))
+    monkeypatch.setattr("geoseg_ros.cli.bench._NODE_REPEAT", 5)
     assert main(["bench", "--points", "300", "--repeat", "2"]) == 0
     text = capsys.readouterr().out
     assert "cloud, 300 points" in text and "own work of the node" in text

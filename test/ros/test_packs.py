@@ -8,8 +8,8 @@ import pytest
 
 pytest.importorskip("rclpy")
 
-from geoseg_ros.concepts.pack import save_pack
 from geoseg_ros.errors import InputError
+from geoseg_ros.methods.contrast.pack import save_pack
 from geoseg_ros.ros.packs import Opening, PackOpener, check_packs
 from geoseg_ros.ros.parameters import NodeParameters
 

@@ -1,7 +1,6 @@
 """The tables of README.md name what the node has: parameters, topics, services."""
 
 import re
-from pathlib import Path
 
 import pytest
 
@@ -9,8 +8,9 @@ pytest.importorskip("rclpy")
 
 from geoseg_ros.ros.objects import vision_msgs
 from geoseg_ros.ros.parameters import NodeParameters, specs
+from support.paths import ROOT
 
-README = Path(__file__).resolve().parents[2] / "README.md"
+README = ROOT / "README.md"
 
 
 def rows(head: str) -> list[list[str]]:

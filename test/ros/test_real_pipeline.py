@@ -12,16 +12,16 @@ import pytest
 
 pytest.importorskip("rclpy")
 
-from fake_world import picture, table
-from live_node import LiveNode
-from ros_cases import cloud_message, image_message, large_cloud_message
 from safetensors import safe_open
 from safetensors.torch import save_file
 from sensor_msgs.msg import PointCloud2
 
-from geoseg_ros.concepts.pack import KEY, save_pack
+from geoseg_ros.methods.contrast.pack import KEY, save_pack
 from geoseg_ros.ros.coseg_node import main
 from geoseg_ros.ros.packs import PackOpener
+from support.fake_world import picture, table
+from support.live_node import LiveNode
+from support.ros_cases import cloud_message, image_message, large_cloud_message
 
 BAD = {
     "truncated": "truncated.pack: not a concept pack, or a damaged one",

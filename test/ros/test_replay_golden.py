@@ -6,12 +6,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from fake_world import CONFIG, picture, table
 
-from geoseg_ros.data.recordings import Recording, RecordingWriter
 from geoseg_ros.geometry.cloud import Cloud
+from geoseg_ros.io.recordings import Recording, RecordingWriter
 from geoseg_ros.ros.replay import replay
 from geoseg_ros.runtime.pipeline import CosegPipeline, PipelineConfig
+from support.fake_world import CONFIG, picture, table
 
 CLOUDS = [("red", "green"), ("green", "cyan"), ("red", "green"), ("red", "blue"), ("red", "blue")]
 IMAGES = [("red",), ("green", "yellow"), ("red", "blue")]

@@ -7,8 +7,8 @@ import pytest
 
 pytest.importorskip("rclpy")
 
-import stress_delivery
-from stress_delivery import faults, slope
+from support import stress_delivery
+from support.stress_delivery import faults, slope
 
 
 def report(**changes):

@@ -12,25 +12,26 @@ import pytest
 pytest.importorskip("rclpy", reason="needs ROS 2")
 pytest.importorskip("geoseg_ros.msg", reason="the package is installed without its messages")
 
-import fake_tf
 import rclpy
-from live_node import LiveNode
 from rclpy.context import Context
 from rclpy.node import Node
 from rclpy.qos import DurabilityPolicy, QoSProfile, ReliabilityPolicy
-from ros_cases import cloud_message, image_message, picture, points
 from sensor_msgs.msg import Image, PointCloud2
 from std_msgs.msg import String
 from std_srvs.srv import Trigger
 
 import geoseg_ros.msg
-from geoseg_ros.data.recordings import Recording
+from geoseg_ros.display.scene import LabelledCloud, LabelledImage
 from geoseg_ros.errors import InputError
-from geoseg_ros.ros import frames, viewer
-from geoseg_ros.ros.answered import Answered
+from geoseg_ros.io.recordings import Recording
+from geoseg_ros.results import LabelSpace
+from geoseg_ros.ros import transforms as frames
+from geoseg_ros.ros import viewer
+from geoseg_ros.ros.recorded_results import Answered
 from geoseg_ros.ros.viewer import LiveReport, follow
-from geoseg_ros.runtime.labels import LabelSpace
-from geoseg_ros.view.scene import LabelledCloud, LabelledImage
+from support import fake_tf
+from support.live_node import LiveNode
+from support.ros_cases import cloud_message, image_message, picture, points
 
 
 class Shown:

@@ -2,11 +2,11 @@ import dataclasses
 
 import numpy as np
 import pytest
-from fake_world import CONFIG, picture, table
 
 from geoseg_ros.errors import InputError
 from geoseg_ros.geometry.cloud import Cloud
 from geoseg_ros.runtime.pipeline import CosegPipeline, PipelineConfig, open_pipeline
+from support.fake_world import CONFIG, picture, table
 
 
 @pytest.fixture(scope="module")

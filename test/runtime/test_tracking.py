@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 import pytest
 
-from geoseg_ros.runtime.results import CloudResult, ObjectInstance
+from geoseg_ros.results import CloudResult, ObjectInstance
 from geoseg_ros.runtime.tracking import Tracker, TrackingConfig
 
 NAMES = {1: "mug", 2: "can"}

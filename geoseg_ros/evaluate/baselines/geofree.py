@@ -1,7 +1,8 @@
 """Trained networks as methods: GeoFree-CoSeg, the 3D branch alone (Yang et al., ICCV 2021), and what a cross-modal gain is compared with.
 
-All of them are :mod:`geoseg_ros.train` with other settings, the same number of epochs, and the same extractor. A network of preset
-``paper`` learns one concept at a time; that of preset ``default`` learns the rivals with it, each the others' negatives, where there are.
+All of them are :mod:`geoseg_ros.methods.geofree.training` with other settings, the same number of epochs, and the same extractor.
+A network of preset ``paper`` learns one concept at a time; that of preset ``default`` learns the rivals with it, each the others'
+negatives, where there are.
 """
 
 from __future__ import annotations
@@ -17,11 +18,6 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from geoseg_ros.coseg.network.bank import build_bank
-from geoseg_ros.coseg.network.inputs import ImageTokens, PreparedCloud, image_tokens, prepare_cloud
-from geoseg_ros.coseg.network.predict import predict_clouds, predict_images
-from geoseg_ros.coseg.network.seen import prepare_seen
-from geoseg_ros.coseg.references import Contrast
 from geoseg_ros.errors import InputError
 from geoseg_ros.evaluate.baselines.gated import Gated, Judge
 from geoseg_ros.evaluate.baselines.graph import Graphs
@@ -30,14 +26,19 @@ from geoseg_ros.evaluate.baselines.tokens import full_size
 from geoseg_ros.evaluate.baselines.variants import GATED, SIZES, VARIANTS, NetworkSize, Variant, settings, with_budget
 from geoseg_ros.evaluate.items import Answer, Concept, CosegSet, Image, NamedMethod, Predictions
 from geoseg_ros.evaluate.methods import PackMethod, Tools
-from geoseg_ros.features.dgcnn import Dgcnn
 from geoseg_ros.geometry.cloud import Cloud
-from geoseg_ros.train.checkpoint import load_extractor, save_extractor
-from geoseg_ros.train.config import FitConfig
-from geoseg_ros.train.fit import Fitted, fit
-from geoseg_ros.train.pretrain import pretrain
-from geoseg_ros.train.resume import digest
-from geoseg_ros.train.sets import TrainingSet, controlled
+from geoseg_ros.methods.contrast.references import Contrast
+from geoseg_ros.methods.geofree.bank import build_bank
+from geoseg_ros.methods.geofree.checkpoint import load_extractor, save_extractor
+from geoseg_ros.methods.geofree.inputs import ImageTokens, PreparedCloud, image_tokens, prepare_cloud
+from geoseg_ros.methods.geofree.predict import predict_clouds, predict_images
+from geoseg_ros.methods.geofree.pretraining import pretrain
+from geoseg_ros.methods.geofree.resume import digest
+from geoseg_ros.methods.geofree.seen_tokens import prepare_seen
+from geoseg_ros.methods.geofree.training import Fitted, fit
+from geoseg_ros.methods.geofree.training_config import FitConfig
+from geoseg_ros.methods.geofree.training_sets import TrainingSet, controlled
+from geoseg_ros.nets.dgcnn import Dgcnn
 
 ALARM = 0.98
 """Correlation of the 3D scores under right and under wrong images from which on images do not steer them."""

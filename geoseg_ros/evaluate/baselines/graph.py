@@ -15,21 +15,22 @@ from typing import Literal
 import numpy as np
 import torch
 
-from geoseg_ros.concepts.build import build_pack
-from geoseg_ros.concepts.pack import ConceptPack
-from geoseg_ros.coseg.clouds import ProposalViews, cloud_evidence, look_at_proposals
-from geoseg_ros.coseg.network.config import GcsfConfig
-from geoseg_ros.coseg.network.gcsf import log_association
-from geoseg_ros.coseg.network.mgcm import squash
-from geoseg_ros.coseg.presence import p_value, step_down
-from geoseg_ros.coseg.references import Contrast, References, null_scores
-from geoseg_ros.coseg.tokens import Domain
+from geoseg_ros.backbones.tokens import Domain
 from geoseg_ros.evaluate.baselines.memory import PerCloud
 from geoseg_ros.evaluate.baselines.trivial import geometry
 from geoseg_ros.evaluate.items import Answer, Concept, CosegSet, NamedMethod, Predictions
 from geoseg_ros.evaluate.methods import Tools
+from geoseg_ros.geometry.analysis import SceneGeometry
 from geoseg_ros.geometry.cloud import Cloud
-from geoseg_ros.geometry.scene import SceneGeometry
+from geoseg_ros.methods.contrast.evidence import cloud_evidence
+from geoseg_ros.methods.contrast.learning import build_pack
+from geoseg_ros.methods.contrast.pack import ConceptPack
+from geoseg_ros.methods.contrast.references import Contrast, References, null_scores
+from geoseg_ros.methods.geofree.config import GcsfConfig
+from geoseg_ros.methods.geofree.gcsf import log_association
+from geoseg_ros.methods.geofree.mgcm import squash
+from geoseg_ros.packs.calibration import p_value, step_down
+from geoseg_ros.projection.proposal_views import ProposalViews, look_at_proposals
 
 Weights = Literal["graph", "attention", "both"]
 CHUNK = 2048  # rows whose edges are held at once
@@ -95,7 +96,8 @@ class Graphs:
     def _look_at(self, cloud: Cloud) -> tuple[SceneGeometry, ProposalViews | None]:
         scene, tools = geometry(cloud), self._tools
         with torch.inference_mode():
-            return scene, look_at_proposals(cloud, scene, tools.backbone, tools.bank.mean, tools.config.views)
+            views = look_at_proposals(cloud, scene, tools.backbone, tools.config.views)
+            return scene, None if views is None else views.unit(tools.bank.mean)
 
     def pack(self, concept: Concept) -> ConceptPack:
         """Of the concept's pictures alone."""

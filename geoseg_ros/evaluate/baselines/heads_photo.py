@@ -11,16 +11,16 @@ import torch
 import torch.nn.functional as F
 from numpy.typing import NDArray
 
-from geoseg_ros.concepts.build import learn
-from geoseg_ros.concepts.observe import observe
-from geoseg_ros.coseg.correlation import affinity, evenly, prototypes
-from geoseg_ros.coseg.decode import label_mask
-from geoseg_ros.coseg.foreground import find_foreground
-from geoseg_ros.coseg.presence import p_value
-from geoseg_ros.coseg.references import image_score
-from geoseg_ros.coseg.tokens import photo_tokens, unit
+from geoseg_ros.backbones.tokens import photo_tokens, unit
 from geoseg_ros.evaluate.items import Answer, Concept, CosegSet, NamedMethod, Predictions
 from geoseg_ros.evaluate.methods import PackMethod, Tools
+from geoseg_ros.methods.contrast.correlation import affinity, evenly, prototypes
+from geoseg_ros.methods.contrast.foreground import find_foreground
+from geoseg_ros.methods.contrast.learning import learn
+from geoseg_ros.methods.contrast.masks import label_mask
+from geoseg_ros.methods.contrast.observations import observe
+from geoseg_ros.methods.contrast.references import image_score
+from geoseg_ros.packs.calibration import p_value
 
 STEPS, RATE, DECAY = 200, 0.02, 1e-3
 SHARPNESS = 10.0  # tokens have length 1: without it no logit could be large

@@ -20,15 +20,15 @@ from dataclasses import replace
 import numpy as np
 import torch
 
-from geoseg_ros.coseg.network.bank import build_bank
-from geoseg_ros.coseg.network.config import NetworkConfig, preset
-from geoseg_ros.coseg.network.inputs import ImageTokens, PreparedCloud, prepare_cloud, stack
-from geoseg_ros.coseg.network.model import CosegNetwork
-from geoseg_ros.coseg.network.objective import image_step, joint_step
-from geoseg_ros.coseg.network.predict import predict_clouds, predict_images
 from geoseg_ros.evaluate.baselines.variants import SIZES
-from geoseg_ros.features.dgcnn import Dgcnn
-from geoseg_ros.train.config import FitConfig, fit_preset
+from geoseg_ros.methods.geofree.bank import build_bank
+from geoseg_ros.methods.geofree.config import NetworkConfig, preset
+from geoseg_ros.methods.geofree.inputs import ImageTokens, PreparedCloud, prepare_cloud, stack
+from geoseg_ros.methods.geofree.model import CosegNetwork
+from geoseg_ros.methods.geofree.objective import image_step, joint_step
+from geoseg_ros.methods.geofree.predict import predict_clouds, predict_images
+from geoseg_ros.methods.geofree.training_config import FitConfig, fit_preset
+from geoseg_ros.nets.dgcnn import Dgcnn
 
 SETS = (2, 4, 8, 16, 32, 64, 128)
 DIM, SIDE = 128, 28  # of geoseg_tiny; patches per side as in the paper

@@ -9,15 +9,15 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 
-from geoseg_ros.concepts.build import build_pack
-from geoseg_ros.coseg.clouds import look_at_proposals
-from geoseg_ros.coseg.tokens import Domain, photo_tokens, unit
+from geoseg_ros.backbones.tokens import Domain, photo_tokens, unit
 from geoseg_ros.evaluate.baselines.tokens import away_from_border, full_size, groups
 from geoseg_ros.evaluate.baselines.trivial import geometry, point_mask
 from geoseg_ros.evaluate.items import Answer, CosegSet, Image, Mask, Method, Predictions
 from geoseg_ros.evaluate.methods import Tools
+from geoseg_ros.geometry.analysis import SceneGeometry
 from geoseg_ros.geometry.cloud import Cloud
-from geoseg_ros.geometry.scene import SceneGeometry
+from geoseg_ros.methods.contrast.learning import build_pack
+from geoseg_ros.projection.proposal_views import look_at_proposals
 
 STEPS, RATE, DECAY = 300, 0.02, 1e-3
 SHARPNESS = 10.0  # vectors have length 1: without it no logit could be large
@@ -43,9 +43,10 @@ def look_with(tools: Tools, cloud: Cloud) -> Proposals:
     """The proposals of a cloud; of a coloured one what is drawn in colour."""
     scene = geometry(cloud)
     with torch.inference_mode():
-        views = look_at_proposals(cloud, scene, tools.backbone, tools.bank.mean, tools.config.views)
+        views = look_at_proposals(cloud, scene, tools.backbone, tools.config.views)
         if views is None:
             return Proposals(scene, torch.zeros(0, tools.backbone.dim))
+        views = views.unit(tools.bank.mean)
         parts = 2 if views.domain is Domain.COLOUR else 1
         tokens, weight = views.tokens.chunk(parts, 1)[0], views.weight.chunk(parts, 1)[0]
         vectors = F.normalize((tokens * weight[:, :, None]).sum(1), dim=1)

@@ -16,14 +16,14 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
-from geoseg_ros.coseg.decode import guided_filter
-from geoseg_ros.coseg.network.inputs import ImageTokens, image_tokens
-from geoseg_ros.coseg.network.losses import cooccurrence_loss, saliency_loss
-from geoseg_ros.coseg.network.mgcm import MASK_CENTRE, MASK_WIDTH
-from geoseg_ros.coseg.tokens import unit
+from geoseg_ros.backbones.tokens import unit
 from geoseg_ros.evaluate.baselines.tokens import full_size, resize_map
 from geoseg_ros.evaluate.items import Answer, CosegSet, Image, Mask, Method, Predictions
 from geoseg_ros.evaluate.methods import Tools
+from geoseg_ros.methods.contrast.masks import guided_filter
+from geoseg_ros.methods.geofree.inputs import ImageTokens, image_tokens
+from geoseg_ros.methods.geofree.losses import cooccurrence_loss, saliency_loss
+from geoseg_ros.methods.geofree.mgcm import MASK_CENTRE, MASK_WIDTH
 
 GRID = 28  # tokens per side, as in the paper
 LAMBDA_SAL = 0.3

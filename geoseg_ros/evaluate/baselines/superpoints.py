@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from geoseg_ros.evaluate.baselines.tokens import groups
 from geoseg_ros.evaluate.baselines.trivial import geometry, point_mask
 from geoseg_ros.evaluate.items import Answer, CosegSet, Predictions
-from geoseg_ros.geometry.scene import SceneGeometry
+from geoseg_ros.geometry.analysis import SceneGeometry
 
 GROUPS, PER_GROUP = 24, 6  # at most so many groups, and on average at least so many superpoints in each
 COLOUR, SHAPE = 3.0, 3.0  # weights of GrowSP

@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 from geoseg_ros.evaluate.baselines.memory import PerCloud
 from geoseg_ros.evaluate.items import Answer, CosegSet, Mask, Predictions
 from geoseg_ros.evaluate.metrics import iou
-from geoseg_ros.geometry.scene import SceneGeometry, analyse_cloud
+from geoseg_ros.geometry.analysis import SceneGeometry, analyse_cloud
 
 CENTRE_SHARE = 0.25
 """Area of the ellipse of the centre prior, relative to the picture."""

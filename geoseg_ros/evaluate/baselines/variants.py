@@ -7,10 +7,10 @@ from dataclasses import dataclass, field, replace
 from itertools import accumulate, pairwise
 from typing import Any, Literal
 
-from geoseg_ros.coseg.network.config import NetworkConfig
 from geoseg_ros.errors import InputError
-from geoseg_ros.train.config import FitConfig, fit_preset
-from geoseg_ros.train.pretrain import PretrainConfig
+from geoseg_ros.methods.geofree.config import NetworkConfig
+from geoseg_ros.methods.geofree.pretraining import PretrainConfig
+from geoseg_ros.methods.geofree.training_config import FitConfig, fit_preset
 
 LEAST_BUDGET = 3
 

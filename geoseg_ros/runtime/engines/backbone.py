@@ -15,10 +15,11 @@ import torch
 from numpy.typing import NDArray
 
 from geoseg_ros import __version__
+from geoseg_ros.backbones.base import ImageBackbone, TorchBackbone, check_images
+from geoseg_ros.backbones.onnx import OnnxBackbone
 from geoseg_ros.errors import GeosegError, InputError
-from geoseg_ros.features.backbone import ImageBackbone, TorchBackbone, check_images
-from geoseg_ros.features.onnx import OnnxBackbone
-from geoseg_ros.runtime.engines import export, surround
+from geoseg_ros.runtime.engines import export
+from geoseg_ros.runtime.engines import onnx_backbone as surround
 from geoseg_ros.runtime.engines.build import ExportJob, run_in_child, spec_from_notes
 from geoseg_ros.runtime.engines.cache import CacheEntry, EngineCache, EngineKey
 from geoseg_ros.runtime.engines.choose import open_session
@@ -33,7 +34,7 @@ LEAST_COSINE = {"fp16": 0.995, "fp32": 0.9999}
 
 
 class EngineBackbone:
-    """:class:`~geoseg_ros.features.backbone.ImageBackbone` whose tokens come from a session. Name and hash are those of the backbone
+    """:class:`~geoseg_ros.backbones.base.ImageBackbone` whose tokens come from a session. Name and hash are those of the backbone
     inside, so that its packs stay valid. The tokens are on the processor.
 
     What the session cannot take (pictures of a size that it was not built for) the backbone inside takes over, on the processor; and
@@ -81,7 +82,7 @@ class EngineBackbone:
         return self._failure or getattr(self._session, "trouble", "")
 
     def tokens(self, images: NDArray[np.uint8]) -> tuple[torch.Tensor, torch.Tensor]:
-        """See :meth:`geoseg_ros.features.backbone.ImageBackbone.tokens`.
+        """See :meth:`geoseg_ros.backbones.base.ImageBackbone.tokens`.
 
         Raises:
             EngineError: the session has failed, and ``strict``.
@@ -211,7 +212,7 @@ def with_engine(backbone: ImageBackbone, options: EngineOptions, shapes: ImageSh
     """A backbone on the backend that ``options`` ask for.
 
     Args:
-        backbone: on the processor, as :func:`~geoseg_ros.features.backbone.open_backbone` gives it.
+        backbone: on the processor, as :func:`~geoseg_ros.backbones.registry.open_backbone` gives it.
         shapes: pictures that TensorRT engines are built for.
 
     Raises:

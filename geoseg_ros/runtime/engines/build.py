@@ -45,7 +45,7 @@ class ExportJob:
 
     def run(self, folder: Path, progress: Progress) -> dict[str, Any]:
         """Returns ``spec``, as :func:`spec_notes`."""
-        from geoseg_ros.features.backbone import open_backbone
+        from geoseg_ros.backbones.registry import open_backbone
         from geoseg_ros.runtime.engines.export import ImageShapes, export_image
 
         progress("exporting", 0.0)

@@ -13,11 +13,11 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from geoseg_ros.coseg.network.bank import Bank
-from geoseg_ros.coseg.network.config import NetworkConfig
-from geoseg_ros.coseg.network.model import CosegNetwork, Partners
-from geoseg_ros.coseg.network.samplers import matched
 from geoseg_ros.errors import InputError
+from geoseg_ros.methods.geofree.bank import Bank
+from geoseg_ros.methods.geofree.config import NetworkConfig
+from geoseg_ros.methods.geofree.model import CosegNetwork, Partners
+from geoseg_ros.methods.geofree.samplers import matched
 
 MOST_EDGES = 3840  # TensorRT's limit of one top-K
 PARTS = 8  # of the points, one after the other: gathered keys and values are the largest tensors

@@ -19,12 +19,12 @@ from typing import Any
 import torch
 from torch import nn
 
-from geoseg_ros.coseg.network.bank import Bank
-from geoseg_ros.coseg.network.model import CosegNetwork
+from geoseg_ros.backbones.base import ImageBackbone, TorchBackbone
+from geoseg_ros.backbones.onnx import OnnxBackbone
 from geoseg_ros.errors import GeosegError, InputError
-from geoseg_ros.features.backbone import ImageBackbone, TorchBackbone
-from geoseg_ros.features.onnx import OnnxBackbone
 from geoseg_ros.files import write_bytes
+from geoseg_ros.methods.geofree.bank import Bank
+from geoseg_ros.methods.geofree.model import CosegNetwork
 from geoseg_ros.runtime.engines.spec import PRECISIONS, EngineSpec, TensorRange
 
 OPSET = 18  # the newest that TensorRT 10.3 is known to read whole, the oldest of PyTorch's exporter
@@ -78,7 +78,7 @@ def export_image(backbone: ImageBackbone, folder: str | Path, precision: str = "
     path = Path(folder) / f"image-{precision}.onnx"
     ranges = image_ranges(backbone, shapes or ImageShapes())
     if isinstance(backbone, OnnxBackbone):
-        from geoseg_ros.runtime.engines.surround import surround
+        from geoseg_ros.runtime.engines.onnx_backbone import surround
 
         if precision != "fp32":
             raise InputError(f"backbone '{backbone.name}': an ONNX file has a precision of its own; expected fp32, got {precision}")

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 
 import torch
 
-from geoseg_ros.features.backbone import TokenModule
+from geoseg_ros.backbones.base import TokenModule
 from geoseg_ros.runtime.engines.graphs import Captured, CudaStream, GraphCache, Stream, Tensors, buffers
 from geoseg_ros.runtime.engines.session import EngineError, check_inputs, first_line, most_items
 from geoseg_ros.runtime.engines.spec import EngineSpec

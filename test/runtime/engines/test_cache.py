@@ -14,15 +14,15 @@ import time
 from pathlib import Path
 
 import pytest
-from kill_builds import kill_real_builds, kill_slow_builds, start
-from slow_builder import KEY, PIECES
 
 from geoseg_ros.errors import GeosegError, InputError
 from geoseg_ros.runtime.engines.build import PLAN, ExportJob, run_in_child
 from geoseg_ros.runtime.engines.cache import ENTRY, Cancelled, EngineCache, EngineKey, check_entry, engine_key
 from geoseg_ros.runtime.engines.spec import EngineSpec, TensorRange
+from support.kill_builds import kill_real_builds, kill_slow_builds, start
+from support.paths import ROOT
+from support.slow_builder import KEY, PIECES
 
-ROOT = Path(__file__).resolve().parents[3]
 SLOW = "slow_builder.py"
 
 

@@ -6,7 +6,6 @@ import threading
 
 import pytest
 import torch
-from fake_engines import ABSENT, FAILED, FakeSession, FakeSource
 
 from geoseg_ros.errors import GeosegError, InputError
 from geoseg_ros.runtime.engines import choose
@@ -15,6 +14,7 @@ from geoseg_ros.runtime.engines.cache import Cancelled, EngineCache
 from geoseg_ros.runtime.engines.choose import FallbackSession, open_session
 from geoseg_ros.runtime.engines.options import EngineOptions
 from geoseg_ros.runtime.engines.session import EngineError, PlanError
+from support.fake_engines import ABSENT, FAILED, FakeSession, FakeSource
 
 IMAGES = {"images": torch.zeros(1, 32, 32, 3)}
 

@@ -9,14 +9,13 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
-from cloud_networks import SMALL, a_bank, awake, sphere
 
-from geoseg_ros.coseg.network.config import NetworkConfig, preset
-from geoseg_ros.coseg.network.decode import competitive
-from geoseg_ros.coseg.network.inputs import PreparedCloud
-from geoseg_ros.coseg.network.predict import predict_clouds
-from geoseg_ros.coseg.network.samplers import matched
 from geoseg_ros.errors import GeosegError, InputError
+from geoseg_ros.methods.geofree.config import NetworkConfig, preset
+from geoseg_ros.methods.geofree.decode import competitive
+from geoseg_ros.methods.geofree.inputs import PreparedCloud
+from geoseg_ros.methods.geofree.predict import predict_clouds
+from geoseg_ros.methods.geofree.samplers import matched
 from geoseg_ros.runtime.engines import export
 from geoseg_ros.runtime.engines.cloud_graph import CloudGraph, left_out
 from geoseg_ros.runtime.engines.export import CLOUD_OUTPUTS, CloudShapes, export_cloud, export_module
@@ -24,6 +23,7 @@ from geoseg_ros.runtime.engines.session import check_inputs
 from geoseg_ros.runtime.engines.sessions_onnxruntime import OnnxRuntimeSession
 from geoseg_ros.runtime.engines.spec import EngineSpec, TensorRange
 from geoseg_ros.runtime.engines.trt import build_plan, load_tensorrt
+from support.cloud_networks import SMALL, a_bank, awake, sphere
 
 
 @pytest.mark.parametrize(

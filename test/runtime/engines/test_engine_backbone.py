@@ -10,18 +10,18 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from fake_engines import FakeSession, make_spec
-from fake_world import FakeBackbone
 
+from geoseg_ros.backbones.registry import open_backbone
+from geoseg_ros.backbones.tiny import GeosegTiny, Projection, TinyBackbone, TinyConfig, save_tiny
 from geoseg_ros.errors import GeosegError, InputError
-from geoseg_ros.features.backbone import open_backbone
-from geoseg_ros.features.tiny import GeosegTiny, Projection, TinyBackbone, TinyConfig, save_tiny
 from geoseg_ros.runtime.engines import choose
 from geoseg_ros.runtime.engines.backbone import EngineBackbone, ImageSource, image_shapes, with_engine
 from geoseg_ros.runtime.engines.cache import EngineCache
 from geoseg_ros.runtime.engines.options import EngineOptions
 from geoseg_ros.runtime.engines.session import EngineError
 from geoseg_ros.runtime.engines.sessions_onnxruntime import OnnxRuntimeSession
+from support.fake_engines import FakeSession, make_spec
+from support.fake_world import FakeBackbone
 
 
 def pictures(count: int, height: int = 32, width: int = 32) -> np.ndarray:

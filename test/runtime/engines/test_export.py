@@ -4,21 +4,21 @@ from __future__ import annotations
 
 import subprocess
 import sys
-from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
-from fake_world import FakeBackbone
 from torch import nn
 
+from geoseg_ros.backbones.base import TokenModule
+from geoseg_ros.backbones.registry import open_backbone
+from geoseg_ros.backbones.tiny import GeosegTiny, Projection, TinyConfig, save_tiny
 from geoseg_ros.errors import GeosegError, InputError
-from geoseg_ros.features.backbone import TokenModule, open_backbone
-from geoseg_ros.features.tiny import GeosegTiny, Projection, TinyConfig, save_tiny
 from geoseg_ros.runtime.engines.export import ANY_SHAPE, ImageShapes, export_image, image_ranges
 from geoseg_ros.runtime.engines.sessions_onnxruntime import OnnxRuntimeSession
+from support.fake_world import FakeBackbone
+from support.paths import ROOT
 
-ROOT = Path(__file__).resolve().parents[3]
 SMALL = TinyConfig(widths=(8, 8, 16, 32), depths=(1, 1, 1), dim=16)
 
 
@@ -85,7 +85,7 @@ def test_bytes_depend_on_nothing_but_the_weights(small, exported, tmp_path) -> N
     first = exported["fp32"].onnx.read_bytes()
     code = (
         "import sys, torch\n"
-        "from geoseg_ros.features.backbone import open_backbone\n"
+        "from geoseg_ros.backbones.base import open_backbone\n"
         "from geoseg_ros.runtime.engines.export import export_image\n"
         "export_image(open_backbone(sys.argv[1]), sys.argv[2])\n"
     )

@@ -8,25 +8,25 @@ present (``p_max`` 1), or empty masks would agree with empty masks. In half prec
 from __future__ import annotations
 
 from dataclasses import replace
-from pathlib import Path
 
 import cv2
 import numpy as np
 import pytest
 
-from geoseg_ros.concepts.pack import load_pack
-from geoseg_ros.data.world.rooms import SeedSource
-from geoseg_ros.data.world.sets import make_cloud, make_dials, make_image
-from geoseg_ros.features.backbone import open_backbone
+from geoseg_ros.backbones.registry import open_backbone
 from geoseg_ros.geometry.cloud import Cloud
-from geoseg_ros.geometry.io import read_cloud_fields
+from geoseg_ros.io.cloud_files import read_cloud_fields
+from geoseg_ros.methods.contrast.pack import load_pack
 from geoseg_ros.runtime.engines.backbone import EngineBackbone
 from geoseg_ros.runtime.engines.export import ANY_SHAPE, export_image
 from geoseg_ros.runtime.engines.parity import LEAST, Agreement, compare, overlap
 from geoseg_ros.runtime.engines.sessions_onnxruntime import OnnxRuntimeSession
 from geoseg_ros.runtime.pipeline import CosegPipeline, PipelineConfig
+from geoseg_ros.simulation.rooms import SeedSource
+from geoseg_ros.simulation.sets import make_cloud, make_dials, make_image
+from support.paths import SHARED
 
-SHARED = Path(__file__).resolve().parents[4] / "shared" / "data"
+SHARED = SHARED / "data"
 PACKS = ("stool", "lamp")
 
 
@@ -96,7 +96,7 @@ def test_averages_decide() -> None:
 
 
 def test_another_network_does_not_pass(fake_backbone, fake_packs, monkeypatch) -> None:
-    from fake_world import CONFIG, FakeBackbone, picture, table
+    from support.fake_world import CONFIG, FakeBackbone, picture, table
 
     class Different(FakeBackbone):
         def tokens(self, images):

@@ -11,7 +11,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from fake_tensorrt import PlainStream, module
 from torch import nn
 
 from geoseg_ros.errors import InputError
@@ -21,6 +20,7 @@ from geoseg_ros.runtime.engines.sessions_onnxruntime import OnnxRuntimeSession
 from geoseg_ros.runtime.engines.sessions_tensorrt import TensorRTSession
 from geoseg_ros.runtime.engines.sessions_torch import TorchSession
 from geoseg_ros.runtime.engines.spec import EngineSpec, TensorRange
+from support.fake_tensorrt import PlainStream, module
 
 ALONE = TensorRange("x", (1, 8), (1, 16), (1, 64))
 TOGETHER = TensorRange("x", (1, 8), (4, 8), (6, 16))

@@ -9,17 +9,18 @@ from types import ModuleType
 
 import pytest
 import torch
-from fake_tensorrt import PlainStream
 from torch import nn
 
+from geoseg_ros.backbones.base import TokenModule
+from geoseg_ros.backbones.registry import open_backbone
 from geoseg_ros.errors import GeosegError, InputError
-from geoseg_ros.features.backbone import TokenModule, open_backbone
 from geoseg_ros.runtime.engines import trt
 from geoseg_ros.runtime.engines.export import ImageShapes, export_image, image_ranges
 from geoseg_ros.runtime.engines.session import PlanError
 from geoseg_ros.runtime.engines.sessions_tensorrt import TensorRTSession
 from geoseg_ros.runtime.engines.spec import EngineSpec, TensorRange
 from geoseg_ros.runtime.engines.trt import BuildCanceled, PhaseTree, activation_memory, build_plan, load_tensorrt
+from support.fake_tensorrt import PlainStream
 
 DESKTOP = (80, 86, 89, 120)
 MEGABYTE = 1_000_000

@@ -1,0 +1,1 @@
+"""Frozen image networks behind one interface."""

@@ -1,0 +1,72 @@
+"""From pictures to unit tokens, comparable across photographs and virtual views.
+
+The backbone runs on its own device. Tokens come back to the processor, where they meet the references: that part is small.
+"""
+
+from __future__ import annotations
+
+from enum import Enum
+
+import cv2
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from geoseg_ros.backbones.base import ImageBackbone
+
+LEAST_SIDE = 224  # pixels; smaller photographs are enlarged to this
+
+
+class Domain(str, Enum):
+    """What a cloud can be drawn with: its colour and its shape (both are looked at), or its shape alone."""
+
+    COLOUR = "colour"
+    SHADED = "shaded"
+
+
+def unit(tokens: torch.Tensor, mean: torch.Tensor | None = None) -> torch.Tensor:
+    """Tokens [..., D] with the bank's ``mean`` [D] removed, scaled to length 1."""
+    return torch.nn.functional.normalize(tokens if mean is None else tokens - mean, dim=-1)
+
+
+def working_size(height: int, width: int, side: int, stride: int) -> tuple[int, int]:
+    """(height, width) near ``side`` for the longer side, same aspect, both multiples of ``stride`` and at least 2 strides."""
+    scale = side / max(height, width)
+    return max(2, round(height * scale / stride)) * stride, max(2, round(width * scale / stride)) * stride
+
+
+def resize(image: NDArray[np.uint8], height: int, width: int) -> NDArray[np.uint8]:
+    """RGB image [H, W, 3] resized; area averaging when it shrinks."""
+    shrink = height * width < image.shape[0] * image.shape[1]
+    return np.asarray(cv2.resize(image, (width, height), interpolation=cv2.INTER_AREA if shrink else cv2.INTER_LINEAR), np.uint8)
+
+
+def photo_tokens(
+    backbone: ImageBackbone, image: NDArray[np.uint8], side: int, scale: float = 1.0
+) -> tuple[torch.Tensor, NDArray[np.uint8]]:
+    """Tokens [h, w, D] of one photograph, and the resized photograph itself.
+
+    Its longer side becomes ``side`` pixels or, where that is less, what it has (enlarging shows the network nothing new, only flat
+    surfaces), but at least 224; times ``scale``.
+    """
+    side = round(min(side, max(*image.shape[:2], LEAST_SIDE)) * scale)
+    height, width = working_size(image.shape[0], image.shape[1], side, backbone.stride)
+    small = resize(image, height, width)
+    return backbone.tokens(small[None])[0][0].cpu(), small
+
+
+def view_tokens(
+    backbone: ImageBackbone, images: NDArray[np.uint8], index: NDArray[np.int32], batch: int = 32
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Tokens of virtual views.
+
+    Args:
+        images: uint8 [V, S, S, 3]. index: int32 [V, S, S], -1 = background.
+
+    Returns:
+        tokens [V, h, w, D] and coverage [V, h, w], the share of each token's pixels that show the object.
+    """
+    tokens = torch.cat([backbone.tokens(images[i : i + batch])[0].cpu() for i in range(0, len(images), batch)])
+    seen = torch.from_numpy((index >= 0).astype(np.float32))
+    grid = (tokens.shape[1], tokens.shape[2])
+    return tokens, torch.nn.functional.adaptive_avg_pool2d(seen[:, None], grid)[:, 0]

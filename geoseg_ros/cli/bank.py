@@ -1,0 +1,74 @@
+"""Make the background bank of an image backbone: what is common to everything, and so never the thing that is looked for.
+
+It is made from procedural rooms and, where given, from photographs of anything. `geoseg train` and `geoseg coseg` make one by themselves
+where there is none yet; this command is for adding photographs, or for making it beforehand.
+
+example:
+  geoseg bank --backbone dinov2_vits14
+  geoseg bank --backbone geoseg_tiny --images photos_of_anything/ --every 20 --out bank.safetensors
+"""
+
+from __future__ import annotations
+
+import argparse
+import time
+from pathlib import Path
+
+from geoseg_ros.cli.inputs import add_backend
+from geoseg_ros.errors import InputError
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the options."""
+    parser.add_argument("--backbone", default="geoseg_tiny", metavar="NAME", help="image backbone (default %(default)s)")
+    add_backend(parser)
+    parser.add_argument("--images", nargs="+", action="extend", default=[], metavar="DIR", help="photographs, searched recursively")
+    parser.add_argument("--every", type=int, default=1, metavar="N", help="take each N-th photograph (default %(default)s)")
+    parser.add_argument("--pictures", type=int, metavar="N", help="rendered pictures of rooms (default 64)")
+    parser.add_argument("--clouds", type=int, metavar="N", help="rendered clouds of each sensor, LiDAR and depth camera (default 24, 48)")
+    parser.add_argument("--out", metavar="FILE", help="bank to write (default: the user's cache, where the other commands look)")
+
+
+def run(options: argparse.Namespace) -> dict[str, object]:
+    """Make the bank, write it, and return its sizes."""
+    from geoseg_ros.cli.inputs import Items, open_image_backbone
+    from geoseg_ros.cli.progress import Stages
+    from geoseg_ros.cli.train import check_pack_file
+    from geoseg_ros.io.folders import Folder, read_image
+    from geoseg_ros.learning.distillation import list_images
+    from geoseg_ros.packs.bank import bank_paths, save_bank
+    from geoseg_ros.simulation.background import BackgroundConfig
+    from geoseg_ros.simulation.bank import make_bank
+
+    begin = time.monotonic()
+    if options.every < 1:
+        raise InputError(f"--every: expected 1 or more, got {options.every}")
+    default = BackgroundConfig()
+    pictures = default.pictures if options.pictures is None else options.pictures
+    lidar, depth = (default.lidar, default.depth) if options.clouds is None else (options.clouds, options.clouds)
+    world = BackgroundConfig(pictures, lidar, depth)
+    backbone = open_image_backbone(options)
+    out = Path(options.out) if options.out else bank_paths(backbone)[-1]
+    check_pack_file(out, "--out")
+    paths = list_images(options.images)[:: options.every] if options.images else []
+    photographs = Items([Folder(paths, read_image)] if paths else [])
+    named = f"{len(photographs)} from {', '.join(Path(folder).name for folder in options.images)}" if options.images else ""
+    with Stages("item", options.json) as progress:
+        bank = make_bank(backbone, photographs, named, world, progress=progress)
+    save_bank(bank, out)
+    views = {domain.value: len(rows) for domain, rows in bank.proposals.items()}
+    if not options.json:
+        drawn = ", ".join(f"{count} {name}" for name, count in views.items())
+        print(f"{out}: {len(bank.photos)} pictures, proposals: {drawn}; {out.stat().st_size / 1e6:.1f} MB, for {backbone.name}")
+        for line in photographs.warnings:
+            print(f"skipped {line}")
+    return {
+        "out": str(out),
+        "backbone": backbone.name,
+        "backbone_hash": backbone.hash,
+        "pictures": len(bank.photos),
+        "proposals": views,
+        "bytes": out.stat().st_size,
+        "skipped": photographs.warnings,
+        "seconds": round(time.monotonic() - begin, 1),
+    }

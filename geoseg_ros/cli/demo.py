@@ -1,0 +1,191 @@
+"""The whole chain in one command: recording, concept packs, the live node over DDS, and what it found.
+
+Without folders a procedural room walk is made, whose truth is known. With --clouds and --images your own files are used: both folders
+show the same thing, nothing is paired or labelled; --without names pictures that do not show it.
+
+The result folder holds OUT.mcap (what the node published), report.json, clouds.png and images.png.
+
+example:
+  geoseg demo
+  geoseg demo --sensor lidar --concepts chair lamp --train
+  geoseg demo --clouds scans/ --images photos/ --without elsewhere/ --name mug --out mug_demo
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import signal
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from geoseg_ros.errors import InputError
+
+if TYPE_CHECKING:
+    from geoseg_ros.simulation.truth import Truth
+
+CONCEPTS = ("stool", "lamp")
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the options."""
+    parser.add_argument("--out", default="demo_out", metavar="DIR", help="result folder (default %(default)s)")
+    parser.add_argument("--clouds", metavar="DIR", help="your clouds")
+    parser.add_argument("--images", metavar="DIR", help="your images")
+    parser.add_argument("--without", metavar="DIR", help="images that do not show the thing (worth a lot)")
+    parser.add_argument("--name", default="thing", help="what to call the thing in your files (default %(default)s)")
+    parser.add_argument("--packs", nargs="+", metavar="PACK", help="use these concept packs instead of training")
+    parser.add_argument("--train", action="store_true", help="of the walk: train packs even where the concepts have shipped ones")
+    parser.add_argument("--backbone", default="", metavar="NAME", help="image backbone (default: the shipped one)")
+    parser.add_argument("--seconds", type=float, default=20.0, metavar="S", help="length of the recording (default %(default)s)")
+    parser.add_argument("--rate", type=float, default=1.0, metavar="R", help="play so many times as fast (default %(default)s)")
+    parser.add_argument("--sensor", choices=("lidar", "depth"), default="depth", help="of the procedural walk (default %(default)s)")
+    parser.add_argument("--concepts", nargs="+", default=list(CONCEPTS), metavar="NAME", help="of the walk (default %(default)s)")
+    parser.add_argument("--seed", type=int, default=0, help="of the walk (default %(default)s)")
+    parser.add_argument("--domain-id", type=int, metavar="N", help="ROS domain (default: one of its own)")
+
+
+def run(options: argparse.Namespace) -> dict[str, object]:
+    """Run the chain and return the report."""
+    from geoseg_ros.ros.live_run import LiveRun, need_ros, run_live
+
+    need_ros("the demo")
+    from geoseg_ros.evaluate.demo_report import format_table
+    from geoseg_ros.ros.demo import summarise
+
+    if not 1 <= options.seconds <= 600:
+        raise InputError(f"--seconds: expected 1 to 600, got {options.seconds}")
+    if not 0.01 <= options.rate <= 100:
+        raise InputError(f"--rate: expected 0.01 to 100, got {options.rate}")
+    own = options.clouds is not None or options.images is not None
+    if own and not options.packs and (options.clouds is None or options.images is None):
+        raise InputError("expected both --clouds and --images, or --packs")
+    domain = 10 + os.getpid() % 90 if options.domain_id is None else options.domain_id
+    out = Path(options.out)
+    out.mkdir(parents=True, exist_ok=True)
+    # SIGTERM must end the children too, as Ctrl-C does
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+
+    steps = _Steps(options.json)
+    steps.begin("recording")
+    recording, cloud_topic, image_topic, truth = _pack(options, out) if own else _walk(options, out)
+    steps.begin("concept packs")
+    packs = _packs(options, out, own, steps.tell)
+    live = LiveRun(
+        recording=recording,
+        out=out / "OUT.mcap",
+        logs=out / "logs",
+        packs=packs,
+        cloud_topic=cloud_topic,
+        image_topic=image_topic,
+        rate=options.rate,
+        seconds=options.seconds,
+        parameters={"backbone": options.backbone} if options.backbone else {},
+        domain=domain,
+    )
+    steps.begin("live node")
+    answers = run_live(live, steps.tell)
+    steps.begin("report")
+    report = summarise(recording, live.out, answers, cloud_topic, image_topic, out, truth)
+    steps.end()
+    if not options.json:
+        print(f"\n{format_table(report)}\n\n{out.resolve()}: {', '.join(['report.json', *report['files']])}")
+    return {"out": str(out), **report}
+
+
+class _Steps:
+    """Tells on standard error what is being done, and how long it took."""
+
+    def __init__(self, quiet: bool) -> None:
+        self._quiet, self._name, self._start = quiet, "", 0.0
+
+    def begin(self, name: str) -> None:
+        self.end()
+        self._name, self._start = name, time.monotonic()
+        self.tell("...")
+
+    def tell(self, text: str) -> None:
+        if not self._quiet:
+            print(f"{self._name}: {text}", file=sys.stderr, flush=True)
+
+    def end(self) -> None:
+        if self._name:
+            self.tell(f"{time.monotonic() - self._start:.0f} s")
+
+
+def _walk(options: argparse.Namespace, out: Path) -> tuple[Path, str, str, Truth]:
+    from geoseg_ros.simulation.trajectory import record
+    from geoseg_ros.simulation.truth import load_truth
+
+    config = _walk_config(options)
+    record(out / "world", config)
+    return out / "world" / "recording", config.cloud_topic, config.image_topic, load_truth(out / "world" / "truth.npz")
+
+
+def _walk_config(options: argparse.Namespace) -> Any:
+    from geoseg_ros.simulation.trajectory import WalkConfig
+
+    return WalkConfig(seed=options.seed, seconds=options.seconds, sensor=options.sensor, concepts=tuple(options.concepts))
+
+
+def _pack(options: argparse.Namespace, out: Path) -> tuple[Path, str | None, str | None, None]:
+    from geoseg_ros.io.pack_frames import FrameTiming, pack_frames
+
+    timing = FrameTiming(seconds=options.seconds)
+    result = pack_frames(options.clouds, options.images, out / "recording", timing)
+    for line in result["skipped"]:
+        print(f"skipped {line}", file=sys.stderr)
+    topics = (timing.cloud_topic if options.clouds else None, timing.image_topic if options.images else None)
+    return out / "recording", *topics, None
+
+
+def _local(pack: str) -> str:
+    """A path that is right in every working folder; names of shipped packs stay as they are."""
+    return str(Path(pack).resolve()) if Path(pack).exists() else pack
+
+
+def _packs(options: argparse.Namespace, out: Path, own: bool, tell: Callable[[str], None]) -> list[str]:
+    """Those asked for; of a walk, those that ship; else new ones."""
+    from geoseg_ros.methods.contrast.pack import SHIPPED
+
+    if options.packs:
+        return [_local(pack) for pack in options.packs]
+    if not own and not options.train and not options.backbone and all((SHIPPED / f"{name}.pack").exists() for name in options.concepts):
+        tell(f"shipped: {', '.join(options.concepts)}")
+        return list(options.concepts)
+    return _train(options, out, own, tell)
+
+
+def _train(options: argparse.Namespace, out: Path, own: bool, tell: Callable[[str], None]) -> list[str]:
+    """One pack per concept, with the same code and defaults as ``geoseg train``."""
+    from geoseg_ros.cli import train
+
+    if own:
+        sets = {options.name: (options.clouds, options.images, [options.without] if options.without else [])}
+    else:
+        from geoseg_ros.simulation.trajectory import write_training
+
+        config = _walk_config(options)
+        write_training(out / "training", config, clouds=8, images=16, without=8)
+        folders = {name: out / "training" / name for name in config.concepts}
+        sets = {
+            name: (folder / "clouds", folder / "images", [folder / "without", folder / "without_clouds"])
+            for name, folder in folders.items()
+        }
+    parser = argparse.ArgumentParser()
+    train.add_arguments(parser)
+    parser.add_argument("--json", action="store_true")
+    packs = []
+    for name, (clouds, images, without) in sets.items():
+        pack = (out / f"{name}.pack").resolve()
+        command = ["--name", name, "--clouds", str(clouds), "--images", str(images), "--out", str(pack), "--json"]
+        command += ["--without", *map(str, without)] if without else []
+        command += ["--backbone", options.backbone] if options.backbone else []
+        tell(name)
+        for line in train.run(parser.parse_args(command))["warnings"]:  # type: ignore[attr-defined]
+            print(f"warning: {name}: {line}", file=sys.stderr)
+        packs.append(str(pack))
+    return packs

@@ -1,0 +1,270 @@
+"""Measure methods and baselines on labelled data, all of them on identical items, and print tables.
+
+Tables:
+  tabletop  real RGB-D table-top scenes with boxes and cylindrical things (learn*.pcd with a label field): packs from some scenes,
+            clouds and photographs of other scenes measured, and the switch test: a box and a cylinder on one table, asked for one by one
+  mixed     clouds composed of one real box and one real cylindrical thing on one real table, and folders of which some scenes hold only
+            the other kind; --root as for tabletop
+  msrc      MSRC v2 photographs with a class per pixel (--root has images/ and labels/), a co-segmentation set per class
+  false-alarms
+            how often --packs find their thing in rooms of the procedural world that lack it; --items rooms of each kind; no --root
+  world     the procedural world, made on demand from --preset, --families and --seeds; no --root
+  s3dis-coseg, scanobjectnn-coseg
+            the sets of co-segmentation papers, a set per category, beside the published figures; --root has S3DIS (JSIS3D's HDF5 files, or
+            version 1.2) or ScanObjectNN (main_split), --images has 2D-3D-S, or <category>/images and <category>/masks
+
+Groups of --methods: `own` and `baselines`, together `all`; and only where named: `networks` (GeoFree-CoSeg, Yang et al. and controls,
+trained for every set and seed: hours without a GPU unless --size small and --budget say otherwise), `views` (GeoFree-CoSeg on tokens of
+virtual views, and its controls), `gated` (the same where the contrast marks something), `steering` and `ladder` (one step after the other),
+`graphs` (its graph in closed form), `heads` (learnt on photo tokens).
+
+The split `development` is for choosing settings, `report` for the figures that are told. docs/evaluation.md has the protocols.
+
+example:
+  geoseg evaluate --table tabletop --root mosd/ --split report --backbone geoseg_tiny --out docs/tabletop_geoseg_tiny.md
+  geoseg evaluate --table msrc --root msrc/ --split development --methods baselines --seeds 0 1 2
+  geoseg evaluate --table world --preset standard --families stool lamp --seeds 0 1 2
+  geoseg evaluate --table world --preset easy --families stool lamp --items 6 --protocol paper --methods networks --size small --budget 20
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import shlex
+import sys
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from geoseg_ros.cli.inputs import add_backend
+from geoseg_ros.errors import InputError
+
+if TYPE_CHECKING:
+    from geoseg_ros.evaluate.baselines.geofree import Networks
+    from geoseg_ros.evaluate.items import CosegSet, NamedMethod
+    from geoseg_ros.evaluate.methods import Tools
+
+COSEG_TABLES = ("s3dis-coseg", "scanobjectnn-coseg")
+TABLES = ("tabletop", "mixed", "msrc", "world", "false-alarms", *COSEG_TABLES)
+PROTOCOLS = ("robot", "paper", "both")
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the options."""
+    from geoseg_ros.simulation.sets import SENSORS
+
+    parser.add_argument("--table", required=True, choices=TABLES, help="what to measure")
+    parser.add_argument("--root", metavar="DIR", help="folder of the data")
+    parser.add_argument("--images", metavar="DIR", help="folder of the pictures of the -coseg tables; without, clouds alone are measured")
+    parser.add_argument("--split", default="report", choices=("development", "report"), help="default %(default)s")
+    parser.add_argument("--backbone", default="geoseg_tiny", metavar="NAME", help="image backbone (default %(default)s)")
+    add_backend(parser)
+    parser.add_argument("--out", metavar="FILE", help="also write FILE (Markdown) and FILE with suffix .json")
+    rest = parser.add_argument_group("all tables but tabletop")
+    rest.add_argument("--methods", nargs="+", metavar="NAME", help="methods and groups, see above; default `all`")
+    rest.add_argument("--protocol", choices=PROTOCOLS, help="default robot; the -coseg tables have paper alone; see docs/evaluation.md")
+    rest.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2], metavar="N", help="of random methods and worlds (0 1 2)")
+    rest.add_argument("--preset", default="standard", metavar="NAME", help="of the procedural world (default %(default)s)")
+    rest.add_argument("--families", nargs="+", metavar="NAME", help="of the procedural world, at least two")
+    rest.add_argument("--sensor", default="lidar", choices=SENSORS, help="of the procedural world (default %(default)s)")
+    rest.add_argument("--packs", nargs="+", default=["stool", "lamp"], metavar="PACK", help="of false-alarms (default: those that ship)")
+    rest.add_argument("--budget", type=int, metavar="EPOCHS", help="of each training of `networks` (default: the preset's)")
+    rest.add_argument("--size", default="full", choices=("full", "small"), help="of `networks`: as in the papers, or small")
+    rest.add_argument("--extractor", metavar="FILE", help="point feature extractor of `networks`: read, or trained and written")
+    rest.add_argument("--states", metavar="DIR", help="trainings keep their states here: a killed run goes on where it was")
+    rest.add_argument("--pictures", metavar="DIR", help="write pictures of the three best and the three worst items of each row")
+    rest.add_argument("--items", type=int, metavar="N", help="clouds and images of each family or category (default: the preset's, or all)")
+
+
+def run(options: argparse.Namespace) -> dict[str, Any]:
+    """Measure and return the figures."""
+    from geoseg_ros.cli.inputs import open_image_backbone
+    from geoseg_ros.evaluate.methods import Tools
+    from geoseg_ros.files import write_text
+    from geoseg_ros.methods.contrast.learning import BuildConfig
+    from geoseg_ros.simulation.bank import open_bank
+
+    root = _root(options)
+    _protocol(options)  # refuse before anything is loaded
+    if options.table == "false-alarms":
+        return _false_alarms(options)
+    backbone = open_image_backbone(options)
+    tools = Tools(backbone, open_bank(backbone), BuildConfig())
+    kind, _, rest = options.backbone.partition(":")
+    name = f"{kind}:{Path(rest.partition('?')[0]).name}" if rest else kind  # no paths of this machine
+    result, text = (_tabletop if options.table == "tabletop" else _table)(options, root, tools, name)
+    if not options.json:
+        print(text)
+    if options.out:
+        write_text(options.out, text)
+        write_text(Path(options.out).with_suffix(".json"), json.dumps(result, indent=1, default=float) + "\n")
+    return result
+
+
+def _false_alarms(options: argparse.Namespace) -> dict[str, Any]:
+    from geoseg_ros.cli.inputs import engine_options
+    from geoseg_ros.evaluate.false_alarms import false_alarms, markdown
+    from geoseg_ros.files import write_text
+    from geoseg_ros.runtime.pipeline import open_pipeline
+
+    rooms = 100 if options.items is None else options.items
+    if not 1 <= rooms <= 10_000:
+        raise InputError(f"--items: expected 1 to 10000 rooms, got {rooms}")
+    pipeline = open_pipeline(options.packs, engines=engine_options(options))
+    command = f"geoseg evaluate --table false-alarms --packs {' '.join(options.packs)} --items {rooms} --seeds {options.seeds[0]}"
+    result = false_alarms(pipeline, rooms, options.seeds[0], options.preset, _tell) | {"command": command}
+    text = f"{markdown(result)}\nBackbone `{pipeline.backbone_name}`. Command: `{command}`\n"
+    if not options.json:
+        print(text)
+    if options.out:
+        write_text(options.out, text)
+        write_text(Path(options.out).with_suffix(".json"), json.dumps(result, indent=1) + "\n")
+    return result
+
+
+def _root(options: argparse.Namespace) -> Path:
+    if options.table in ("world", "false-alarms"):
+        if options.root is not None:
+            raise InputError(f"--root: not used by --table {options.table}, which is made on demand")
+        return Path()
+    if options.root is None:
+        raise InputError(f"--root: expected the folder of the data of --table {options.table}")
+    if not Path(options.root).is_dir():
+        raise InputError(f"--root {options.root}: no such folder")
+    return Path(options.root)
+
+
+def _protocol(options: argparse.Namespace) -> str:
+    """The protocol to run. Raises InputError for options that do not fit the table."""
+    if options.table not in COSEG_TABLES:
+        if options.images is not None:
+            raise InputError(f"--images: not used by --table {options.table}")
+        return options.protocol or "robot"
+    if options.protocol not in (None, "paper"):
+        raise InputError(f"--protocol {options.protocol}: --table {options.table} has paper alone")
+    if options.split != "report":
+        raise InputError(f"--split {options.split}: --table {options.table} has report alone, no setting was chosen on it")
+    if options.images is not None and not Path(options.images).is_dir():
+        raise InputError(f"--images {options.images}: no such folder")
+    return "paper"
+
+
+def _tell(text: str) -> None:
+    print(text, file=sys.stderr)
+
+
+def _tabletop(options: argparse.Namespace, root: Path, tools: Tools, backbone: str) -> tuple[dict[str, Any], str]:
+    from geoseg_ros.evaluate.tabletop_table import markdown, table
+
+    result = table(root, options.split, tools.backbone, tools.bank, tools.config, _tell)
+    result["backbone"] = backbone
+    command = f"geoseg evaluate --table tabletop --root DIR --split {options.split} --backbone '{backbone}'"
+    return result, f"{markdown(result)}\nCommand: `{command}`\n"
+
+
+def _table(options: argparse.Namespace, root: Path, tools: Tools, backbone: str) -> tuple[dict[str, Any], str]:
+    from geoseg_ros.evaluate.baselines.geofree import SIZES, Networks, steering
+    from geoseg_ros.evaluate.best_and_worst import Extremes
+    from geoseg_ros.evaluate.items import paper_protocol
+    from geoseg_ros.evaluate.table import known, markdown, measure, summarise
+
+    extractor = None if options.extractor is None else Path(options.extractor)
+    states = None if options.states is None else Path(options.states)
+    networks = Networks(tools, SIZES[options.size], options.budget, weights=extractor, states=states)
+    methods = choose_methods(tools, options.methods or ["all"], networks)
+    sets = _sets(options, root)
+    protocol = _protocol(options)
+    wanted = [items for items in sets if items.protocol == "paper" or protocol != "paper"]
+    if protocol != "robot":
+        largest: dict[tuple[str, str, int | None], CosegSet] = {}
+        for items in sets:  # sets that differ in what is learnt from are one set of this protocol
+            if items.protocol == "paper":
+                continue
+            key = (items.group, items.name, items.seed)
+            if key not in largest or items.shown > largest[key].shown:
+                largest[key] = items
+        wanted += [paper_protocol(items) for items in largest.values() if items.shown]
+    if protocol != "paper":
+        wanted += _crossing(options, root, sets)
+    networks.beside = wanted
+    extremes = Extremes()
+    rows = measure(wanted, methods, options.seeds, _tell, extremes.look if options.pictures else None)
+    if options.pictures:
+        for path in extremes.write(Path(options.pictures)):
+            _tell(str(path))
+    command = _command(options, backbone)
+    about = {"backbone": backbone, "supervision": tools.backbone.supervision, "command": command}
+    title = {"world": "procedural world"}.get(options.table, options.table)
+    title += f", split {options.split}" if options.table in ("mixed", "msrc") else ""
+    rows = [{**row, **about, "backbone": backbone if row["backbone"] else None} for row in rows]
+    summary = summarise(rows)
+    result = {"title": f"Evaluation: {title}", **about, "summary": summary, "rows": rows}
+    if options.table not in COSEG_TABLES:
+        return known(result), markdown(result) + steering(rows)
+    from geoseg_ros.evaluate import published
+
+    differences = published.differences(options.table, options.images is not None, options.items)
+    result |= {"published": [asdict(row) for row in published.PUBLISHED[options.table]], "differences": differences}
+    own = published.ours(summary, backbone, tools.backbone.supervision)
+    return known(result), markdown(result) + published.beside(options.table, own, differences)
+
+
+def choose_methods(tools: Tools, names: Sequence[str], networks: Networks) -> list[NamedMethod]:
+    """The methods of these names and groups, each once. Raises InputError for an unknown one."""
+    from geoseg_ros.evaluate.baselines import baselines
+    from geoseg_ros.evaluate.baselines.heads_photo import heads
+    from geoseg_ros.evaluate.methods import own_methods
+
+    groups = {"own": own_methods(tools), "baselines": baselines(tools), **networks.groups()}
+    groups |= {"graphs": networks.graphs.methods(), "heads": heads(tools)}
+    every = [method for group in groups.values() for method in group]
+    known = {method.name: [method] for method in every} | groups | {"all": groups["own"] + groups["baselines"]}
+    for name in names:
+        if name not in known:
+            raise InputError(f"--methods {name}: unknown, expected some of {', '.join(known)}")
+    wanted = {method.name for name in names for method in known[name]}
+    return [method for method in every if method.name in wanted]
+
+
+def _sets(options: argparse.Namespace, root: Path) -> list[CosegSet]:
+    if options.table == "msrc":
+        from geoseg_ros.evaluate.msrc import msrc_sets, read_photographs
+
+        return msrc_sets(read_photographs(root), options.split)
+    if options.table == "mixed":
+        from geoseg_ros.evaluate.mixed import mixed_sets
+
+        return mixed_sets(root, options.split)
+    if options.table in COSEG_TABLES:
+        from geoseg_ros.evaluate import published
+
+        return published.TABLES[options.table](root, None if options.images is None else Path(options.images), options.items, _tell)
+    from geoseg_ros.evaluate.world import world_sets
+
+    return world_sets(options.preset, options.families or (), options.seeds, options.items, options.sensor, _tell)
+
+
+def _crossing(options: argparse.Namespace, root: Path, sets: Sequence[CosegSet]) -> list[CosegSet]:
+    from geoseg_ros.evaluate.cross_modal_sets import mixed_crossing, world_crossing
+
+    if options.table == "mixed":
+        return mixed_crossing(root, options.split)
+    return world_crossing(sets) if options.table == "world" else []
+
+
+def _command(options: argparse.Namespace, backbone: str) -> str:
+    words = ["geoseg", "evaluate", "--table", options.table]
+    if options.table == "world":
+        words += ["--preset", options.preset, "--families", *options.families, "--sensor", options.sensor]
+        words += [] if options.items is None else ["--items", str(options.items)]
+    elif options.table in COSEG_TABLES:
+        words += ["--root", "DIR", *(["--images", "DIR"] if options.images else [])]
+        words += [] if options.items is None else ["--items", str(options.items)]
+    else:
+        words += ["--root", "DIR", "--split", options.split]
+    words += ["--protocol", _protocol(options), "--backbone", backbone, "--seeds", *map(str, options.seeds)]
+    words += ["--methods", *options.methods] if options.methods else []
+    words += [] if options.size == "full" else ["--size", options.size]
+    return shlex.join(words + ([] if options.budget is None else ["--budget", str(options.budget)]))

@@ -1,0 +1,85 @@
+"""The ``geoseg`` command. Each subcommand is a module of ``geoseg_ros.cli`` with ``add_arguments`` and ``run``."""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import json
+import os
+import sys
+from collections.abc import Sequence
+
+from geoseg_ros import __version__
+from geoseg_ros.errors import GeosegError, InputError
+
+# name -> (module, one line of help); modules are imported only when asked for, so that `geoseg --help` is quick
+COMMANDS: dict[str, tuple[str, str]] = {
+    "coseg": ("coseg", "find the common thing in two folders of clouds and images"),
+    "train": ("train", "make a concept pack from clouds and images of one thing"),
+    "bank": ("bank", "make the background bank of an image backbone"),
+    "evaluate": ("evaluate", "measure on labelled data"),
+    "distill": ("distill", "train a small image backbone from a teacher"),
+    "record-demo": ("record_demo", "write a procedural recording with ground truth"),
+    "pack-frames": ("pack_frames", "put cloud and image files into a rosbag2 recording"),
+    "play": ("play", "publish a recording over DDS"),
+    "replay": ("replay", "run the pipeline over a recording without DDS"),
+    "view": ("view", "show what the node finds, live or of a recording, or draw it"),
+    "demo": ("demo", "record, play, segment and report"),
+    "build-engine": ("build_engine", "build the engine of a concept pack ahead of time"),
+    "bench": ("bench", "measure the cost of message handling"),
+}
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Entry point. Returns 0 (ok), 1 (failed) or 2 (bad input)."""
+    arguments = list(sys.argv[1:] if argv is None else argv)
+    parser = argparse.ArgumentParser(prog="geoseg", description="Label-free, calibration-free perception for robots.")
+    parser.add_argument("--version", action="version", version=f"geoseg {__version__}")
+    commands = parser.add_subparsers(dest="command", metavar="COMMAND")
+    wanted = next((a for a in arguments if not a.startswith("-")), None)
+    modules = {}
+    for name, (module, text) in COMMANDS.items():
+        if wanted == name:
+            modules[name] = importlib.import_module(f"geoseg_ros.cli.{module}")
+            layout = argparse.RawDescriptionHelpFormatter
+            sub = commands.add_parser(name, help=text, description=modules[name].__doc__, formatter_class=layout)
+            modules[name].add_arguments(sub)
+            sub.add_argument("--json", action="store_true", help="print the result as one JSON object")
+        else:
+            commands.add_parser(name, help=text)
+    options = parser.parse_args(arguments)
+    if options.command is None:
+        parser.print_help()
+        return 2
+    try:
+        result = modules[options.command].run(options)
+    except (InputError, GeosegError) as error:
+        line = " ".join(str(error).split())
+        print(json.dumps({"error": line}) if options.json else f"geoseg {options.command}: {line}", file=sys.stderr)
+        return 2 if isinstance(error, InputError) else 1
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
+    except OSError as error:
+        print(f"geoseg {options.command}: {error}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        print(f"geoseg {options.command}: interrupted", file=sys.stderr)
+        return 130
+    if options.json:
+        print(json.dumps(result, default=float))
+    return 0
+
+
+def coseg_node() -> int:
+    """Entry point of the node as pip installs it: without ROS 2 there is no node, and it says so."""
+    try:
+        node = importlib.import_module("geoseg_ros.ros.coseg_node")
+    except ModuleNotFoundError as error:
+        print(f"coseg_node: expected ROS 2, which is not installed here ({error}); the command geoseg works without", file=sys.stderr)
+        return 2
+    return int(node.main())
+
+
+if __name__ == "__main__":
+    sys.exit(main())

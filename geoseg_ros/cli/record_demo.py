@@ -1,0 +1,85 @@
+"""Write a procedural recording with ground truth, and folders to train from.
+
+A robot walks through two furnished rooms with a LiDAR or a depth camera. Another topic carries pictures of other rooms with other
+instances of the same kinds of objects: nothing is paired. The truth goes to a file beside the recording.
+
+example:
+  geoseg record-demo --out demo --concepts chair lamp
+  geoseg record-demo --training folders --concepts chair
+  geoseg play demo/recording
+"""
+
+from __future__ import annotations
+
+import argparse
+
+from geoseg_ros.errors import InputError
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the options."""
+    from geoseg_ros.simulation.families import NAMES
+    from geoseg_ros.simulation.trajectory import WalkConfig
+
+    default = WalkConfig()
+    parser.add_argument("--out", metavar="DIR", help="write DIR/recording (rosbag2, MCAP) and DIR/truth.npz")
+    parser.add_argument("--training", metavar="DIR", help="write DIR/<concept>/clouds, images, without, without_clouds")
+    parser.add_argument("--seed", type=int, default=default.seed, help="equal seeds give equal files (default %(default)s)")
+    parser.add_argument("--seconds", type=float, default=default.seconds, metavar="S", help="length of the recording (default %(default)s)")
+    parser.add_argument("--sensor", choices=("lidar", "depth"), default=default.sensor, help="default %(default)s")
+    parser.add_argument(
+        "--concepts", nargs="+", default=list(default.concepts), metavar="NAME",
+        help=f"what to find: of {', '.join(NAMES)} (default {' '.join(default.concepts)})",
+    )  # fmt: skip
+    parser.add_argument("--cloud-rate", type=float, metavar="HZ", help="clouds per second (default 10 for lidar, 5 for depth)")
+    parser.add_argument("--image-rate", type=float, default=default.image_rate, metavar="HZ", help="images per second (%(default)s)")
+    parser.add_argument("--pictures", type=int, default=default.pictures, metavar="N", help="different pictures (default %(default)s)")
+    parser.add_argument("--training-clouds", type=int, default=12, metavar="N", help="clouds per concept (default %(default)s)")
+    parser.add_argument("--training-images", type=int, default=20, metavar="N", help="pictures per concept (default %(default)s)")
+    parser.add_argument("--training-without", type=int, default=12, metavar="N", help="pictures without the concept (default %(default)s)")
+
+
+def run(options: argparse.Namespace) -> dict[str, object]:
+    """Write what was asked for and return paths and counts."""
+    from tqdm import tqdm
+
+    from geoseg_ros.simulation.trajectory import WalkConfig, record, write_training
+
+    if not options.out and not options.training:
+        raise InputError("expected --out DIR or --training DIR")
+    if options.seed < 0:
+        raise InputError(f"--seed: expected 0 or more, got {options.seed}")
+    for name in ("training_clouds", "training_images", "training_without"):
+        if not 0 <= getattr(options, name) <= 10_000:
+            raise InputError(f"--{name.replace('_', '-')}: expected 0 to 10000, got {getattr(options, name)}")
+    config = WalkConfig(
+        seed=options.seed,
+        seconds=options.seconds,
+        sensor=options.sensor,
+        concepts=tuple(options.concepts),
+        cloud_rate=options.cloud_rate,
+        image_rate=options.image_rate,
+        pictures=options.pictures,
+    )
+    result: dict[str, object] = {}
+    for wanted, unit in ((options.out, "frame"), (options.training, "item")):
+        if not wanted:
+            continue
+        with tqdm(unit=unit, disable=True if options.json else None, leave=False) as bar:
+
+            def progress(done: int, total: int, bar: tqdm = bar) -> None:
+                bar.total = total
+                bar.update(done - bar.n)
+
+            if unit == "frame":
+                result |= record(wanted, config, progress)
+            else:
+                counts = (options.training_clouds, options.training_images, options.training_without)
+                result["training"] = write_training(wanted, config, *counts, progress)
+    if not options.json:
+        if options.out:
+            print(f"{result['recording']}: {result['clouds']} clouds of about {result['points']} points, {result['images']} images")
+            print(f"{result['truth']}: labels of {', '.join(config.concepts)}")
+        if options.training:
+            print(f"{options.training}: {', '.join(config.concepts)}")
+    return result

@@ -1,0 +1,205 @@
+"""Make a concept pack: what the live node needs to know about one thing. No labels, no masks, no pairing, no calibration.
+
+All images and clouds show the thing, from anywhere, in any number; a folder or a recording (rosbag2, MCAP, ROS 1 bag) each. One of the two
+may be missing. --without names pictures and clouds that do NOT show it (the empty place, other things): optional, and worth a lot.
+
+Interrupted (Ctrl-C, a full disk, a power cut), the same command goes on from where it was: until it is done, a hidden folder beside --out
+has what was worked out so far.
+
+--recipe makes the background bank and the packs that ship anew, in the folder --out; --images are photographs of anything then.
+
+example:
+  geoseg train --name mug --clouds scans/ --images photos/ --without empty_table/ --out mug.pack
+  geoseg train --name mug --images drive.mcap --image /camera/image_raw --out mug.pack
+  geoseg train --recipe shipped --images caltech101/ --out shipped/
+"""
+
+from __future__ import annotations
+
+import argparse
+import shutil
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from geoseg_ros.cli.inputs import add_backend
+from geoseg_ros.cli.recipe import RECIPES
+from geoseg_ros.cli.recipe import run as make_recipe
+from geoseg_ros.errors import InputError
+
+if TYPE_CHECKING:
+    from geoseg_ros.backbones.base import ImageBackbone
+    from geoseg_ros.cli.inputs import Items
+    from geoseg_ros.methods.contrast.observations import BuildConfig
+    from geoseg_ros.packs.bank import BackgroundBank
+    from geoseg_ros.projection.token_cache import Unfinished
+    from geoseg_ros.runtime.pipeline import CosegPipeline
+
+UNFINISHED = ".unfinished"  # folder, or end of its name, of what a command has worked out before it is done
+FEW = 5  # items of a modality below which the user is warned
+CHECKED = 12  # items of each kind that the self-check looks at
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the options."""
+    parser.add_argument("--name", default="", help="what to call the thing")
+    parser.add_argument("--clouds", nargs="+", action="extend", default=[], metavar="DIR|BAG", help="clouds that show it")
+    parser.add_argument("--images", nargs="+", action="extend", default=[], metavar="DIR|BAG", help="images that show it")
+    parser.add_argument("--without", nargs="+", action="extend", default=[], metavar="DIR", help="images, clouds or both without it")
+    parser.add_argument("--without-clouds", nargs="+", action="extend", default=[], metavar="DIR", help="clouds without it")
+    parser.add_argument("--out", required=True, metavar="FILE", help="pack to write")
+    parser.add_argument("--recipe", choices=tuple(RECIPES), help="make what ships with the package, see above")
+    parser.add_argument("--backbone", default="geoseg_tiny", metavar="NAME", help="image backbone (default %(default)s)")
+    add_backend(parser)
+    parser.add_argument("--points", metavar="TOPIC", help="cloud topic of a recording (default: the only one)")
+    parser.add_argument("--image", metavar="TOPIC", help="image topic of a recording (default: the only one)")
+    parser.add_argument("--limit", type=int, default=60, metavar="N", help="messages taken of a topic, evenly spread (default %(default)s)")
+    add_seconds(parser)
+
+
+def add_seconds(parser: argparse.ArgumentParser) -> None:
+    """Declare --seconds."""
+    text = "learn from as many items, evenly spread, as are seen in about this time (default: all)"
+    parser.add_argument("--seconds", type=float, metavar="S", help=text)
+
+
+def check_seconds(seconds: float | None) -> None:
+    """InputError unless --seconds was left out or is a time."""
+    if seconds is not None and not 0 < seconds < float("inf"):
+        raise InputError(f"--seconds: expected more than 0, got {seconds:g}")
+
+
+def unfinished(folder: Path, backbone: ImageBackbone, bank: BackgroundBank, config: BuildConfig) -> Unfinished:
+    """The folder of a command that is not done yet, for this backbone, bank and configuration."""
+    from geoseg_ros import __version__
+    from geoseg_ros.projection.token_cache import Unfinished
+
+    about = (__version__, backbone.hash, getattr(backbone, "backend", ""), bank.mean.tolist(), bank.source, config)
+    return Unfinished(folder, about)
+
+
+@contextmanager
+def told_of_interrupt(folder: Path, quiet: bool) -> Iterator[None]:
+    """Say after Ctrl-C that the work is not lost; of bad input nothing is kept."""
+    new = not folder.parent.exists()
+    try:
+        yield
+    except InputError:
+        shutil.rmtree(folder.parent if new else folder, ignore_errors=True)
+        raise
+    except KeyboardInterrupt:
+        if folder.is_dir() and not quiet:
+            print(f"{folder}: what was worked out so far; the same command goes on from there", file=sys.stderr)
+        raise
+
+
+def run(options: argparse.Namespace) -> dict[str, object]:
+    """Train, check, and return what was learnt."""
+    from geoseg_ros.cli.inputs import open_clouds, open_image_backbone, open_images, open_without
+    from geoseg_ros.cli.progress import Stages
+    from geoseg_ros.methods.contrast.learning import learn
+    from geoseg_ros.methods.contrast.observations import BuildConfig, observe
+    from geoseg_ros.methods.contrast.pack import load_pack, save_pack
+    from geoseg_ros.runtime.pipeline import CosegPipeline
+    from geoseg_ros.simulation.bank import open_bank
+
+    if options.recipe:
+        return make_recipe(options)
+    begin = time.monotonic()
+    out = Path(options.out)
+    check_name(options.name)
+    check_pack_file(out, "--out")
+    check_seconds(options.seconds)
+    if not 1 <= options.limit <= 100_000:
+        raise InputError(f"--limit: expected 1 to 100000, got {options.limit}")
+    if not options.images and not options.clouds:
+        raise InputError("expected --images, --clouds, or both")
+    images = open_images(options.images, options.image, options.limit)
+    clouds = open_clouds(options.clouds, options.points, options.limit)
+    without, without_clouds = open_without(options.without, options.without_clouds)
+    backbone = open_image_backbone(options)
+    folder = out.with_name(f".{out.name}{UNFINISHED}")
+    with Stages("item", options.json) as progress, told_of_interrupt(folder, options.json):
+        bank = open_bank(backbone, progress)
+        config = BuildConfig()
+        known = unfinished(folder, backbone, bank, config)
+        items = (images, clouds, without, without_clouds)
+        seen = observe(*items, backbone, bank, config, progress, options.seconds, known.remember)
+        pack = learn(options.name, seen, backbone, bank, config)
+        version = save_pack(pack, out)
+        check = self_check(CosegPipeline(backbone, [load_pack(out)]), images, clouds, progress)
+    training: dict[str, Any] = dict(pack.info["training"])
+    known.done()
+    warnings = [f"skipped {line}" for source in items for line in source.warnings]
+    warnings += [known.trouble] if known.trouble else []
+    warnings += advice(training, check)
+    if not options.json:
+        print(f"{out}: concept '{options.name}', version {version}, {out.stat().st_size / 1e6:.1f} MB, for {backbone.name}")
+        print(
+            f"learnt from {training['images']} images and {training['clouds']} clouds, "
+            f"against {training['without_images']} images and {training['without_clouds']} clouds without it"
+        )
+        found = [f"{check[f'{kind}_present']} of {check[kind]} {kind}" for kind in ("images", "clouds") if check[kind]]
+        print(f"finds it again in {' and '.join(found)} of the training items (not held out)")
+        for line in warnings:
+            print(f"warning: {line}", file=sys.stderr)
+    return {
+        "out": str(out),
+        "name": options.name,
+        "version": version,
+        "bytes": out.stat().st_size,
+        "backbone": backbone.name,
+        "backend": backbone.backend,
+        "training": training,
+        "self_check": check,
+        "warnings": warnings,
+        "seconds": round(time.monotonic() - begin, 1),
+    }
+
+
+def check_name(name: str) -> None:
+    """InputError unless ``name`` can be a label: 1 to 64 printable characters."""
+    if not name.strip() or len(name) > 64 or not name.isprintable():
+        raise InputError(f"--name: expected 1 to 64 printable characters, got {name!r}")
+
+
+def check_pack_file(path: Path, option: str) -> None:
+    """InputError if ``path`` cannot become a file; said before the work, not after it."""
+    if path.is_dir():
+        raise InputError(f"{option}: {path} is a folder, expected a file name such as {path / 'mug.pack'}")
+    if any(parent.exists() and not parent.is_dir() for parent in path.absolute().parents):
+        raise InputError(f"{option}: {path} lies below a file, expected a folder there")
+
+
+def self_check(pipeline: CosegPipeline, images: Items, clouds: Items, progress: Any) -> dict[str, Any]:
+    """In how many of some training items the pack finds its own concept. They are not held out: this shows failure, not success."""
+    check: dict[str, Any] = {"held_out": False}
+    for kind, items, process in (("images", images, pipeline.process_image), ("clouds", clouds, pipeline.process_cloud)):
+        every = -(-len(items) // CHECKED) or 1
+        found = []
+        for k, item in enumerate(items):
+            if k % every == 0:
+                found.append(process(item).presence[0])
+                progress("self-check", k + 1, len(items))
+        check |= {kind: len(found), f"{kind}_present": sum(p.present for p in found)}
+        check[f"{kind}_p_values"] = [round(p.p_value, 4) for p in found]
+    return check
+
+
+def few(counts: dict[str, int]) -> list[str]:
+    """A line for each kind of which there are few items."""
+    return [f"only {counts[k]} {k}; what recurs shows better in {FEW} or more" for k in ("images", "clouds") if 0 < counts[k] < FEW]
+
+
+def advice(training: dict[str, Any], check: dict[str, Any]) -> list[str]:
+    """What the user should know about a pack that may be weak."""
+    lines = few(training)
+    for kind in ("images", "clouds"):
+        if check[kind] and 2 * check[f"{kind}_present"] < check[kind]:
+            lines.append(f"found again in only {check[f'{kind}_present']} of {check[kind]} of its own {kind}: the pack is weak there")
+    if not training["without_images"] and not training["without_clouds"]:
+        lines.append("no --without: pictures of the place without the thing keep the place itself from being learnt")
+    return lines

@@ -1,1 +1,0 @@
-"""Where clouds and images come from: folders, recordings, the procedural world."""

@@ -1,0 +1,99 @@
+"""What the node has found, as arrays that can be drawn."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from geoseg_ros.geometry.cloud import Cloud
+from geoseg_ros.io.folders import draw_overlay
+from geoseg_ros.results import LabelSpace, ObjectInstance
+
+_GREY = 90
+
+
+@dataclass(frozen=True)
+class LabelledCloud:
+    """A cloud with its labels and objects.
+
+    Attributes:
+        stamp_ns: of the input, nanoseconds.
+        frame: of the points.
+        cloud: colours, where it has some, are those of the sensor.
+        label: uint32 [N], 0 = none.
+        objects: in the frame of the points.
+        elsewhere: frame of objects that cannot be drawn because it is another one; empty where there are none.
+    """
+
+    stamp_ns: int
+    frame: str
+    cloud: Cloud
+    label: NDArray[np.uint32]
+    objects: tuple[ObjectInstance, ...] = ()
+    elsewhere: str = ""
+
+
+@dataclass(frozen=True)
+class LabelledImage:
+    """An image with its labels.
+
+    Attributes:
+        stamp_ns: of the input, nanoseconds.
+        picture: uint8 RGB [H, W, 3], the labels painted over it.
+        found: ids of the labels in it, None: not known.
+    """
+
+    stamp_ns: int
+    picture: NDArray[np.uint8]
+    found: tuple[int, ...] | None = None
+
+
+@dataclass(frozen=True)
+class Scene:
+    """What was known at one moment. The two sensors are not synchronised: each has its own stamp. None: nothing has come."""
+
+    labels: LabelSpace
+    cloud: LabelledCloud | None = None
+    image: LabelledImage | None = None
+
+
+class Sink(Protocol):
+    """What shows results. ``labels`` comes before the first item, and again when the labels change."""
+
+    def labels(self, labels: LabelSpace) -> None: ...
+
+    def add(self, item: LabelledCloud | LabelledImage) -> None: ...
+
+
+class Newest:
+    """Keeps the newest of each kind, as a viewer shows it. Attributes: scene, None until something has come."""
+
+    def __init__(self) -> None:
+        self._labels = LabelSpace(())
+        self.scene: Scene | None = None
+
+    def labels(self, labels: LabelSpace) -> None:
+        """The names and colours from now on."""
+        self._labels = labels
+
+    def add(self, item: LabelledCloud | LabelledImage) -> None:
+        """Take a result."""
+        before = self.scene or Scene(self._labels)
+        kind = {"cloud": item} if isinstance(item, LabelledCloud) else {"image": item}
+        self.scene = replace(before, labels=self._labels, **kind)
+
+
+def paint(stamp_ns: int, mask: NDArray[np.uint8], image: NDArray[np.uint8] | None, labels: LabelSpace) -> LabelledImage:
+    """Labels over the image they were found in.
+
+    Args:
+        mask: uint8 [H, W] of label ids.
+        image: uint8 RGB [H, W, 3]; grey takes its place where it is not known or has another size.
+    """
+    if image is None or image.shape[:2] != mask.shape:
+        image = np.full((*mask.shape, 3), _GREY, np.uint8)
+    found = tuple(int(i) for i in np.unique(mask) if i)
+    return LabelledImage(stamp_ns, draw_overlay(image, mask, labels.palette()), found)

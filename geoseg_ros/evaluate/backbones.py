@@ -1,0 +1,80 @@
+"""A backbone and its student side by side: how fast, and how well they know a place of a picture again. No labels are needed."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+
+from geoseg_ros.backbones.base import ImageBackbone
+from geoseg_ros.learning.distillation import Image, disturb, square, teacher_tokens
+
+SIDE = 160  # of the pictures in which places are looked for: 10 x 10 places
+MOST = 48  # pictures
+SPEEDS = ((1, 224), (8, 128))  # pictures at once, and their sides: a small photograph, virtual views
+
+
+@dataclass(frozen=True)
+class BackboneScore:
+    """Attributes:
+    name, stride, dim: of the backbone.
+    milliseconds: per picture, medians, for each of :data:`SPEEDS`.
+    known_again: share of the places, see :func:`known_again`.
+    """
+
+    name: str
+    stride: int
+    dim: int
+    milliseconds: tuple[float, ...]
+    known_again: float
+
+
+@torch.no_grad()
+def known_again(backbone: ImageBackbone, images: Sequence[Image], seed: int = 0) -> float:
+    """Share of the places of disturbed pictures whose nearest token (cosine, mean removed), among those of all undisturbed pictures, is of
+    the same place or one next to it.
+
+    The disturbances are those of the distillation, which the student has learnt to withstand and a teacher has not. Tokens are compared on
+    the grid of stride 16, whatever that of the backbone is.
+
+    Args:
+        images: RGB pictures [H, W, 3] that neither has learnt from; at most 48, evenly spread, are taken.
+    """
+    rng = np.random.default_rng(seed)
+    chosen = [images[k * len(images) // min(MOST, len(images))] for k in range(min(MOST, len(images)))]
+    clean = np.stack([square(image, SIDE) for image in chosen])
+    disturbed = np.stack([disturb(view, rng) for view in clean])
+    reference, query = (teacher_tokens(backbone, views) for views in (clean, disturbed))
+    mean = reference.mean((0, 1, 2))
+    rows, columns = reference.shape[1:3]
+    flat = [F.normalize(tokens - mean, dim=-1).flatten(0, 2) for tokens in (query, reference)]
+    nearest = torch.cat([(part @ flat[1].T).argmax(1) for part in flat[0].split(2048)])
+
+    def place(index: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+        return index // (rows * columns), index // columns % rows, index % columns
+
+    (picture, y, x), (found, v, u) = place(torch.arange(len(nearest))), place(nearest)
+    return ((picture == found) & ((y - v).abs() <= 1) & ((x - u).abs() <= 1)).float().mean().item()
+
+
+def milliseconds(backbone: ImageBackbone, count: int, side: int, runs: int = 5) -> float:
+    """Per picture, of ``count`` pictures at once; their side is rounded to the backbone's stride. The median of ``runs``."""
+    side = max(1, round(side / backbone.stride)) * backbone.stride
+    images = np.random.default_rng(0).integers(0, 256, (count, side, side, 3), dtype=np.uint8)
+    times = []
+    for run in range(runs + 1):
+        start = time.perf_counter()
+        backbone.tokens(images)
+        if run:  # the first one warms up
+            times.append(time.perf_counter() - start)
+    return 1e3 * float(np.median(times)) / count
+
+
+def score(backbone: ImageBackbone, images: Sequence[Image]) -> BackboneScore:
+    """Speed and quality of one backbone; ``images`` as for :func:`known_again`."""
+    times = tuple(round(milliseconds(backbone, count, side), 2) for count, side in SPEEDS)
+    return BackboneScore(backbone.name, backbone.stride, backbone.dim, times, round(known_again(backbone, images), 4))

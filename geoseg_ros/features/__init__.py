@@ -1,1 +1,0 @@
-"""What turns pixels or points into vectors: image backbones, virtual views, distillation."""

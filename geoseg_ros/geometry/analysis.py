@@ -1,0 +1,169 @@
+"""Everything that geometry says about one cloud, computed once."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from functools import cached_property
+
+import numpy as np
+from numpy.typing import NDArray
+
+from geoseg_ros.errors import InputError
+from geoseg_ros.geometry.cloud import Cloud
+from geoseg_ros.geometry.neighbours import graph_edges, knn, normals
+from geoseg_ros.geometry.planes import Plane, PlaneConfig, find_planes
+from geoseg_ros.geometry.proposals import ProposalConfig, object_proposals
+from geoseg_ros.geometry.superpoints import SuperpointConfig, superpoints
+from geoseg_ros.geometry.voxels import choose_voxel, voxel_downsample
+from geoseg_ros.stopwatch import Stopwatch
+
+MIN_POINTS = 10
+_EXCESS = 1.5  # times the budget
+
+
+@dataclass(frozen=True)
+class GeometryConfig:
+    """Attributes:
+    voxel: voxel edge, metres; 0 = chosen from the cloud so that about ``budget`` voxels are filled.
+    budget: see ``voxel``; time grows with it.
+    max_range: points farther from the sensor, metres, are left out; 0 = only far outliers (farther from the median point than
+        4 times 98 % of the points) are.
+    neighbours: points in the neighbourhood of a normal.
+    graph_neighbours: neighbours in the graph of superpoints and proposals.
+    """
+
+    voxel: float = 0.0
+    budget: int = 20_000
+    max_range: float = 0.0
+    neighbours: int = 16
+    graph_neighbours: int = 9
+    planes: PlaneConfig = field(default_factory=PlaneConfig)
+    superpoints: SuperpointConfig = field(default_factory=SuperpointConfig)
+    proposals: ProposalConfig = field(default_factory=ProposalConfig)
+
+    def __post_init__(self) -> None:
+        for name in ("voxel", "max_range"):
+            value = getattr(self, name)
+            if not (np.isfinite(value) and value >= 0):
+                raise InputError(f"{name}: expected metres >= 0, got {value}")
+        for name, least in (("budget", 100), ("neighbours", 4), ("graph_neighbours", 2)):
+            if getattr(self, name) < least:
+                raise InputError(f"{name}: expected at least {least}, got {getattr(self, name)}")
+
+
+@dataclass(frozen=True)
+class SceneGeometry:
+    """One cloud of N points, analysed on M voxels.
+
+    Attributes:
+        xyz: float32 [M, 3], metres, frame of the cloud. rgb: uint8 [M, 3] or None. normal: float32 [M, 3], towards the sensor.
+        inverse: int64 [N], voxel of each input point, -1 for invalid and far points.
+        count: int64 [M], input points per voxel.
+        plane: int64 [M], index into ``planes``, -1 = on none.
+        planes: the large planes, in the order found.
+        superpoint: int64 [M], 0.. ; a superpoint lies on one plane or on none.
+        proposals: int64 voxel indices, sorted, the largest proposal first; proposals may contain one another.
+        voxel: the voxel edge used, metres; 0 for an empty scene.
+        seconds: stage -> seconds.
+    """
+
+    xyz: NDArray[np.float32]
+    rgb: NDArray[np.uint8] | None
+    normal: NDArray[np.float32]
+    inverse: NDArray[np.int64]
+    count: NDArray[np.int64]
+    plane: NDArray[np.int64]
+    planes: list[Plane]
+    superpoint: NDArray[np.int64]
+    proposals: list[NDArray[np.int64]]
+    voxel: float
+    seconds: dict[str, float] = field(default_factory=dict, compare=False)
+
+    def point_values(self, values: NDArray, fill: float = 0) -> NDArray:
+        """Values per voxel [M, ...] to values per input point [N, ...]; ``fill`` where a point has no voxel."""
+        out = np.full((len(self.inverse), *values.shape[1:]), fill, values.dtype)
+        has = self.inverse >= 0
+        out[has] = values[self.inverse[has]]
+        return out
+
+    @cached_property
+    def up(self) -> NDArray[np.float64]:
+        """[3], the direction that is up: the normal of the largest plane that lies within 60 degrees of +z (body frames, REP 103) or of -y
+        (camera optical frames), whichever is nearer; +z without one."""
+        best, up = 0, np.array([0.0, 0.0, 1.0])
+        for plane in self.planes:
+            normal = plane.normal / np.linalg.norm(plane.normal)
+            for axis in (np.array([0.0, 0.0, 1.0]), np.array([0.0, -1.0, 0.0])):
+                along = float(normal @ axis)
+                size = int(np.count_nonzero(plane.mask))
+                # a wall seen head-on by a camera faces -z; it is not a floor, which lies mostly below the sensor
+                if abs(along) > 0.5 and size > best:
+                    direction = normal * np.sign(along)
+                    below = float(np.median(self.xyz[plane.mask] @ direction)) < 0
+                    if below:
+                        best, up = size, direction
+        return up
+
+
+def analyse_cloud(cloud: Cloud, config: GeometryConfig | None = None) -> SceneGeometry:
+    """Voxels, normals, planes, superpoints and proposals of a cloud; a pure function of its arguments.
+
+    A cloud with fewer than 10 usable points gives an empty scene.
+
+    Raises:
+        InputError: ``config.voxel`` is absurdly small for the cloud.
+    """
+    config = config or GeometryConfig()
+    clock = Stopwatch()
+    use = _usable(cloud, config.max_range)
+    if np.count_nonzero(use) < MIN_POINTS:
+        return _empty(cloud)
+    voxel = config.voxel or choose_voxel(cloud.xyz[use], config.budget)
+    grid = voxel_downsample(cloud.xyz, cloud.rgb, voxel, use)
+    if not config.voxel and len(grid.xyz) > _EXCESS * config.budget:
+        # the order of the points (ring by ring within each column of a LiDAR) has deceived the sample that the size was chosen by
+        voxel = choose_voxel(grid.xyz, config.budget)
+        grid = voxel_downsample(cloud.xyz, cloud.rgb, voxel, use)
+    xyz = grid.xyz
+    clock.stop("voxels")
+    distance, index = knn(xyz, config.neighbours)
+    normal, _ = normals(xyz, index)
+    edges = graph_edges(distance[:, : config.graph_neighbours], index[:, : config.graph_neighbours])
+    clock.stop("normals")
+    planes = find_planes(xyz, normal, voxel, config.planes)
+    plane = np.full(len(xyz), -1, np.int64)
+    for i, found in enumerate(planes):
+        plane[found.mask] = i
+    clock.stop("planes")
+    superpoint = superpoints(xyz, normal, grid.rgb, plane, edges, config.superpoints)
+    clock.stop("superpoints")
+    proposals = object_proposals(xyz, normal, plane, superpoint, edges, voxel, config.proposals)
+    clock.stop("proposals")
+    return SceneGeometry(xyz, grid.rgb, normal, grid.inverse, grid.count, plane, planes, superpoint, proposals, voxel, clock.seconds)
+
+
+def _usable(cloud: Cloud, max_range: float) -> NDArray[np.bool_]:
+    """bool [N]: finite, within range, and not the exact origin, which many LiDAR drivers write where nothing came back."""
+    xyz = cloud.xyz
+    # float32 squares overflow to infinity beyond 1e19 m, which is out of range as well
+    with np.errstate(over="ignore", invalid="ignore"):
+        squared = xyz[:, 0] ** 2 + xyz[:, 1] ** 2 + xyz[:, 2] ** 2
+        if max_range > 0:
+            return (squared <= np.float32(max_range) ** 2) & (squared > 0)
+        use = np.isfinite(squared) & (squared > 0)
+        index = np.flatnonzero(use)
+        if len(index) < MIN_POINTS:
+            return use
+        sample = xyz[index[:: max(1, len(index) // 10_000)]]
+        centre = np.median(sample, axis=0)
+        reach = 4 * np.quantile(np.linalg.norm(sample - centre, axis=1), 0.98)
+        if np.abs(xyz[index] - centre).max() > reach:
+            use[index] = ((xyz[index] - centre) ** 2).sum(axis=1) <= reach * reach
+    return use
+
+
+def _empty(cloud: Cloud) -> SceneGeometry:
+    none = np.zeros(0, np.int64)
+    flat = np.zeros((0, 3), np.float32)
+    rgb = None if cloud.rgb is None else np.zeros((0, 3), np.uint8)
+    return SceneGeometry(flat, rgb, flat, np.full(len(cloud), -1, np.int64), none, none, [], none, [], 0.0)

@@ -1,0 +1,85 @@
+"""What a coseg_node has published, back to arrays. Reads attributes only, so messages of rclpy and of recordings will do."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.spatial.transform import Rotation
+
+from geoseg_ros.errors import InputError
+from geoseg_ros.geometry.cloud import Cloud
+from geoseg_ros.io.messages import LABELLED_FIELDS, cloud_from_message
+from geoseg_ros.results import LabelSpace, ObjectInstance
+
+_LABEL_TYPE = dict(LABELLED_FIELDS)["label"]
+
+
+def stamp_of(message: Any) -> int:
+    """The stamp of its header in nanoseconds."""
+    return message.header.stamp.sec * 10**9 + message.header.stamp.nanosec
+
+
+def labelled_cloud(message: Any, topic: str = "points_labeled") -> tuple[Cloud, NDArray[np.uint32]]:
+    """Read ~/points_labeled.
+
+    Returns:
+        The cloud without colour, for that of the message is that of the labels; labels uint32 [N], 0 = none.
+
+    Raises:
+        InputError: not a cloud, or one without labels.
+    """
+    cloud = cloud_from_message(message, topic)
+    field = next((field for field in message.fields if field.name == "label"), None)
+    if field is None or field.datatype != _LABEL_TYPE or field.offset + 4 > message.point_step:
+        raise InputError(f"{topic}: no field label of type uint32, expected a cloud that coseg_node published")
+    height, width, step = int(message.height), int(message.width), int(message.point_step)
+    data = np.frombuffer(message.data, np.uint8)
+    row = int(message.row_step) or width * step
+    label = np.ndarray((height, width), ">u4" if message.is_bigendian else "<u4", data, int(field.offset), (row, step))
+    return Cloud(cloud.xyz, None, cloud.shape), label.reshape(-1).astype(np.uint32)
+
+
+def objects(message: Any, topic: str = "objects") -> tuple[ObjectInstance, ...]:
+    """Read ~/objects (geoseg_ros/CosegObjectArray).
+
+    Raises:
+        InputError: an orientation that is none.
+    """
+    found = []
+    for entry in message.objects:
+        turn, place = entry.center.orientation, entry.center.position
+        try:
+            rotation = Rotation.from_quat([turn.x, turn.y, turn.z, turn.w]).as_matrix()
+        except ValueError:
+            raise InputError(f"{topic}: object {entry.instance} has the orientation 0 0 0 0, expected a unit quaternion") from None
+        found.append(
+            ObjectInstance(
+                label=int(entry.label),
+                name=str(entry.name),
+                instance=int(entry.instance),
+                confidence=float(entry.confidence),
+                p_value=float(entry.p_value),
+                center=np.array([place.x, place.y, place.z]),
+                rotation=rotation,
+                size=np.array([entry.size.x, entry.size.y, entry.size.z]),
+                count=int(entry.point_count),
+                track=int(entry.track_id),
+            )
+        )
+    return tuple(found)
+
+
+def label_space(text: str, topic: str = "label_info") -> LabelSpace:
+    """Read the JSON of ~/label_info.
+
+    Raises:
+        InputError: anything else.
+    """
+    try:
+        names = {int(row["id"]): str(row["name"]) for row in json.loads(text)}
+        return LabelSpace(tuple(names[i] for i in range(max(len(names), 1)))[1:])
+    except (ValueError, TypeError, KeyError):
+        raise InputError(f"{topic}: expected a JSON list of id and name from 0 on, got {text[:60]!r}") from None

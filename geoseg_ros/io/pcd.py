@@ -1,0 +1,177 @@
+"""PCD files (Point Cloud Library, versions 0.5 to 0.7): ascii, binary, binary_compressed."""
+
+from __future__ import annotations
+
+import struct
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from geoseg_ros.errors import InputError
+from geoseg_ros.geometry.cloud import Cloud
+from geoseg_ros.io import lzf
+from geoseg_ros.io.fields import Fields, pack_rgb, parse_table, typed_column
+
+_HEADER_BYTES = 1 << 16
+_LARGEST_POINT = 1 << 20  # bytes
+_TYPES = {"F": "f", "U": "u", "I": "i"}
+
+
+@dataclass(frozen=True)
+class _Header:
+    names: list[str]
+    dtypes: list[np.dtype]
+    counts: list[int]
+    width: int
+    height: int
+    points: int
+    data: str
+    body: int  # byte at which the points start
+
+
+def parse_pcd(content: bytes, source: str) -> tuple[Fields, tuple[int, int] | None]:
+    """Columns and (height, width) of an organised cloud (height > 1) of a PCD file's bytes.
+
+    Raises:
+        InputError: the header is wrong, or the data are fewer than declared or damaged.
+    """
+    header = _parse_header(content, source)
+    body = content[header.body :]
+    point_size = sum(d.itemsize * c for d, c in zip(header.dtypes, header.counts, strict=True))
+    if min(header.counts) < 1 or point_size > _LARGEST_POINT:
+        raise InputError(f"{source}: PCD header: COUNT: expected at least 1 each and at most {_LARGEST_POINT} bytes per point")
+    if header.data == "ascii":
+        columns = _ascii_columns(header, body, source)
+    elif header.data == "binary":
+        if len(body) < header.points * point_size:
+            raise InputError(f"{source}: truncated: {header.points} points of {point_size} bytes declared, {len(body)} bytes follow")
+        columns = _interleaved_columns(header, body)
+    else:
+        columns = _compressed_columns(header, body, header.points * point_size, source)
+    fields = {name: column for name, column in zip(header.names, columns, strict=True) if name != "_"}  # "_" is PCL's padding
+    return fields, (header.height, header.width) if header.height > 1 else None
+
+
+def format_pcd(cloud: Cloud, extra_fields: Fields | None = None) -> bytes:
+    """A binary PCD: x y z float32, rgb packed in a float32 where the cloud has colour, then the extra columns in their own types.
+
+    Raises:
+        ValueError: an extra column does not have one plain number per point, or takes the name of x, y, z, rgb.
+    """
+    count = len(cloud)
+    columns: Fields = {name: cloud.xyz[:, axis] for axis, name in enumerate("xyz")}
+    if cloud.rgb is not None:
+        columns["rgb"] = pack_rgb(cloud.rgb).view(np.float32)
+    for name, column in (extra_fields or {}).items():
+        if name in columns or name.split() != [name]:
+            raise ValueError(f"extra field {name!r}: taken or not one word")
+        if column.shape != (count,) or column.dtype.kind not in "fiu" or column.itemsize not in (1, 2, 4, 8):
+            raise ValueError(f"extra field {name}: expected [{count}] of a plain number type, got {column.dtype} {column.shape}")
+        columns[name] = column
+    table = np.empty(count, [(name, column.dtype.newbyteorder("<")) for name, column in columns.items()])
+    for name, column in columns.items():
+        table[name] = column
+    height, width = cloud.shape or (1, count)
+    lines = (
+        "# .PCD v0.7 - Point Cloud Data file format",
+        "VERSION 0.7",
+        "FIELDS " + " ".join(columns),
+        "SIZE " + " ".join(str(c.itemsize) for c in columns.values()),
+        "TYPE " + " ".join(c.dtype.kind.upper() for c in columns.values()),
+        "COUNT " + " ".join("1" for _ in columns),
+        f"WIDTH {width}",
+        f"HEIGHT {height}",
+        "VIEWPOINT 0 0 0 1 0 0 0",
+        f"POINTS {count}",
+        "DATA binary",
+    )
+    return ("\n".join(lines) + "\n").encode() + table.tobytes()
+
+
+def _parse_header(content: bytes, source: str) -> _Header:
+    entries: dict[str, list[str]] = {}
+    position = 0
+    while "DATA" not in entries:
+        end = content.find(b"\n", position, _HEADER_BYTES)
+        if end < 0:
+            raise InputError(f"{source}: no PCD header that ends with a DATA line")
+        words = content[position:end].decode("ascii", "replace").split()
+        position = end + 1
+        if words and not words[0].startswith("#"):
+            entries["FIELDS" if words[0] == "COLUMNS" else words[0]] = words[1:]
+
+    def integers(key: str, default: list[int] | None = None) -> list[int]:
+        try:
+            values = [int(word) for word in entries[key]]
+        except KeyError:
+            if default is not None:
+                return default
+            raise InputError(f"{source}: PCD header has no {key} line") from None
+        except ValueError:
+            raise InputError(f"{source}: PCD header, {key}: expected whole numbers, got {' '.join(entries[key])[:60]}") from None
+        if not values or min(values) < 0:
+            raise InputError(f"{source}: PCD header, {key}: expected whole numbers >= 0")
+        return values
+
+    names = entries.get("FIELDS", [])
+    sizes = integers("SIZE")
+    kinds = entries.get("TYPE", [])
+    counts = integers("COUNT", [1] * len(names))
+    if not names or not len(names) == len(sizes) == len(kinds) == len(counts):
+        raise InputError(f"{source}: PCD header: FIELDS, SIZE, TYPE, COUNT differ in length")
+    dtypes = []
+    for name, kind, size in zip(names, kinds, sizes, strict=True):
+        if kind not in _TYPES or size not in ((4, 8) if kind == "F" else (1, 2, 4, 8)):
+            raise InputError(f"{source}: PCD header: field {name} has TYPE {kind} SIZE {size}; expected F 4|8, or I or U 1|2|4|8")
+        dtypes.append(np.dtype(f"<{_TYPES[kind]}{size}"))
+    width = integers("WIDTH" if "WIDTH" in entries else "POINTS")[0]
+    height = integers("HEIGHT", [1])[0]
+    points = integers("POINTS", [width * height])[0]
+    if points != width * height:
+        raise InputError(f"{source}: PCD header: POINTS {points} is not WIDTH {width} x HEIGHT {height}")
+    data = " ".join(entries["DATA"])
+    if data not in ("ascii", "binary", "binary_compressed"):
+        raise InputError(f"{source}: PCD header: DATA {data[:40]!r}; expected ascii, binary or binary_compressed")
+    return _Header(names, dtypes, counts, width, height, points, data, position)
+
+
+def _ascii_columns(header: _Header, body: bytes, source: str) -> list[NDArray]:
+    table = parse_table(body, header.points, sum(header.counts), source)
+    columns = []
+    first = 0
+    for name, dtype, count in zip(header.names, header.dtypes, header.counts, strict=True):
+        values = table[:, first : first + count].reshape((-1, count) if count != 1 else -1)
+        first += count
+        if name in ("rgb", "rgba") and dtype.kind == "f" and np.any(values >= 1):
+            # PCL writes packed colour as a whole number even where TYPE says F; a packed float without alpha is below 1e-37
+            dtype = np.dtype("<u4")
+        columns.append(typed_column(values, dtype))
+    return columns
+
+
+def _interleaved_columns(header: _Header, body: bytes) -> list[NDArray]:
+    layout = [(f"f{i}", d, (c,)) if c != 1 else (f"f{i}", d) for i, (d, c) in enumerate(zip(header.dtypes, header.counts, strict=True))]
+    table = np.frombuffer(body, np.dtype(layout), header.points)
+    return [np.ascontiguousarray(table[name]) for name in table.dtype.names or ()]
+
+
+def _compressed_columns(header: _Header, body: bytes, size: int, source: str) -> list[NDArray]:
+    if len(body) < 8:
+        raise InputError(f"{source}: truncated: no sizes after DATA binary_compressed")
+    packed_size, unpacked_size = struct.unpack("<II", body[:8])
+    if packed_size > len(body) - 8:
+        raise InputError(f"{source}: truncated: {packed_size} compressed bytes declared, {len(body) - 8} follow")
+    if unpacked_size != size:
+        raise InputError(f"{source}: {unpacked_size} bytes of points, but the header's fields need {size}")
+    try:
+        data = lzf.decompress(body[8 : 8 + packed_size], size)
+    except ValueError as error:
+        raise InputError(f"{source}: compressed data damaged: {error}") from None
+    columns = []
+    offset = 0
+    for dtype, count in zip(header.dtypes, header.counts, strict=True):  # one field after the other, unlike DATA binary
+        column = np.frombuffer(data, dtype, header.points * count, offset)
+        offset += column.nbytes
+        columns.append(column.reshape(-1, count) if count != 1 else column)
+    return columns

@@ -1,0 +1,1 @@
+"""One folder per method over the shared rooms."""

@@ -1,0 +1,75 @@
+"""Cross-fitting: each item of a set is judged by a pack that was learnt from the others.
+
+A pack that an item helped to make finds what it was made from: without cross-fitting an item that lacks the thing is found to show it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+
+from geoseg_ros.backbones.base import ImageBackbone
+from geoseg_ros.methods.contrast.learning import learn
+from geoseg_ros.methods.contrast.observations import BuildConfig, Observations
+from geoseg_ros.methods.contrast.pack import ConceptPack
+from geoseg_ros.packs.bank import BackgroundBank
+
+FOLDS = 5
+LEAST_HELD_OUT = 4  # items of a modality
+
+
+@dataclass(frozen=True)
+class CrossFit:
+    """Attributes: packs, one per fold; image_folds, cloud_folds: how many of them a modality has; 1: its items judge themselves;
+    image_places, cloud_places: where those that were seen stand among the seen ones, by number; the others are in no fold, any may judge
+    them."""
+
+    packs: Sequence[ConceptPack]
+    image_folds: int
+    cloud_folds: int
+    image_places: Mapping[int, int] = field(default_factory=dict)
+    cloud_places: Mapping[int, int] = field(default_factory=dict)
+
+    def image(self, number: int) -> int:
+        """Number of the pack that judges this image."""
+        return self.image_places.get(number, number) % self.image_folds
+
+    def cloud(self, number: int) -> int:
+        """Number of the pack that judges this cloud."""
+        return self.cloud_places.get(number, number) % self.cloud_folds
+
+
+def folds_of(count: int, folds: int) -> int:
+    """Into how many parts the ``count`` items of a modality are divided; 1, none is left out, where so few would be left that nothing
+    recurs in them."""
+    return min(folds, count) if count >= LEAST_HELD_OUT else 1
+
+
+def cross_fit(
+    name: str,
+    seen: Observations,
+    backbone: ImageBackbone,
+    bank: BackgroundBank,
+    config: BuildConfig,
+    folds: int = FOLDS,
+    step: Callable[[int, int], object] = lambda done, total: None,
+) -> CrossFit:
+    """Learn once per fold. The ``k``-th item seen of a modality with n folds is left out of fold ``k`` modulo n.
+
+    Args:
+        seen: the items; what is without the thing is in every fold.
+        folds: at most so many; 1: nothing is left out.
+        step: called with (done, total).
+
+    Raises:
+        InputError: nothing to learn from.
+    """
+    images, clouds = folds_of(len(seen.images), folds), folds_of(len(seen.clouds), folds)
+    total, packs = max(images, clouds), []
+    for fold in range(total):
+        some_images = range(fold, len(seen.images), images) if images > 1 else ()
+        some_clouds = range(fold, len(seen.clouds), clouds) if clouds > 1 else ()
+        packs.append(learn(name, seen.leave_out(some_images, some_clouds), backbone, bank, config))
+        step(fold + 1, total)
+    places = [{number: place for place, number in enumerate(numbers)} for numbers in (seen.image_numbers, seen.cloud_numbers)]
+    return CrossFit(packs, images, clouds, *places)

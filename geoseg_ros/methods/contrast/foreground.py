@@ -1,0 +1,100 @@
+"""What recurs in a set and not elsewhere: the foreground tokens of a set of photographs, without any mask."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from geoseg_ros.methods.contrast.config import CosegConfig, TrainConfig
+from geoseg_ros.methods.contrast.correlation import affinity, prototypes, recurrence
+
+
+def inside(height: int, width: int, border: float) -> torch.Tensor:
+    """bool [height, width]: True except in a frame of ``border`` times each side (at least one token)."""
+    frame = torch.zeros(height, width, dtype=torch.bool)
+    top, left = max(1, round(height * border)), max(1, round(width * border))
+    frame[top : height - top, left : width - left] = True
+    return frame
+
+
+def otsu(values: NDArray[np.floating], bins: int = 128) -> float:
+    """Otsu's threshold: the split with the largest variance between the two sides."""
+    counts, edges = np.histogram(values, bins)
+    centres = (edges[:-1] + edges[1:]) / 2
+    below, above = np.cumsum(counts), np.cumsum(counts[::-1])[::-1]
+    weighted = counts * centres
+    mean_below = np.cumsum(weighted) / np.maximum(below, 1)
+    mean_above = np.cumsum(weighted[::-1])[::-1] / np.maximum(above, 1)
+    between = below[:-1] * above[1:] * (mean_below[:-1] - mean_above[1:]) ** 2
+    return float(edges[1:-1][between.argmax()])
+
+
+def standing_still(maps: Sequence[torch.Tensor]) -> torch.Tensor:
+    """Per token of all maps, concatenated: its median cosine with the token at the same place in the other images of the same size.
+
+    A camera that does not move between pictures sees its surroundings at the same place in all of them; the object moves.
+    """
+    result = []
+    for i, own in enumerate(maps):
+        same = [(own * other).sum(-1) for j, other in enumerate(maps) if j != i and other.shape == own.shape]
+        result.append((torch.stack(same).median(0).values if same else own.new_zeros(own.shape[:2])).flatten())
+    return torch.cat(result)
+
+
+def find_foreground(
+    maps: Sequence[torch.Tensor], background: torch.Tensor, config: CosegConfig, train: TrainConfig
+) -> tuple[list[torch.Tensor], list[torch.Tensor]]:
+    """Foreground tokens of a set of photographs.
+
+    Round 0 scores a token by its recurrence in the other images minus its affinity with the background; each further round by its
+    affinity with the foreground found so far minus that with everything else. The background is the bank and the images' own frame
+    (border prior); what stands still is never foreground. The threshold is Otsu's, within bounds on the share. At last everything is
+    foreground that is nearer to the mean of the foreground than to the mean of the rest.
+
+    Args:
+        maps: unit tokens [h, w, D] of every image of the set. background: [B, D].
+
+    Returns:
+        per image bool [h, w], and the final score [h, w].
+    """
+    flat = [m.reshape(-1, m.shape[-1]) for m in maps]
+    sizes = [len(f) for f in flat]
+    tokens = torch.cat(flat)
+    interior = torch.cat([inside(m.shape[0], m.shape[1], train.border).flatten() for m in maps])
+    background = torch.cat([background, prototypes(tokens[~interior], train.background_tokens)])
+    eligible = interior & (standing_still(maps) < train.still)
+    if not eligible.any():
+        eligible = interior if interior.any() else torch.ones_like(interior)
+    against = affinity(tokens, background, config.neighbours)
+    score = torch.cat(recurrence(flat, config.neighbours, train.partners)) - against
+    chosen = _threshold(score, eligible, train)
+    for _ in range(train.rounds):
+        foreground = prototypes(tokens[chosen], train.foreground_tokens)
+        rest = prototypes(tokens[~chosen], train.context_tokens)
+        score = affinity(tokens, foreground, config.neighbours) - torch.maximum(affinity(tokens, rest, config.neighbours), against)
+        chosen = _threshold(score, eligible, train)
+    if chosen.any() and not chosen.all():
+        # how large the thing is was bounded so far; the means of both sides tell what else is more like it than like the rest
+        score = tokens @ _direction(tokens[chosen]) - tokens @ _direction(tokens[~chosen])
+        nearer = eligible & (score > max(0.0, float(torch.quantile(score, 1 - train.foreground_most))))
+        chosen = nearer if nearer.any() else chosen
+    return (
+        [c.reshape(m.shape[:2]) for c, m in zip(chosen.split(sizes), maps, strict=True)],
+        [s.reshape(m.shape[:2]) for s, m in zip(score.split(sizes), maps, strict=True)],
+    )
+
+
+def _direction(tokens: torch.Tensor) -> torch.Tensor:
+    """The mean of tokens [n, D], scaled to length 1."""
+    return torch.nn.functional.normalize(tokens.mean(0), dim=0)
+
+
+def _threshold(score: torch.Tensor, eligible: torch.Tensor, train: TrainConfig) -> torch.Tensor:
+    candidates = score[eligible]
+    low = torch.quantile(candidates, 1 - train.foreground_high)
+    high = torch.quantile(candidates, 1 - train.foreground_low)
+    threshold = min(max(otsu(candidates.numpy()), float(low)), float(high))
+    return eligible & (score >= threshold)

@@ -1,0 +1,171 @@
+"""``geoseg train``: from photographs and clouds of one thing to its concept pack. No labels, no masks, no pairing, no calibration."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict
+from typing import TypeVar
+
+import torch
+from numpy.typing import NDArray
+
+from geoseg_ros.backbones.base import ImageBackbone
+from geoseg_ros.backbones.tokens import Domain
+from geoseg_ros.errors import InputError
+from geoseg_ros.geometry.cloud import Cloud
+from geoseg_ros.methods.contrast.correlation import affinity, prototypes
+from geoseg_ros.methods.contrast.foreground import find_foreground
+from geoseg_ros.methods.contrast.observations import BuildConfig, Observations, Photograph, Progress, Proposals, observe
+from geoseg_ros.methods.contrast.pack import ConceptPack
+from geoseg_ros.methods.contrast.references import Contrast, References, SizePrior, strongest
+from geoseg_ros.methods.contrast.selection import select_views
+from geoseg_ros.packs.bank import VIEW_TOKENS, BackgroundBank, per_proposal, spread
+from geoseg_ros.projection.proposal_views import DrawnProposals
+
+NULL_TOKENS = 16  # kept of a null photograph, evenly spread over those most like the concept
+LARGEST_NULL = 256  # items per kind
+LEAST_SIZES = 5  # clouds that show the concept, below which nothing is said about its size
+Item = TypeVar("Item")
+
+
+def build_pack(
+    name: str,
+    images: Iterable[NDArray],
+    clouds: Iterable[Cloud],
+    without_images: Iterable[NDArray],
+    without_clouds: Iterable[Cloud],
+    backbone: ImageBackbone,
+    bank: BackgroundBank,
+    config: BuildConfig | None = None,
+    progress: Progress = lambda stage, done, total: None,
+) -> ConceptPack:
+    """Build the pack of one concept. Deterministic but for the date (``SOURCE_DATE_EPOCH`` fixes it).
+
+    Args:
+        images, clouds: of the thing, images uint8 [H, W, 3]; either may be empty, not both. without_images, without_clouds: of the place
+            without it, optional.
+        bank: the background bank of ``backbone``.
+
+    Raises:
+        InputError: nothing to learn from, or a bank of another backbone.
+    """
+    config = config or BuildConfig()
+    seen = observe(images, clouds, without_images, without_clouds, backbone, bank, config, progress)
+    return learn(name, seen, backbone, bank, config)
+
+
+def learn(name: str, seen: Observations, backbone: ImageBackbone, bank: BackgroundBank, config: BuildConfig) -> ConceptPack:
+    """The pack of what was seen. InputError where there is nothing to learn from."""
+    own, without = seen.images, seen.without_images
+    if not own and not any(seen.clouds):
+        raise InputError(f"concept '{name}': nothing to learn from: no image, and no object proposal in any cloud")
+
+    references = _photo_references(own, without, bank, config)
+    null_views = {domain: _null_halves(seen.without_clouds, bank, domain) for domain in Domain}
+    items = {d: {k: rows[d].first(VIEW_TOKENS).tokens for k, rows in enumerate(seen.clouds) if d in rows} for d in Domain}
+    null = {domain: [half.first(VIEW_TOKENS).tokens for half in halves] for domain, halves in null_views.items()}
+    selection = select_views(items, null, references, config.coseg, config.train)
+    views = selection.references
+    if not own:  # a concept given by clouds alone: what its views show is what photographs are searched for
+        references = References(torch.cat([drawn.own for drawn in views.values()]), references.context, references.background)
+    best = [seen.clouds[cloud][Domain.SHADED].size[proposal] for cloud, proposal in selection.best.items()]
+    other_sizes = torch.cat([half.size for halves in null_views.values() for half in halves])
+    size = SizePrior.of(torch.stack(best), other_sizes) if len(best) >= LEAST_SIZES and len(other_sizes) else None
+    references = References(references.foreground, references.context, references.background, views, size)
+    stamp = time.gmtime(int(os.environ.get("SOURCE_DATE_EPOCH", time.time())))
+    info = {
+        "created": time.strftime("%Y-%m-%d", stamp),
+        "config": asdict(config),
+        "training": {
+            "images": len(own),
+            "clouds": len(seen.clouds),
+            "without_images": len(without),
+            "without_clouds": len(seen.without_clouds),
+            "clouds_with_a_positive_proposal": len(selection.best),
+            "background": bank.source,
+            "supervision_of_backbone": backbone.supervision,
+        },
+    }
+    return ConceptPack(
+        name,
+        backbone.name,
+        backbone.hash,
+        bank.mean,
+        references,
+        _null_photos(references, [scales[0].reshape(-1, backbone.dim) for scales in without], bank, config),
+        {domain: _alternate(*halves) for domain, halves in null_views.items()},
+        info=info,
+    )
+
+
+def _photo_references(own: Sequence[Photograph], without: Sequence[Photograph], bank: BackgroundBank, config: BuildConfig) -> References:
+    """Foreground, context and background prototypes from the photographs; the scales are searched one by one and pooled."""
+    dim = bank.mean.shape[0]
+    neighbours, train = config.coseg.neighbours, config.train
+    nothing = torch.zeros(0, dim)
+    general = [bank.photos[half::2].reshape(-1, dim) for half in (0, 1)]
+    place = [
+        prototypes(torch.cat([nothing, *(tokens.reshape(-1, dim) for scales in part for tokens in scales)]), train.background_tokens // 4)
+        for part in _halves(without)
+    ]
+
+    def background(front: torch.Tensor, typical: float) -> tuple[torch.Tensor, torch.Tensor]:
+        kept = [prototypes(g[affinity(g, front, neighbours) < typical], train.background_tokens // 4) for g in general]
+        return torch.cat([kept[0], place[0]]), torch.cat([kept[1], place[1]])
+
+    everything = background(nothing, 1.0)
+    if not own:
+        return References(nothing, nothing, everything)
+    foreground, context = [], []
+    for scale in range(len(train.scales)):
+        maps = [scales[scale] for scales in own]
+        chosen, _ = find_foreground(maps, torch.cat(everything), config.coseg, train)
+        foreground += [tokens[mask] for tokens, mask in zip(maps, chosen, strict=True)]
+        context += [tokens[~mask] for tokens, mask in zip(maps, chosen, strict=True)]
+    front = prototypes(torch.cat(foreground), train.foreground_tokens)
+    # a bank that happens to hold the concept must not speak against it: leave out what looks like it as much as it does itself
+    typical = float(affinity(torch.cat(foreground), front, neighbours).quantile(0.25))
+    return References(front, prototypes(torch.cat(context), train.context_tokens), background(front, typical))
+
+
+def _halves(without: Sequence[Item]) -> tuple[Sequence[Item], Sequence[Item]]:
+    """First and second half: neighbours in a row of pictures are often alike, and must not be in different halves."""
+    middle = (len(without) + 1) // 2
+    return without[:middle], without[middle:]
+
+
+def _null_photos(references: References, without: Sequence[torch.Tensor], bank: BackgroundBank, config: BuildConfig) -> torch.Tensor:
+    """The tokens most like the concept of each photograph without it and of each of the bank's, [n, NULL_TOKENS, D], for
+    :func:`~geoseg_ros.methods.contrast.references.null_scores`: even rows are of half 0 of the background, odd ones of half 1."""
+    contrast = Contrast([references], config.coseg.neighbours)
+    pairs = list(zip(*_halves(without), strict=False))[: LARGEST_NULL // 2]
+    general = list(zip(bank.photos[0::2], bank.photos[1::2], strict=False))
+    free = min(len(general), LARGEST_NULL // 2 - len(pairs))
+    pairs += [general[k * len(general) // free] for k in range(free)]
+    rows = []
+    for row, tokens in enumerate(photo for pair in pairs for photo in pair):
+        evidence = contrast.photo(tokens, [1 - row % 2])[0]
+        best = evidence.topk(strongest(len(tokens), config.coseg.top_share)).indices
+        rows.append(spread(tokens[best], NULL_TOKENS))
+    return torch.stack(rows) if rows else torch.zeros(0, NULL_TOKENS, bank.mean.shape[0])
+
+
+def _alternate(first: DrawnProposals, second: DrawnProposals) -> DrawnProposals:
+    """Rows of both in turn, equally many and at most ``LARGEST_NULL``."""
+    count = min(len(first), len(second), LARGEST_NULL // 2)
+    rows = [torch.arange(count) * len(half) // max(count, 1) for half in (first, second)]
+    pair = [first[rows[0]], second[rows[1]]]
+    tokens, size = (torch.stack(parts, 1).flatten(0, 1) for parts in zip(*((p.tokens, p.size) for p in pair), strict=True))
+    return DrawnProposals(tokens, size)
+
+
+def _null_halves(without: Sequence[Proposals], bank: BackgroundBank, domain: Domain) -> list[DrawnProposals]:
+    """Proposals that are not the concept in two halves; those of one cloud are in the same half."""
+    general, number = bank.views(domain)
+    halves = []
+    for half, place in enumerate(_halves(without)):
+        parts = [*(rows[domain] for rows in place if domain in rows), general[number % 2 == half]]
+        halves.append(DrawnProposals.join(parts, per_proposal(domain), len(bank.mean)))
+    return halves

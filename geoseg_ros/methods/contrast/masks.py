@@ -1,0 +1,125 @@
+"""From evidence per token to a mask of the image's own size."""
+
+from __future__ import annotations
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from geoseg_ros.methods.contrast.config import CosegConfig
+
+SURE = 0.6  # of the strongest evidence of a picture: from here on a pixel is taken to be the thing without asking its colour
+UNLIKELY = -0.05  # evidence, in cosine, below which a pixel is taken not to be the thing
+CUT_SIDE = 320  # pixels of the picture's longer side in which borders are cut: the time of a cut does not grow with the picture
+COLOURS = 5  # components of GrabCut's colour models
+
+
+def guided_filter(guide: NDArray[np.float32], source: NDArray[np.float32], radius: int, epsilon: float = 1e-3) -> NDArray[np.float32]:
+    """Edge-aware smoothing of ``source`` [H, W] after the colour ``guide`` [H, W, 3] in 0 .. 1 (He et al., Guided Image Filtering,
+    2010)."""
+    window = (2 * radius + 1, 2 * radius + 1)
+
+    def mean(array: NDArray) -> NDArray[np.float32]:
+        return np.asarray(cv2.boxFilter(array, -1, window), np.float32)
+
+    mean_guide, mean_source = mean(guide), mean(source)
+    covariance = mean(guide * source[..., None]) - mean_guide * mean_source[..., None]
+    a, b, c, d, e, f = (
+        mean(guide[..., i] * guide[..., j]) - mean_guide[..., i] * mean_guide[..., j] + np.float32(epsilon if i == j else 0)
+        for i in range(3)
+        for j in range(i, 3)
+    )
+    # the inverse of the symmetric [[a, b, c], [b, d, e], [c, e, f]] by its cofactors: a general solver takes several times as long
+    cofactors = (d * f - e * e, c * e - b * f, b * e - c * d, a * f - c * c, b * c - a * e, a * d - b * b)
+    aa, ab, ac, bb, bc, cc = cofactors
+    x, y, z = np.moveaxis(covariance, 2, 0)
+    determinant = a * aa + b * ab + c * ac
+    slope = np.stack([aa * x + ab * y + ac * z, ab * x + bb * y + bc * z, ac * x + bc * y + cc * z], 2) / determinant[..., None]
+    offset = mean_source - (slope * mean_guide).sum(-1)
+    return np.asarray((mean(slope) * guide).sum(-1) + mean(offset), np.float32)
+
+
+def upsample(evidence: NDArray[np.float32], image: NDArray[np.uint8], radius: int) -> NDArray[np.float32]:
+    """Evidence per token [h, w] at the size of the working ``image`` [H, W, 3], snapped to its edges where ``radius`` > 0."""
+    height, width = image.shape[:2]
+    full = np.asarray(cv2.resize(np.ascontiguousarray(evidence, np.float32), (width, height), interpolation=cv2.INTER_CUBIC), np.float32)
+    if radius == 0:
+        return full
+    return guided_filter(image.astype(np.float32) / np.float32(255), full, radius)
+
+
+def cut_out(image: NDArray[np.uint8], evidence: NDArray[np.float32], margin: float, rounds: int) -> NDArray[np.bool_] | None:
+    """The thing along the borders of the picture's colours: GrabCut (Rother et al., 2004) started from the evidence, not from a box.
+
+    What has ``SURE`` of the strongest evidence is the thing, what has less than ``UNLIKELY`` is not; in between the picture's own colours
+    decide, the evidence says with which side they start. Deterministic.
+
+    Args:
+        image: uint8 RGB [H, W, 3]. evidence: [H, W]. margin: evidence above which a pixel is first taken for the thing. rounds: of fitting
+            the colour models and cutting.
+
+    Returns:
+        bool [H, W], or None where one side has too few pixels for a colour model.
+    """
+    best = max(float(evidence.max()), margin)
+    trimap = np.full(evidence.shape, cv2.GC_PR_BGD, np.uint8)
+    trimap[evidence > margin] = cv2.GC_PR_FGD
+    trimap[evidence < UNLIKELY] = cv2.GC_BGD
+    trimap[evidence > max(margin, SURE * best)] = cv2.GC_FGD
+    thing = (trimap == cv2.GC_FGD) | (trimap == cv2.GC_PR_FGD)
+    if min(np.count_nonzero(thing), np.count_nonzero(~thing)) < COLOURS:
+        return None
+    cv2.setRNGSeed(0)  # GrabCut's k-means draws from the generator of the thread
+    models = np.zeros((1, 13 * COLOURS)), np.zeros((1, 13 * COLOURS))
+    cv2.grabCut(np.ascontiguousarray(image[..., ::-1]), trimap, None, *models, rounds, cv2.GC_INIT_WITH_MASK)  # type: ignore[call-overload]
+    return np.asarray((trimap == cv2.GC_FGD) | (trimap == cv2.GC_PR_FGD))
+
+
+def drop_small(mask: NDArray[np.uint8], min_share: float) -> NDArray[np.uint8]:
+    """``mask`` of label ids without the connected parts that cover less than ``min_share`` of the picture."""
+    least = min_share * mask.size
+    if least <= 1:
+        return mask
+    result = np.zeros_like(mask)
+    for label in np.unique(mask[mask > 0]):
+        _, parts, stats, _ = cv2.connectedComponentsWithStats((mask == label).astype(np.uint8), connectivity=8)
+        keep = stats[:, cv2.CC_STAT_AREA] >= least
+        keep[0] = False
+        result[keep[parts]] = label
+    return result
+
+
+def label_mask(
+    evidence: NDArray[np.float32], present: NDArray[np.bool_], image: NDArray[np.uint8], size: tuple[int, int], config: CosegConfig
+) -> NDArray[np.uint8]:
+    """Mask of label ids.
+
+    Each pixel goes to the present concept with the largest evidence, where that is above ``image_margin``; then, with ``cut_rounds``, each
+    concept is cut out along the picture's colours, never out of the pixels where another has more evidence.
+
+    Args:
+        evidence: [C, h, w] per token. present: bool [C]. image: the working image uint8 [H, W, 3]. size: (height, width) of the mask.
+
+    Returns:
+        uint8 ``size``: 1 + the concept, 0 = none.
+    """
+    numbers = np.flatnonzero(present)
+    if not len(numbers):
+        return np.zeros(size, np.uint8)
+    fine = np.stack([upsample(evidence[concept], image, config.guide_radius) for concept in numbers])
+    winner = fine.argmax(0)
+    scale = min(1.0, CUT_SIDE / max(image.shape[:2]))
+    small = cv2.resize(image, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA)
+    # signed and interpolated, not the labels, so that borders are smooth at any size
+    sides = []
+    for k, own in enumerate(fine):
+        side = own - np.float32(config.image_margin)
+        if config.cut_rounds:
+            held = np.where(winner == k, own, np.float32(2 * UNLIKELY))
+            held = np.asarray(cv2.resize(held, small.shape[1::-1], interpolation=cv2.INTER_LINEAR), np.float32)
+            cut = cut_out(np.asarray(small, np.uint8), held, config.image_margin, config.cut_rounds)
+            side = side if cut is None else cut.astype(np.float32) - np.float32(0.5)
+        sides.append(cv2.resize(side, size[::-1], interpolation=cv2.INTER_LINEAR))
+    full = np.stack(sides)
+    mask = np.where(full.max(0) > 0, numbers[full.argmax(0)] + 1, 0).astype(np.uint8)
+    return drop_small(mask, config.min_share)

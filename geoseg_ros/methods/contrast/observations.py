@@ -1,0 +1,155 @@
+"""What the backbone sees in the pictures and clouds of one concept: read once, learnt from as often as needed."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence, Sized
+from dataclasses import dataclass, field, replace
+from functools import partial
+from typing import TypeVar
+
+import torch
+from numpy.typing import NDArray
+
+from geoseg_ros.backbones.base import ImageBackbone
+from geoseg_ros.backbones.tokens import Domain, photo_tokens, unit
+from geoseg_ros.errors import InputError
+from geoseg_ros.geometry.analysis import GeometryConfig
+from geoseg_ros.geometry.cloud import Cloud
+from geoseg_ros.methods.contrast.config import CosegConfig, TrainConfig
+from geoseg_ros.packs.bank import VIEW_TOKENS, BackgroundBank
+from geoseg_ros.projection.proposal_views import DrawnProposals, keep_proposals
+from geoseg_ros.projection.scene import CloudScene, SceneConfig
+from geoseg_ros.projection.token_cache import Remember, Worked, afresh
+from geoseg_ros.projection.views import ViewConfig
+
+Progress = Callable[[str, int, int], object]
+Photograph = Sequence[torch.Tensor]
+Proposals = Mapping[Domain, DrawnProposals]
+Item = TypeVar("Item")
+FIRST = 4  # items of each kind that are seen however little time there is
+
+
+@dataclass(frozen=True)
+class BuildConfig:
+    """Everything a pack is built with."""
+
+    coseg: CosegConfig = field(default_factory=CosegConfig)
+    train: TrainConfig = field(default_factory=TrainConfig)
+    views: ViewConfig = field(default_factory=lambda: ViewConfig(views=1))
+    geometry: GeometryConfig = field(default_factory=GeometryConfig)
+
+    @property
+    def scene(self) -> SceneConfig:
+        """How scenes are worked out."""
+        return SceneConfig(self.coseg.image_side, self.views, self.geometry)
+
+
+@dataclass(frozen=True)
+class Observations:
+    """Attributes:
+    images: of each photograph the unit tokens [h, w, D], one map per scale.
+    clouds: of each cloud its proposals per view domain: coloured clouds in both, others shaded; empty where it has none.
+    without_images, without_clouds: the same of what does not show the concept.
+    image_numbers, cloud_numbers: which of the given items they are, ascending; empty: all of them, in order.
+    """
+
+    images: Sequence[Photograph]
+    clouds: Sequence[Proposals]
+    without_images: Sequence[Photograph]
+    without_clouds: Sequence[Proposals]
+    image_numbers: Sequence[int] = ()
+    cloud_numbers: Sequence[int] = ()
+
+    def leave_out(self, images: Collection[int], clouds: Collection[int]) -> Observations:
+        """The rest: without the items at these places of ``images`` and ``clouds``."""
+
+        def rest(items: Sequence[Item], places: Collection[int]) -> list[Item]:
+            return [item for k, item in enumerate(items) if k not in places]
+
+        return replace(
+            self,
+            images=rest(self.images, images),
+            clouds=rest(self.clouds, clouds),
+            image_numbers=rest(self.image_numbers, images),
+            cloud_numbers=rest(self.cloud_numbers, clouds),
+        )
+
+
+def observe(
+    images: Iterable[NDArray],
+    clouds: Iterable[Cloud],
+    without_images: Iterable[NDArray],
+    without_clouds: Iterable[Cloud],
+    backbone: ImageBackbone,
+    bank: BackgroundBank,
+    config: BuildConfig,
+    progress: Progress = lambda stage, done, total: None,
+    seconds: float | None = None,
+    remember: Remember = afresh,
+) -> Observations:
+    """Run the backbone over the items; arguments as in :func:`~geoseg_ros.methods.contrast.learning.build_pack`.
+
+    Args:
+        seconds: see as many items, evenly spread over each kind, as are seen in about this time (and the first ``FIRST`` of each kind);
+            None: all of them.
+        remember: takes over what was seen before.
+
+    Raises:
+        InputError: the bank is of another backbone.
+    """
+    if bank.backbone_hash != backbone.hash:
+        raise InputError(f"background bank: made with another backbone than {backbone.name}")
+    end = math.inf if seconds is None else time.monotonic() + seconds
+    kinds = (images, clouds, without_images, without_clouds)
+    left = sum(1 for items in kinds if not isinstance(items, Sized) or len(items))
+
+    def look(stage: str, items: Iterable[Item], step: Callable[[Item], Worked]) -> Iterator[tuple[int, Worked]]:
+        nonlocal left
+        total = len(items) if isinstance(items, Sized) else 0
+        for number, item in affordable(items, (end - time.monotonic()) / max(left, 1)):
+            yield number, remember(stage.removesuffix(" without"), item, partial(step, item))
+            progress(stage, number + 1, total)
+        left -= bool(total) or not isinstance(items, Sized)
+
+    def photograph(image: NDArray) -> Worked:
+        scales = config.train.scales
+        return {f"{s}": unit(photo_tokens(backbone, image, config.coseg.image_side, s)[0], bank.mean) for s in scales}
+
+    def proposals(cloud: Cloud) -> Worked:
+        views = CloudScene(cloud, backbone, config.scene).views
+        if views is None:
+            return {}
+        kept = keep_proposals(views.unit(bank.mean), VIEW_TOKENS)
+        return {f"{views.domain.value}.tokens": kept.tokens, f"{views.domain.value}.size": kept.size}
+
+    def photographs(stage: str, items: Iterable[NDArray]) -> dict[int, Photograph]:
+        return {number: [seen[f"{s}"] for s in config.train.scales] for number, seen in look(stage, items, photograph)}
+
+    def drawn(stage: str, items: Iterable[Cloud]) -> dict[int, Proposals]:
+        return {number: _both_domains(seen) for number, seen in look(stage, items, proposals)}
+
+    own = photographs("images", images), drawn("clouds", clouds)
+    rest = photographs("images without", without_images), drawn("clouds without", without_clouds)
+    return Observations(
+        list(own[0].values()), list(own[1].values()), list(rest[0].values()), list(rest[1].values()), list(own[0]), list(own[1])
+    )
+
+
+def _both_domains(seen: Worked) -> Proposals:
+    """A coloured cloud also teaches what the thing looks like without colour."""
+    rows = {d: DrawnProposals(seen[f"{d.value}.tokens"], seen[f"{d.value}.size"]) for d in Domain if f"{d.value}.size" in seen}
+    return rows | ({Domain.SHADED: rows[Domain.COLOUR].shaded()} if Domain.COLOUR in rows else {})
+
+
+def affordable(items: Iterable[Item], seconds: float) -> Iterator[tuple[int, Item]]:
+    """(number, item) of as many items, evenly spread, as are worked on in about ``seconds``: how long one takes is measured on the first
+    ``FIRST``, which are always among them. The work is what the caller does between two items."""
+    begin, every = time.monotonic(), 1
+    for number, item in enumerate(items):
+        if number == FIRST and math.isfinite(seconds) and isinstance(items, Sized):
+            each = max(time.monotonic() - begin, 1e-6) / FIRST
+            every = math.ceil((len(items) - FIRST) / max((seconds - FIRST * each) / each, 1e-3))
+        if number < FIRST or (number - FIRST) % max(every, 1) == 0:
+            yield number, item

@@ -1,0 +1,183 @@
+"""The reference tokens of a concept, and the evidence that a set of concepts gives to tokens."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+
+import torch
+
+from geoseg_ros.backbones.tokens import Domain
+from geoseg_ros.methods.contrast.correlation import affinity
+
+LEAST_SPREAD = 0.3  # of a logarithm: +-35 %
+LEAST_RATIO = -8.0  # nats
+
+
+@dataclass(frozen=True)
+class ViewReferences:
+    """Unit tokens of views in one domain.
+
+    Attributes:
+        own: [., D] prototypes of the concept's own proposals.
+        other: [., D] prototypes of the other proposals of its clouds.
+        background: prototypes [., D] of the two halves of the proposals from elsewhere, see :class:`References`.
+    """
+
+    own: torch.Tensor
+    other: torch.Tensor
+    background: tuple[torch.Tensor, torch.Tensor]
+
+
+@dataclass(frozen=True)
+class SizePrior:
+    """How large a concept is: clouds know the scale that pictures do not show.
+
+    Attributes:
+        own, other: [2, 3], of the concept's proposals and of others: medians, and robust spreads, of the natural logarithms of height,
+            length and width in metres.
+    """
+
+    own: torch.Tensor
+    other: torch.Tensor
+
+    @classmethod
+    def of(cls, own: torch.Tensor, other: torch.Tensor) -> SizePrior:
+        """From sizes [n, 3] and [m, 3] in metres; n, m > 0."""
+        return cls(_location_scale(own), _location_scale(other))
+
+    def against(self, size: torch.Tensor) -> torch.Tensor:
+        """Evidence [n] <= 0, in nats, that things of ``size`` [n, 3] are not the concept: the log-normal likelihood ratio, lengths taken as
+        independent, less that of the concept's own medians. Bounded, because things are seen in part."""
+        log = torch.cat([self.own[:1], _log_size(size)])
+
+        def likelihood(statistics: torch.Tensor) -> torch.Tensor:
+            return -(((log - statistics[0]) / statistics[1]) ** 2 / 2).sum(1)
+
+        ratio = likelihood(self.own) - likelihood(self.other)
+        return (ratio[1:] - ratio[0]).clamp(LEAST_RATIO, 0.0)
+
+
+def _location_scale(size: torch.Tensor) -> torch.Tensor:
+    log = _log_size(size)
+    centre = log.median(0).values
+    spread = 1.4826 * (log - centre).abs().median(0).values  # median absolute deviation, scaled to a normal distribution's
+    return torch.stack([centre, spread.clamp_min(LEAST_SPREAD)])
+
+
+def _log_size(size: torch.Tensor) -> torch.Tensor:
+    return size.clamp_min(0.01).log()  # a flat thing has some thickness
+
+
+@dataclass(frozen=True)
+class References:
+    """Unit tokens with the bank's mean removed, float32.
+
+    Attributes:
+        foreground: [F, D] prototypes of what recurs in the concept's photographs and not elsewhere.
+        context: [C, D] prototypes of the rest of these photographs.
+        background: prototypes [., D] of the two halves of the background bank and of the photographs without the concept. A photograph of
+            one half is a null item for the other only: what the references were made from does not tell how new photographs score.
+        views: per view domain, where the concept has clouds.
+        size: where it has enough of them.
+    """
+
+    foreground: torch.Tensor
+    context: torch.Tensor
+    background: tuple[torch.Tensor, torch.Tensor]
+    views: Mapping[Domain, ViewReferences] = field(default_factory=dict)
+    size: SizePrior | None = None
+
+
+class Contrast:
+    """Evidence of C concepts that are loaded together, each the others' background.
+
+    The evidence of a token for a concept is its :func:`~geoseg_ros.methods.contrast.correlation.affinity` with the concept's foreground
+    minus the largest affinity with anything that speaks against it, in cosine.
+    """
+
+    def __init__(self, concepts: Sequence[References], neighbours: int, size_weight: float = 0.0) -> None:
+        self.concepts = concepts
+        self.neighbours = neighbours
+        self.size_weight = size_weight
+
+    def _affinity(self, tokens: torch.Tensor, references: torch.Tensor) -> torch.Tensor:
+        return affinity(tokens, references, self.neighbours)
+
+    def _background(self, tokens: torch.Tensor, concept: References | ViewReferences, halves: Sequence[int] = (0, 1)) -> torch.Tensor:
+        # the mean, not the maximum: a null item meets one half only, and its score must be comparable
+        filled = [half for half in halves if len(concept.background[half])] or [1 - halves[0]]
+        return torch.stack([self._affinity(tokens, concept.background[half]) for half in filled]).mean(0)
+
+    def photo(self, tokens: torch.Tensor, halves: Sequence[int] = (0, 1)) -> torch.Tensor:
+        """Evidence [C, ...] of photo tokens [..., D]. Against a concept speak every context, every bank (its ``halves``), the other
+        concepts."""
+        foreground = [self._affinity(tokens, c.foreground) for c in self.concepts]
+        against = [torch.maximum(self._affinity(tokens, c.context), self._background(tokens, c, halves)) for c in self.concepts]
+        ground = torch.stack(against).amax(0)
+        evidence = []
+        for i, own in enumerate(foreground):
+            others = [f for j, f in enumerate(foreground) if j != i]
+            evidence.append(own - torch.stack([ground, *others]).amax(0))
+        return torch.stack(evidence)
+
+    def drawn(self, tokens: torch.Tensor, domain: Domain, halves: Sequence[int] = (0, 1)) -> torch.Tensor:
+        """Evidence [C, ...] of tokens [..., D] of views drawn in one way: the photographs' and, where the concept has clouds, the mean with
+        its own views'.
+
+        A view shows a thing without its surroundings, so contexts say nothing against it; the bank and the other concepts do.
+        """
+        photo = [self._affinity(tokens, c.foreground) for c in self.concepts]
+        evidence = []
+        for i, concept in enumerate(self.concepts):
+            against = [self._background(tokens, concept), *(p for j, p in enumerate(photo) if j != i)]
+            own = photo[i] - torch.stack(against).amax(0)
+            if domain in concept.views:
+                views = concept.views[domain]
+                rivals = [self._affinity(tokens, views.other), self._background(tokens, views, halves)]
+                rivals += [self._affinity(tokens, c.views[domain].own) for j, c in enumerate(self.concepts) if j != i and domain in c.views]
+                own = (own + self._affinity(tokens, views.own) - torch.stack(rivals).amax(0)) / 2
+            evidence.append(own)
+        return torch.stack(evidence)
+
+    def view(self, tokens: torch.Tensor, domain: Domain, halves: Sequence[int] = (0, 1), used: torch.Tensor | None = None) -> torch.Tensor:
+        """Evidence [C, P, n] of proposals' tokens [P, n, D]. Of a coloured cloud, the first half of n is in colour, the rest shaded.
+        Tokens that are not ``used`` (bool [P, n]; default: all are) get 0."""
+        used = torch.ones(tokens.shape[:2], dtype=torch.bool, device=tokens.device) if used is None else used
+        evidence = tokens.new_zeros(len(self.concepts), *used.shape)
+        domains = (Domain.COLOUR, Domain.SHADED) if domain is Domain.COLOUR else (Domain.SHADED,)
+        ways = (x.tensor_split(len(domains), dim) for x, dim in ((evidence, 2), (tokens, 1), (used, 1)))
+        for part, seen, wanted, way in zip(*ways, domains, strict=True):
+            part[:, wanted] = self.drawn(seen[wanted], way, halves)
+        return evidence
+
+    def size(self, size: torch.Tensor) -> torch.Tensor:
+        """Evidence [C, P] <= 0 of the metric ``size`` [P, 3] of proposals, in cosine; 0 for a concept without :class:`SizePrior`."""
+        nothing = size.new_zeros(len(size))
+        return self.size_weight * torch.stack([nothing if c.size is None else c.size.against(size) for c in self.concepts])
+
+
+def image_score(evidence: torch.Tensor, top_share: float) -> torch.Tensor:
+    """Mean of the strongest tokens, ``top_share`` of all, [C] from evidence [C, n]."""
+    return evidence.topk(strongest(evidence.shape[1], top_share), dim=1).values.mean(1)
+
+
+def strongest(count: int, top_share: float) -> int:
+    """How many of ``count`` tokens are ``top_share`` of them, at least one."""
+    return min(count, max(1, round(top_share * count)))
+
+
+def null_scores(score: Callable[[Sequence[int]], torch.Tensor]) -> torch.Tensor:
+    """Scores [C, n] of null items. Even ones belong to half 0 of the background and are scored against half 1, and the other way round
+    (cross-fitting).
+
+    Args:
+        score: from the halves to score against to the scores [C, n] of the items.
+    """
+    even, odd = (score([half]) for half in (1, 0))
+    return torch.where(torch.arange(even.shape[1]) % 2 == 0, even, odd)
+
+
+def view_score(evidence: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:
+    """Mean evidence of a proposal's tokens [C, P, n], weighted by coverage [P, n] -> [C, P]."""
+    return (evidence * weight).sum(-1) / weight.sum(-1).clamp_min(1e-6)

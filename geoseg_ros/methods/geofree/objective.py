@@ -1,0 +1,140 @@
+"""One training step of the network: the joint forward pass and its named losses."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+
+from geoseg_ros.methods.geofree.config import LossConfig
+from geoseg_ros.methods.geofree.inputs import ImageTokens
+from geoseg_ros.methods.geofree.losses import (
+    cooccurrence_loss,
+    object_loss,
+    point_loss,
+    prototype_loss,
+    repulsion_loss,
+    saliency_loss,
+    simplification_loss,
+)
+from geoseg_ros.methods.geofree.model import CosegNetwork, Foreground, Pooled, Samples, draw_columns
+from geoseg_ros.nets.dgcnn import DgcnnFeatures
+
+
+@dataclass(frozen=True)
+class Step:
+    """What a joint step leaves behind.
+
+    Attributes:
+        terms: named losses, weighted; their sum is what is minimised.
+        samples: of the clouds. pooled: prototypes of the images, or None for a step without images.
+        foreground: y_obj^o of the clouds [B, dc], detached.
+    """
+
+    terms: dict[str, torch.Tensor]
+    samples: Samples
+    pooled: Pooled | None
+    foreground: torch.Tensor
+
+
+def image_terms(tokens: torch.Tensor, saliency: torch.Tensor, mask: torch.Tensor, config: LossConfig) -> dict[str, torch.Tensor]:
+    """L_cooc and 0.3 L_sal of masks M [V, Np] on backbone tokens X [V, Np, D2] with saliency a [V, Np]. A lone image has no L_cooc."""
+    terms = {"sal": config.sal * saliency_loss(saliency, mask, config.saliency)}
+    if len(tokens) > 1:
+        terms["cooc"] = cooccurrence_loss(tokens, mask)
+    return terms
+
+
+def image_step(network: CosegNetwork, images: ImageTokens) -> dict[str, torch.Tensor]:
+    """Stage 1: L_s on the coarse mask, nothing but the 2D branch."""
+    channels = network.mgcm.channels(images.tokens)
+    score, _ = network.mgcm.correlate(channels, images.cls, evidence=images.evidence)
+    return image_terms(images.tokens, images.saliency, network.mgcm.mask(score), network.config.loss)
+
+
+def joint_step(
+    network: CosegNetwork,
+    points: torch.Tensor,
+    images: ImageTokens | None,
+    generator: torch.Generator,
+    train_images: bool,
+    foreign: Pooled | None = None,
+) -> Step:
+    """Stages 2 and 3.
+
+    Args:
+        points: P [B, N, 3], or [B, N, 3 + D2] with what views show, B >= 2.
+        images: of the set; None: the 3D branch alone.
+        generator: of everything random in the step (on the processor).
+        train_images: stage 3: L_s is added and gradients reach the 2D branch through the prototypes.
+        foreign: prototypes of other concepts, negatives here.
+    """
+    config, loss = network.config, network.config.loss
+    clouds = network.clouds(points)
+    foreground = Foreground(clouds.foreground)
+    pooled, image_losses = None, {}
+    if images is not None:
+        coarse = final = network.images(images.tokens, images.cls, evidence=images.evidence)
+        if network.fused:
+            draw_images = torch.rand(len(points), len(images), generator=generator).argsort(1)[:, : config.gcsf.r_img]
+            draw_clouds = torch.rand(len(images), len(points), generator=generator).argsort(1)[:, : config.gcsf.r_cld]
+            against = None if images.against is None else network.against(images.against)
+            foreground = network.fused_clouds(clouds, draw_columns(coarse, draw_images.to(points.device), against))
+            columns = clouds.projected[draw_clouds.to(points.device)].flatten(1, 2)
+            enhanced = network.enhanced_images(coarse, columns, draw_clouds.shape[1])
+            final = network.images(enhanced, images.cls, evidence=images.evidence)
+        pooled = network.pooled(coarse, final, detach=not train_images)
+        if train_images:
+            image_losses = _masks_terms(network, images, coarse.mask, final.mask)
+    samples = network.samples(foreground, clouds.background, clouds.points, generator)
+    features = network.extract(samples)
+    terms = _cloud_terms(network, clouds.points, samples, features, generator)
+    y_object = network.cloud_object(features[2].embedding), network.cloud_object(features[3].embedding)
+    if pooled is not None:
+        y_semantic = network.cloud_semantic(features[0].embedding), network.cloud_semantic(features[1].embedding)
+        extra_semantic, extra_object = _extra_negatives(loss, pooled, foreign)
+        terms["sem"] = loss.sem * prototype_loss(pooled.semantic, *y_semantic, loss.tau, loss.anchor, extra_semantic)
+        terms["obj"] = loss.obj * prototype_loss(pooled.object, *y_object, loss.tau, loss.anchor, extra_object)
+    return Step({**terms, **image_losses}, samples, pooled, y_object[0].detach())
+
+
+def _masks_terms(network: CosegNetwork, images: ImageTokens, coarse: torch.Tensor, final: torch.Tensor) -> dict[str, torch.Tensor]:
+    """L_s on both masks of stage 3, or on the one that counts."""
+    config = network.config
+    if config.mask_from == "coarse" or not network.fused:
+        return image_terms(images.tokens, images.saliency, coarse, config.loss)
+    first = image_terms(images.tokens, images.saliency, coarse, config.loss)
+    second = image_terms(images.tokens, images.saliency, final, config.loss)
+    return {name: config.loss.s_coarse * first[name] + config.loss.s_final * second[name] for name in first}
+
+
+def _cloud_terms(
+    network: CosegNetwork,
+    points: torch.Tensor,
+    samples: Samples,
+    features: tuple[DgcnnFeatures, DgcnnFeatures, DgcnnFeatures, DgcnnFeatures],
+    generator: torch.Generator,
+) -> dict[str, torch.Tensor]:
+    """L_p: X is from the projected points R, the simplified points Q must cover the cloud."""
+    loss = network.config.loss
+    projected_o, projected_b = features[2], features[3]
+    simplified = sum(simplification_loss(q, points, loss.gamma, loss.delta) for q in (samples.simplified_o, samples.simplified_b))
+    projection = network.sampler_o.project.sigma() + network.sampler_b.project.sigma()
+    point = point_loss(projected_o.points, projected_b.points, loss.tau_point, loss.positives, loss.negatives, generator)
+    return {
+        "point": loss.point * point,
+        "object": loss.object * object_loss(projected_o.embedding, projected_b.embedding, loss.tau_object),
+        "samp": loss.samp * (loss.samp_alpha * simplified + loss.samp_lambda * projection),
+        "rep": loss.rep * repulsion_loss(samples.projected_o, samples.projected_b, loss.rep_margin),
+    }
+
+
+def _extra_negatives(loss: LossConfig, pooled: Pooled, foreign: Pooled | None) -> tuple[torch.Tensor | None, torch.Tensor | None]:
+    semantic, objects = [], []
+    if loss.sym:
+        semantic.append(pooled.semantic_background)
+        objects.append(pooled.object_background)
+    if loss.cross_concept and foreign is not None:
+        semantic.append(foreign.semantic)
+        objects.append(foreign.object)
+    return (torch.cat(semantic), torch.cat(objects)) if semantic else (None, None)

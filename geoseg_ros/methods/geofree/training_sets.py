@@ -1,0 +1,82 @@
+"""What is trained on, and the controls that every cross-modal gain must be compared with."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import torch
+
+from geoseg_ros.errors import InputError
+from geoseg_ros.methods.geofree.inputs import ImageTokens, PreparedCloud
+from geoseg_ros.methods.geofree.training_config import FitConfig
+
+
+@dataclass(frozen=True)
+class TrainingSet:
+    """One concept.
+
+    Attributes:
+        name: of the concept.
+        clouds: prepared with the network's N. images: tokens of unpaired images.
+        without_clouds, without_images: items that do not show it, for the presence scores; not trained on.
+    """
+
+    name: str
+    clouds: Sequence[PreparedCloud]
+    images: ImageTokens
+    without_clouds: Sequence[PreparedCloud] = ()
+    without_images: ImageTokens | None = None
+
+
+def check_sets(sets: Sequence[TrainingSet], config: FitConfig) -> None:
+    """Raise InputError where a set cannot be trained on."""
+    if not sets:
+        raise InputError("sets: expected at least one")
+    names = [s.name for s in sets]
+    if len(set(names)) < len(names):
+        raise InputError(f"sets: expected different names, got {', '.join(names)}")
+    points, network = config.network.sampler.points, config.network
+    for s in sets:
+        if network.gcsf.points != "coordinates" and any(c.seen is None for c in s.clouds):
+            raise InputError(f"set {s.name}: clouds: gcsf.points = {network.gcsf.points} expected what views show of the points")
+        if network.mgcm.signal != "correlation" and s.images.evidence is None:
+            raise InputError(f"set {s.name}: images: mgcm.signal = {network.mgcm.signal} expected evidence of their patches")
+        if len(s.clouds) < 2:
+            raise InputError(f"set {s.name}: expected at least 2 clouds, got {len(s.clouds)}")
+        if len(s.images) == 0:
+            raise InputError(f"set {s.name}: expected at least 1 image")
+        if s.images.tokens.shape[2] != sets[0].images.tokens.shape[2] or s.images.grid != sets[0].images.grid:
+            raise InputError(f"set {s.name}: images: expected the tokens of one backbone on one grid")
+        wrong = next((c for c in s.clouds if len(c.points) != points), None)
+        if wrong is not None:
+            raise InputError(f"set {s.name}: clouds: expected {points} points each, got {len(wrong.points)}")
+
+
+def controlled(sets: Sequence[TrainingSet], config: FitConfig) -> tuple[list[TrainingSet], FitConfig]:
+    """The sets and the configuration under ``config.control``; the configuration's control is ``none`` afterwards.
+
+    Raises:
+        InputError: a control that mixes sets was asked for with a single one.
+    """
+    done = replace(config, control="none")
+    if config.control == "none":
+        return list(sets), config
+    if config.control == "cloud_only":
+        network = config.network
+        alone = replace(network, sfe=replace(network.sfe, fusion="none"), loss=replace(network.loss, sem=0.0, obj=0.0))
+        return list(sets), replace(done, network=alone)
+    if len(sets) < 2:
+        raise InputError(f"control {config.control}: expected at least 2 sets, got {len(sets)}")
+    if config.control == "permuted":
+        return [replace(s, images=sets[(k + 1) % len(sets)].images) for k, s in enumerate(sets)], done
+    evidence, against = ([getattr(s.images, name) for s in sets] for name in ("evidence", "against"))
+    mixed = ImageTokens(
+        torch.cat([s.images.tokens for s in sets]),
+        torch.cat([s.images.cls for s in sets]),
+        torch.cat([s.images.saliency for s in sets]),
+        sets[0].images.grid,
+        None if any(x is None for x in evidence) else torch.cat(evidence),
+        None if any(x is None for x in against) else torch.cat(against),
+    )
+    return [replace(s, images=mixed) for s in sets], done

@@ -1,0 +1,1 @@
+"""Cameras, drawing, and carrying what a backbone sees back to points."""

@@ -1,0 +1,117 @@
+"""Object proposals of a cloud as an image backbone sees them: drawn from virtual viewpoints around the sensor's own."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from geoseg_ros.backbones.base import ImageBackbone
+from geoseg_ros.backbones.tokens import Domain, unit, view_tokens
+from geoseg_ros.geometry.analysis import SceneGeometry
+from geoseg_ros.geometry.boxes import oriented_box
+from geoseg_ros.geometry.cloud import Cloud
+from geoseg_ros.projection.views import ViewConfig, paint_views, see_points
+
+
+@dataclass(frozen=True)
+class ProposalViews:
+    """What the backbone sees of the P proposals of one cloud, V views each.
+
+    Attributes:
+        domain: COLOUR: V / 2 views in colour, then the same V / 2 shaded; SHADED: V shaded views.
+        tokens: [P, V * h * w, D] float32, as the backbone gives them; see :meth:`unit`.
+        weight: [P, V * h * w], share of each token's pixels that show the proposal; 0 below one half, unless no token reaches that.
+        size: [P, 3], height, length and width of the upright boxes around the proposals, metres.
+        index: int32 [P, V, S, S], the voxel seen at each pixel, -1 = none.
+        grid: (V, h, w).
+    """
+
+    domain: Domain
+    tokens: torch.Tensor
+    weight: torch.Tensor
+    size: torch.Tensor
+    index: NDArray[np.int32]
+    grid: tuple[int, int, int]
+
+    def unit(self, mean: torch.Tensor) -> ProposalViews:
+        """The same with ``mean`` [D] removed from the tokens, which are then scaled to length 1."""
+        return replace(self, tokens=unit(self.tokens, mean))
+
+
+@dataclass(frozen=True)
+class DrawnProposals:
+    """What is kept of n proposals. Attributes: tokens [n, t, D] of their views, of a coloured cloud first those in colour, then as many
+    shaded; size [n, 3], see :class:`ProposalViews`."""
+
+    tokens: torch.Tensor
+    size: torch.Tensor
+
+    def __len__(self) -> int:
+        return len(self.size)
+
+    def __getitem__(self, rows: torch.Tensor | slice) -> DrawnProposals:
+        return DrawnProposals(self.tokens[rows], self.size[rows])
+
+    def first(self, count: int) -> DrawnProposals:
+        """The same with the first ``count`` tokens of each."""
+        return DrawnProposals(self.tokens[:, :count], self.size)
+
+    def shaded(self) -> DrawnProposals:
+        """Of a coloured cloud: as if it had no colour."""
+        return DrawnProposals(self.tokens[:, self.tokens.shape[1] // 2 :], self.size)
+
+    @classmethod
+    def join(cls, parts: Sequence[DrawnProposals], tokens: int, dim: int) -> DrawnProposals:
+        """All rows of ``parts``, each [., tokens, dim]."""
+        nothing = cls(torch.zeros(0, tokens, dim), torch.zeros(0, 3))
+        parts = [nothing, *parts]
+        return cls(torch.cat([p.tokens for p in parts]), torch.cat([p.size for p in parts]))
+
+
+def look_at_proposals(cloud: Cloud, scene: SceneGeometry, backbone: ImageBackbone, config: ViewConfig) -> ProposalViews | None:
+    """Draw every proposal from ``config.views`` viewpoints around the sensor's own (the origin of the cloud's frame), and read the tokens.
+
+    The full-resolution points are drawn, not the voxels. None where the scene has no proposals.
+    """
+    if not scene.proposals:
+        return None
+    domain = Domain.COLOUR if cloud.rgb is not None and config.colour else Domain.SHADED
+    order = np.argsort(scene.inverse, kind="stable")
+    start = np.searchsorted(scene.inverse[order], np.arange(len(scene.xyz) + 1))
+    up = scene.up
+    images, index, size = [], [], []
+    for voxels in scene.proposals:
+        length, width, height = oriented_box(scene.xyz[voxels], up)[2]
+        size.append((height, length, width))
+        points = np.concatenate([order[start[v] : start[v + 1]] for v in voxels])
+        voxel = scene.inverse[points]
+        normal = scene.normal[voxel]
+        seen, frames = see_points(cloud.xyz[points], normal, np.zeros(3), config, up)
+        shown = np.where(seen >= 0, voxel.astype(np.int32)[seen], np.int32(-1))
+        for rgb in (cloud.rgb[points], None) if domain is Domain.COLOUR and cloud.rgb is not None else (None,):
+            images.append(paint_views(seen, frames, rgb, normal, config))
+            index.append(shown)
+    count, side = len(scene.proposals), config.size
+    all_index = np.concatenate(index)
+    tokens, coverage = view_tokens(backbone, np.concatenate(images), all_index)
+    grid = (len(all_index) // count, tokens.shape[1], tokens.shape[2])
+    coverage = coverage.reshape(count, -1)
+    weight = torch.where(coverage >= 0.5, coverage, 0.0)
+    weight = torch.where(weight.amax(1, keepdim=True) > 0, weight, coverage)  # thin things fill no token
+    tokens = tokens.reshape(count, weight.shape[1], -1)
+    sizes = torch.tensor(size, dtype=torch.float32)
+    return ProposalViews(domain, tokens, weight, sizes, all_index.reshape(count, -1, side, side), grid)
+
+
+def keep_proposals(views: ProposalViews, count: int) -> DrawnProposals:
+    """``count`` covered tokens of each proposal, evenly spread and repeated where there are fewer; of a coloured cloud twice as many."""
+    parts = 2 if views.domain is Domain.COLOUR else 1
+    result = []
+    for tokens, weight in zip(views.tokens.chunk(parts, 1), views.weight.chunk(parts, 1), strict=True):
+        rows = [torch.nonzero(w > 0).flatten() for w in weight]
+        result.append(torch.stack([t[r[torch.arange(count) * len(r) // count]] for t, r in zip(tokens, rows, strict=True)]))
+    return DrawnProposals(torch.cat(result, 1), views.size)

@@ -1,0 +1,96 @@
+"""What is known of one cloud or one image: worked out once, when first asked for, and shared by every method."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from functools import cached_property
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from geoseg_ros.backbones.base import ImageBackbone
+from geoseg_ros.backbones.tokens import photo_tokens
+from geoseg_ros.geometry.analysis import GeometryConfig, SceneGeometry, analyse_cloud
+from geoseg_ros.geometry.cloud import Cloud
+from geoseg_ros.projection.proposal_views import ProposalViews, look_at_proposals
+from geoseg_ros.projection.views import ViewConfig
+from geoseg_ros.stopwatch import Stopwatch
+
+
+@dataclass(frozen=True)
+class SceneConfig:
+    """How a scene is worked out.
+
+    Attributes:
+        image_side: longest side of an image as the backbone sees it, pixels.
+        views: how proposals are drawn.
+        geometry: voxels, planes, superpoints and proposals.
+    """
+
+    image_side: int = 640
+    views: ViewConfig = field(default_factory=lambda: ViewConfig(views=1))
+    geometry: GeometryConfig = field(default_factory=GeometryConfig)
+
+
+class CloudScene:
+    """One cloud.
+
+    Attributes:
+        cloud: as it came.
+        clock: seconds of the stages that were worked out, by name.
+    """
+
+    def __init__(self, cloud: Cloud, backbone: ImageBackbone, config: SceneConfig) -> None:
+        self.cloud, self.clock = cloud, Stopwatch()
+        self._backbone, self._config = backbone, config
+
+    @cached_property
+    def geometry(self) -> SceneGeometry:
+        """Voxels, normals, planes, superpoints and proposals."""
+        self.clock.restart()
+        found = analyse_cloud(self.cloud, self._config.geometry)
+        self.clock.stop("geometry")
+        return found
+
+    @cached_property
+    def views(self) -> ProposalViews | None:
+        """Virtual views of the proposals and their tokens; None where there are no proposals."""
+        geometry = self.geometry
+        self.clock.restart()
+        with torch.inference_mode():
+            found = look_at_proposals(self.cloud, geometry, self._backbone, self._config.views)
+        self.clock.stop("views")
+        return found
+
+
+class ImageScene:
+    """One image.
+
+    Attributes:
+        image: uint8 RGB [H, W, 3].
+        clock: seconds of the stages that were worked out, by name.
+    """
+
+    def __init__(self, image: NDArray[np.uint8], backbone: ImageBackbone, config: SceneConfig) -> None:
+        self.image, self.clock = image, Stopwatch()
+        self._backbone, self._config = backbone, config
+        self._scales: dict[float, tuple[torch.Tensor, NDArray[np.uint8]]] = {}
+
+    def at(self, scale: float = 1.0) -> tuple[torch.Tensor, NDArray[np.uint8]]:
+        """Tokens [h, w, D], not normalised, and the image resized as the backbone saw it; see
+        :func:`~geoseg_ros.backbones.tokens.photo_tokens`."""
+        if scale not in self._scales:
+            self.clock.restart()
+            with torch.inference_mode():
+                self._scales[scale] = photo_tokens(self._backbone, self.image, self._config.image_side, scale)
+            self.clock.stop("tokens")
+        return self._scales[scale]
+
+    @property
+    def tokens(self) -> torch.Tensor:
+        """Tokens [h, w, D] at the image's own scale."""
+        return self.at()[0]
+
+
+Scene = CloudScene | ImageScene

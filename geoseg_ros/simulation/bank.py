@@ -1,0 +1,69 @@
+"""Making a background bank where there is none yet: from the procedural world, and from photographs where the user has some."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sized
+from itertools import chain
+
+import numpy as np
+from numpy.typing import NDArray
+
+from geoseg_ros.backbones.base import ImageBackbone
+from geoseg_ros.errors import InputError
+from geoseg_ros.packs.bank import BackgroundBank, bank_paths, build_bank, find_bank, save_bank
+from geoseg_ros.projection.scene import SceneConfig
+from geoseg_ros.simulation.background import BackgroundConfig, background_clouds, background_pictures
+
+Progress = Callable[[str, int, int], object]
+STAGE = "background bank"
+
+
+def make_bank(
+    backbone: ImageBackbone,
+    photographs: Iterable[NDArray[np.uint8]] = (),
+    photographs_named: str = "",
+    world: BackgroundConfig | None = None,
+    config: SceneConfig | None = None,
+    progress: Progress = lambda stage, done, total: None,
+) -> BackgroundBank:
+    """Make the background bank of a backbone.
+
+    Args:
+        photographs: uint8 RGB [H, W, 3], of anything; they come before the rendered pictures.
+        photographs_named: what the photographs are, for the record.
+        world: what is rendered.
+        config: how tokens are taken; the same that packs are built with.
+        progress: called with (stage, done, total).
+    """
+    world = world or BackgroundConfig()
+    known = len(photographs) if isinstance(photographs, Sized) else 0
+    total, done = known + world.pictures + world.lidar + world.depth, 0
+
+    def step() -> None:
+        nonlocal done
+        done += 1
+        progress(STAGE, done, total)
+
+    source = f"procedural rooms: {world.pictures} pictures, {world.lidar} LiDAR and {world.depth} depth clouds, seed {world.seed}"
+    if photographs_named:
+        source += f"; photographs: {photographs_named}"
+    items = chain(photographs, background_pictures(world))
+    return build_bank(backbone, items, background_clouds(world), source, config or SceneConfig(), step)
+
+
+def open_bank(backbone: ImageBackbone, progress: Progress = lambda stage, done, total: None) -> BackgroundBank:
+    """The bank of a backbone: the shipped one, else that in the user's cache, else a new one from the procedural world, then cached.
+
+    The cache is an optimisation: where it cannot be written, or is damaged, the bank is made again.
+    """
+    try:
+        bank = find_bank(backbone)
+    except InputError:
+        bank = None
+    if bank is None:
+        bank = make_bank(backbone, progress=progress)
+        try:
+            save_bank(bank, bank_paths(backbone)[-1])
+        except OSError:
+            pass
+    return bank

@@ -1,0 +1,227 @@
+"""Pictures of a scene: pinhole camera, several lights with shadows, textures, exposure, noise, blur.
+
+Also the colours of the depth camera. Lambert shading with ambient light, a Blinn highlight, and ambient occlusion from the depth buffer.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from geoseg_ros.simulation.materials import albedo
+from geoseg_ros.simulation.raycast import Hits, cast, nearest
+from geoseg_ros.simulation.rooms import Scene, footprint_distance
+from geoseg_ros.simulation.solids import Solids
+
+Array = NDArray[np.floating]  # float32 throughout; numpy's own annotations often say wider
+
+
+@dataclass(frozen=True)
+class Light:
+    """A point light without fall-off: position [3] (metres) and linear RGB strength."""
+
+    position: tuple[float, float, float]
+    colour: tuple[float, float, float]
+
+
+@dataclass(frozen=True)
+class Camera:
+    """A pinhole camera.
+
+    Attributes:
+        position: float32 [3], world.
+        rotation: float32 [3, 3]; the columns are the axes of the optical frame (REP 103: x right, y down, z forward) in the world.
+        width, height: pixels.
+        focal: pixels, for both axes; the principal point is the middle.
+    """
+
+    position: Array
+    rotation: Array
+    width: int = 320
+    height: int = 240
+    focal: float = 277.0
+
+    def rays(self) -> Array:
+        """Unit directions of all pixels in the optical frame, row-major, float32 [height * width, 3]."""
+        u, v = np.meshgrid(np.arange(self.width) - (self.width - 1) / 2, np.arange(self.height) - (self.height - 1) / 2)
+        d = np.stack([u.ravel() / self.focal, v.ravel() / self.focal, np.ones(u.size)], axis=1)
+        return (d / np.linalg.norm(d, axis=1, keepdims=True)).astype(np.float32)
+
+
+@dataclass(frozen=True)
+class Picture:
+    """Attributes: rgb uint8 [H, W, 3]; family int16 and instance int32 [H, W] of the surface seen (0 = the room); part
+    int16 [H, W], index into ``families.PARTS`` (-1 = nothing)."""
+
+    rgb: NDArray[np.uint8]
+    family: NDArray[np.int16]
+    instance: NDArray[np.int32]
+    part: NDArray[np.int16]
+
+
+def look_at(position: ArrayLike, target: ArrayLike) -> Array:
+    """float32 [3, 3]: axes (columns) of an upright optical frame at ``position`` that looks at ``target``."""
+    forward = np.asarray(target, np.float64) - np.asarray(position, np.float64)
+    forward /= np.linalg.norm(forward)
+    right = np.cross(forward, [0, 0, 1])
+    right /= np.linalg.norm(right)
+    return np.stack([right, np.cross(forward, right), forward], axis=1).astype(np.float32)
+
+
+def random_lights(rng: np.random.Generator, scene: Scene, room: int = 0) -> tuple[list[Light], Array]:
+    """One to three lights in one room of the scene, and the ambient light (linear RGB)."""
+    x0, x1, y0, y1 = scene.zones[room]
+    centre, reach = ((x0 + x1) / 2, (y0 + y1) / 2), (0.35 * (x1 - x0), 0.35 * (y1 - y0))
+    lights = []
+    for k in range(int(rng.integers(1, 4))):
+        warm = rng.uniform(-0.12, 0.2)
+        strength = rng.uniform(0.5, 0.9) if k == 0 else rng.uniform(0.15, 0.4)
+        level = scene.height - 0.05 if k == 0 else rng.uniform(1.6, scene.height - 0.1)
+        at = (centre[0] + rng.uniform(-1, 1) * reach[0], centre[1] + rng.uniform(-1, 1) * reach[1], level)
+        lights.append(Light(at, (strength * (1 + warm), strength, strength * (1 - warm))))
+    return lights, rng.uniform(0.25, 0.5) * (1 + rng.uniform(-0.05, 0.05, 3).astype(np.float32))
+
+
+def shade(scene: Scene, origin: ArrayLike, directions: Array, hits: Hits, lights: list[Light], ambient: Array) -> Array:
+    """Linear RGB float32 [N, 3] of what the rays hit; black where they hit nothing."""
+    out = np.zeros_like(directions)
+    seen = np.flatnonzero(hits.solid >= 0)
+    seen = seen[np.argsort(scene.solids.material[hits.solid[seen]], kind="stable")]
+    material = scene.solids.material[hits.solid[seen]]
+    normal, view, local = hits.normal[seen], directions[seen], hits.local[seen]
+    point = np.asarray(origin, np.float32) + view * hits.range[seen, None] + normal * np.float32(2e-3)
+    base, gloss = np.empty_like(normal), np.empty(len(seen), np.float32)
+    for rows in np.split(np.arange(len(seen)), np.flatnonzero(np.diff(material)) + 1) if len(seen) else []:
+        substance = scene.materials[material[rows[0]]]
+        base[rows], gloss[rows] = albedo(substance, local[rows]), substance.gloss
+    # the room reflects light: surfaces that look up get more of it than those that look down
+    light = ambient * (0.8 + 0.2 * normal[:, 2:])
+    shine = np.zeros(len(seen), np.float32)
+    for lamp in lights:
+        way = np.asarray(lamp.position, np.float32) - point
+        distance = np.linalg.norm(way, axis=1)
+        way /= distance[:, None]
+        facing = np.einsum("ni,ni->n", normal, way)
+        lit = np.flatnonzero(facing > 0)
+        _, stopped = nearest(scene.solids, lamp.position, -way[lit], limit=distance[lit] - np.float32(5e-3))
+        lit = lit[stopped < 0]
+        light[lit] += facing[lit, None] * np.asarray(lamp.colour, np.float32)
+        half = way[lit] - view[lit]
+        half /= np.linalg.norm(half, axis=1, keepdims=True)
+        shine[lit] += np.maximum(np.einsum("ni,ni->n", normal[lit], half), 0) ** 40 * lamp.colour[1]
+    out[seen] = base * light + (0.35 * gloss * shine)[:, None]
+    return out
+
+
+def develop(linear: Array, exposure: float) -> NDArray[np.uint8]:
+    """Display values uint8 of linear light: exposure, soft shoulder, gamma 2.2."""
+    x = linear * np.float32(exposure)
+    x = x * (1 + x / 6) / (1 + x)  # Reinhard's curve with white at sqrt(6)
+    return (255 * np.clip(x, 0, 1) ** np.float32(1 / 2.2) + 0.5).astype(np.uint8)
+
+
+def render(scene: Scene, camera: Camera, rng: np.random.Generator) -> Picture:
+    """A picture with random lights, exposure, noise, blur and JPEG loss drawn from ``rng``."""
+    h, w = camera.height, camera.width
+    lights, ambient = random_lights(rng, scene)
+    rays = camera.rays() @ camera.rotation.T
+    hits = cast(scene.solids, camera.position, rays)
+    linear = shade(scene, camera.position, rays, hits, lights, ambient).reshape(h, w, 3)
+    solid = hits.solid.reshape(h, w)
+    _smooth_edges(scene, camera, solid, linear, lights, ambient)
+    depth = np.where(np.isfinite(hits.range), hits.range, 20).astype(np.float32).reshape(h, w)
+    behind = np.maximum(depth - cv2.GaussianBlur(depth, (0, 0), 0.02 * w), 0) / depth
+    linear *= np.exp(-2.5 * np.minimum(behind, 0.25))[..., None]  # occlusion by unsharp depth (Luft et al. 2006)
+    exposure = rng.uniform(1.3, 2.0) * 0.45 / max(float(np.mean(linear)) + 0.15, 0.2)
+    linear = linear + rng.normal(0, 0.004, linear.shape).astype(np.float32) + rng.normal(0, 0.02, linear.shape).astype(np.float32) * linear
+    rgb = cv2.GaussianBlur(develop(np.maximum(linear, 0), exposure), (0, 0), rng.uniform(0.3, 0.7))
+    packed = cv2.imencode(".jpg", rgb[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, int(rng.integers(75, 96))])[1]
+    rgb = np.asarray(cv2.imdecode(packed, cv2.IMREAD_COLOR), np.uint8)[..., ::-1]
+    s, seen = scene.solids, solid >= 0
+    return Picture(
+        np.ascontiguousarray(rgb),
+        np.where(seen, s.family[solid], 0).astype(np.int16),
+        np.where(seen, s.instance[solid], 0).astype(np.int32),
+        np.where(seen, s.part[solid], -1).astype(np.int16),
+    )
+
+
+def _smooth_edges(scene: Scene, camera: Camera, solid: NDArray[np.int32], linear: Array, lights: list[Light], ambient: Array) -> None:
+    """Replace the pixels on the borders between solids by the mean of four rays, in place."""
+    edge = np.zeros(solid.shape, bool)
+    across, down = solid[:, 1:] != solid[:, :-1], solid[1:] != solid[:-1]
+    edge[:, 1:] |= across
+    edge[:, :-1] |= across
+    edge[1:] |= down
+    edge[:-1] |= down
+    v, u = np.nonzero(edge)
+    if len(v) == 0:
+        return
+    corners = np.array([[-0.25, -0.25], [0.25, -0.25], [-0.25, 0.25], [0.25, 0.25]])
+    x = ((u[:, None] + corners[:, 0]).ravel() - (camera.width - 1) / 2) / camera.focal
+    y = ((v[:, None] + corners[:, 1]).ravel() - (camera.height - 1) / 2) / camera.focal
+    rays = np.stack([x, y, np.ones_like(x)], axis=1)
+    rays = (rays / np.linalg.norm(rays, axis=1, keepdims=True)).astype(np.float32) @ camera.rotation.T
+    hits = cast(scene.solids, camera.position, rays)
+    linear[v, u] = shade(scene, camera.position, rays, hits, lights, ambient).reshape(-1, 4, 3).mean(axis=1)
+
+
+def find_view(
+    scene: Scene,
+    rng: np.random.Generator,
+    family: str | None,
+    *,
+    width: int = 320,
+    height: int = 240,
+    focal: float | None = None,
+    share: tuple[float, float] = (0.03, 0.5),
+    tries: int = 60,
+) -> Camera | None:
+    """A camera at human or robot height from which ``family`` fills a share of the picture within ``share`` and shows at least half
+    of one instance; with ``family`` None, any view in which objects fill a tenth of the picture. None if none is found.
+    ``focal`` in pixels, or None for a random lens.
+    """
+    x0, x1, y0, y1 = scene.zones[0]
+    wanted = [o for o in scene.objects if family is None or o.family == family]
+    if not wanted:
+        return None
+    for _ in range(tries):
+        target = wanted[int(rng.integers(len(wanted)))]
+        extent = max(target.height, 2 * max(target.half), 0.7)
+        distance, azimuth = extent * rng.uniform(1.2, 2.7), rng.uniform(0, 2 * np.pi)
+        at = np.array([target.position[0] + distance * np.cos(azimuth), target.position[1] + distance * np.sin(azimuth)])
+        if not (x0 + 0.15 < at[0] < x1 - 0.15 and y0 + 0.15 < at[1] < y1 - 0.15) or footprint_distance(at[None], scene.objects)[0] < 0.25:
+            continue
+        aim = np.array([*target.position, target.height * rng.uniform(0.35, 0.65)]) + rng.normal(0, 0.12, 3)
+        position = np.array([*at, rng.uniform(0.7, 1.7)], np.float32)
+        lens = float(width * rng.uniform(0.75, 1.05)) if focal is None else focal
+        camera = Camera(position, look_at(position, aim), width, height, lens)
+        small = Camera(position, camera.rotation, width // 5, height // 5, lens / 5)
+        rays = small.rays() @ small.rotation.T
+        _, solid = nearest(scene.solids, position, rays)
+        solid = np.maximum(solid, 0)  # solid 0 is the floor
+        if family is None:
+            if np.mean(scene.solids.instance[solid] > 0) > 0.1:
+                return camera
+            continue
+        own = scene.solids.instance == target.instance
+        alone = nearest(scene.solids.select(own), position, rays)[1] >= 0
+        visible = int(np.count_nonzero(own[solid])) / max(int(np.count_nonzero(alone)), 1) * _inside(scene.solids.select(own), camera)
+        fills = np.mean(scene.solids.family[solid] == scene.solids.family[own][0])
+        if visible > 0.5 and share[0] < fills < share[1]:
+            return camera
+    return None
+
+
+def _inside(solids: Solids, camera: Camera) -> float:
+    """Share of the picture-plane box around ``solids`` that lies inside the picture."""
+    local = (solids.centre - camera.position) @ camera.rotation
+    z = np.maximum(local[:, 2], 0.1)
+    middle, reach = camera.focal * local[:, :2] / z[:, None], camera.focal * np.linalg.norm(solids.size, axis=1) / z
+    low, high = (middle - reach[:, None]).min(axis=0), (middle + reach[:, None]).max(axis=0)
+    half = np.array([camera.width / 2, camera.height / 2])
+    shown = np.maximum(np.minimum(high, half) - np.maximum(low, -half), 0)
+    return float(np.prod(shown) / np.prod(high - low))

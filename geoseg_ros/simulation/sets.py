@@ -1,0 +1,323 @@
+"""Co-segmentation sets: clouds and pictures of one family, unpaired, with exact truth.
+
+Clouds and pictures come from other rooms with other instances and other textures; every item carries the seeds it was made from, and
+:func:`check_unpaired` proves that no seed is shared.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field, replace
+from itertools import islice
+from typing import TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from geoseg_ros.errors import GeosegError, InputError
+from geoseg_ros.geometry.cloud import Cloud
+from geoseg_ros.simulation.families import NAMES, family_id, similar
+from geoseg_ros.simulation.render import find_view, render
+from geoseg_ros.simulation.rooms import Scene, SeedSource, footprint_distance, make_scene
+from geoseg_ros.simulation.sensors import DepthCamera, Lidar, Pose, Scan, Scanner, level_pose
+
+Ids = dict[str, frozenset[int]]
+Job = TypeVar("Job")
+Made = TypeVar("Made")
+
+SENSORS = ("lidar", "depth", "scanner")
+_ATTEMPTS = 12  # rooms tried for one item
+
+
+@dataclass(frozen=True)
+class Dials:
+    """How hard a set is.
+
+    Attributes:
+        clouds, images: items of each modality.
+        others: fewest and most objects of other families in the room of a cloud.
+        image_others: the same in the room of a picture.
+        similar: may the others share parts with the family (a stool beside a chair)?
+        touch: share of the objects at a wall that touch it.
+        outliers: share of the items without the family.
+        confounder: share of the clouds (never pictures) that hold one and the same second family.
+        room: mean length and width of the rooms, metres.
+        image_size: width and height of the pictures.
+        lidar, depth, scanner: the sensors.
+        min_points: fewest points of the family in a cloud that is no outlier.
+    """
+
+    clouds: int = 40
+    images: int = 40
+    others: tuple[int, int] = (4, 7)
+    image_others: tuple[int, int] = (2, 5)
+    similar: bool = True
+    touch: float = 0.3
+    outliers: float = 0.0
+    confounder: float = 0.0
+    room: tuple[float, float] = (5.0, 4.5)
+    image_size: tuple[int, int] = (320, 240)
+    lidar: Lidar = field(default_factory=Lidar)
+    depth: DepthCamera = field(default_factory=DepthCamera)
+    scanner: Scanner = field(default_factory=Scanner)
+    min_points: int = 300
+
+
+PRESETS = {
+    "tiny": Dials(
+        8, 8, (2, 3), (0, 1), False, 0.0, image_size=(160, 120), room=(4.0, 3.6),
+        lidar=Lidar(rings=48, columns=512), depth=DepthCamera(width=160, height=120, focal=142.5),
+        scanner=Scanner(2, 2.0, spacing=0.04), min_points=80,
+    ),
+    "easy": Dials(others=(2, 4), image_others=(0, 2), similar=False, touch=0.1),
+    "standard": Dials(),
+    "hard": Dials(others=(7, 11), image_others=(4, 8), touch=0.6, outliers=0.2, confounder=0.85, room=(5.5, 5.0), min_points=200),
+}  # fmt: skip
+
+
+@dataclass(frozen=True)
+class CloudItem:
+    """Attributes: scan (cloud and what each point hit); truth uint8 [N], 1 = the wanted family; ids; families in the room."""
+
+    scan: Scan
+    truth: NDArray[np.uint8]
+    ids: Ids
+    families: frozenset[str]
+
+    @property
+    def cloud(self) -> Cloud:
+        """The points."""
+        return self.scan.cloud
+
+
+@dataclass(frozen=True)
+class ImageItem:
+    """Attributes: rgb uint8 [H, W, 3]; truth uint8 [H, W], 1 = the wanted family; family int16 and instance int32 [H, W]; ids; families
+    in the room."""
+
+    rgb: NDArray[np.uint8]
+    truth: NDArray[np.uint8]
+    family: NDArray[np.int16]
+    instance: NDArray[np.int32]
+    ids: Ids
+    families: frozenset[str]
+
+
+@dataclass(frozen=True)
+class ConceptSet:
+    """One family seen by both modalities, and items that do not show it.
+
+    Attributes:
+        family: its name.
+        clouds, images: items with the family, and outliers where the dials ask for them.
+        without_clouds, without_images: items without the family.
+    """
+
+    family: str
+    clouds: list[CloudItem]
+    images: list[ImageItem]
+    without_clouds: list[CloudItem]
+    without_images: list[ImageItem]
+
+
+def make_dials(preset: str, **changes: object) -> Dials:
+    """A preset of ``PRESETS`` with some dials changed. Raises InputError for an unknown preset."""
+    if preset not in PRESETS:
+        raise InputError(f"preset {preset}: unknown, expected one of {', '.join(PRESETS)}")
+    return replace(PRESETS[preset], **changes)  # type: ignore[arg-type]
+
+
+def check_families(names: Iterable[str]) -> tuple[str, ...]:
+    """The names as a tuple. Raises InputError for an unknown or repeated family."""
+    found = tuple(names)
+    for name in found:
+        if name not in NAMES:
+            raise InputError(f"family {name}: unknown, expected one of {', '.join(NAMES)}")
+        if found.count(name) > 1:
+            raise InputError(f"family {name}: named twice")
+    return found
+
+
+def others(rng: np.random.Generator, count: int, avoid: Collection[str]) -> list[str]:
+    """``count`` families drawn with repetition, none of ``avoid``."""
+    pool = [n for n in NAMES if n not in avoid]
+    return [pool[i] for i in rng.integers(len(pool), size=count)]
+
+
+def make_cloud(
+    source: SeedSource, family: str | None, avoid: Collection[str], dials: Dials, sensor: str, extra: Sequence[str] = ()
+) -> CloudItem:
+    """One cloud of a fresh room.
+
+    Args:
+        source: of all seeds.
+        family: stands once or twice in the room and is seen with at least ``dials.min_points``; None: not in the room.
+        avoid: families that are not in the room.
+        dials: see there.
+        sensor: of ``SENSORS``.
+        extra: further families that are in the room.
+
+    Raises:
+        GeosegError: no room of several tries shows the family.
+    """
+    for _ in range(_ATTEMPTS):
+        rng = np.random.default_rng(source.draw("view"))
+        wanted = [] if family is None else [family] * int(rng.integers(1, 3))
+        rest = others(rng, int(rng.integers(dials.others[0], dials.others[1] + 1)), avoid)
+        scene = make_scene(source, [[*wanted, *extra, *rest]], size=dials.room, touch=dials.touch)
+        scan = _scan_depth(scene, rng, dials, family) if sensor == "depth" else _scan_standing(scene, rng, dials, sensor)
+        if scan is None:
+            continue
+        truth = _truth(scan.family, family)
+        if family is None or int(truth.sum()) >= dials.min_points:
+            return CloudItem(scan, truth, scene.ids, scene.families())
+    raise GeosegError(f"family {family}: no room of {_ATTEMPTS} shows it with {dials.min_points} points")
+
+
+def make_image(source: SeedSource, family: str | None, avoid: Collection[str], dials: Dials, extra: Sequence[str] = ()) -> ImageItem:
+    """One picture of a fresh room; arguments as in :func:`make_cloud`. With ``family`` None it shows other objects.
+
+    Raises:
+        GeosegError: no room of several tries offers a view of the family.
+    """
+    width, height = dials.image_size
+    for _ in range(_ATTEMPTS):
+        rng = np.random.default_rng(source.draw("view"))
+        low, high = dials.image_others
+        rest = others(rng, int(rng.integers(low if family else max(low, 1), max(high, 1) + 1)), avoid)
+        scene = make_scene(source, [[*([family] if family else []), *extra, *rest]], size=dials.room, touch=dials.touch)
+        camera = find_view(scene, rng, family, width=width, height=height)
+        if camera is None:
+            continue
+        picture = render(scene, camera, rng)
+        return ImageItem(picture.rgb, _truth(picture.family, family), picture.family, picture.instance, scene.ids, scene.families())
+    raise GeosegError(f"family {family}: no room of {_ATTEMPTS} offers a view of it")
+
+
+def concept_set(
+    family: str,
+    n_clouds: int | None = None,
+    n_images: int | None = None,
+    seed: int = 0,
+    *,
+    preset: str = "standard",
+    dials: Dials | None = None,
+    sensor: str = "lidar",
+    n_without_clouds: int = 0,
+    n_without_images: int = 0,
+    absent: Collection[str] = (),
+    stream: str = "set",
+    progress: Callable[[], object] | None = None,
+) -> ConceptSet:
+    """Make the set of one family.
+
+    Args:
+        family: one of ``families.NAMES``.
+        n_clouds, n_images: items; None takes the preset's number.
+        seed: of the set.
+        preset: one of ``PRESETS``; ``dials``, where given, replaces it.
+        sensor: of ``SENSORS``.
+        n_without_clouds, n_without_images: items without the family.
+        absent: families that no item of the set holds.
+        stream: sets with different streams share no seed even if ``seed`` and ``family`` are equal.
+        progress: called once per finished item.
+
+    Raises:
+        InputError: unknown family, preset or sensor.
+    """
+    check_families([family])
+    if sensor not in SENSORS:
+        raise InputError(f"sensor {sensor}: unknown, expected one of {', '.join(SENSORS)}")
+    dials = make_dials(preset) if dials is None else dials
+    n_clouds, n_images = dials.clouds if n_clouds is None else n_clouds, dials.images if n_images is None else n_images
+    near = similar(family)
+    avoid = {family, *absent} | (set() if dials.similar else near)
+    confounder = next(n for n in ("cabinet", "plant", "bin") if n not in near | {family, *absent})
+    image_avoid = avoid | ({confounder} if dials.confounder else set())
+
+    def source(kind: str, k: int) -> SeedSource:
+        return SeedSource(seed, f"{stream}/{family}/{kind}/{k}")
+
+    def cloud(k: int) -> CloudItem:
+        s = source("clouds", k)
+        rng = np.random.default_rng(s.draw("view"))
+        extra = [confounder] if rng.random() < dials.confounder else []
+        return make_cloud(s, None if rng.random() < dials.outliers else family, avoid | {confounder}, dials, sensor, extra)
+
+    def image(k: int) -> ImageItem:
+        s = source("images", k)
+        rng = np.random.default_rng(s.draw("view"))
+        return make_image(s, None if rng.random() < dials.outliers else family, image_avoid, dials)
+
+    made = ConceptSet(
+        family,
+        list(parallel(cloud, range(n_clouds), progress)),
+        list(parallel(image, range(n_images), progress)),
+        list(parallel(lambda k: make_cloud(source("without_clouds", k), None, avoid, dials, sensor), range(n_without_clouds), progress)),
+        list(parallel(lambda k: make_image(source("without_images", k), None, image_avoid, dials), range(n_without_images), progress)),
+    )
+    check_unpaired([*made.clouds, *made.without_clouds], [*made.images, *made.without_images])
+    return made
+
+
+def check_unpaired(first: Sequence[CloudItem | ImageItem], second: Sequence[CloudItem | ImageItem]) -> None:
+    """Raise GeosegError if any seed of a room, instance or texture went into items of both sequences."""
+    for kind in ("room", "instance", "texture"):
+        a = {i for item in first for i in item.ids[kind]}
+        b = {i for item in second for i in item.ids[kind]}
+        if a & b:
+            raise GeosegError(f"clouds and images share {len(a & b)} {kind} seeds, expected none")
+
+
+def trivial_scores(truths: Sequence[NDArray[np.uint8]], families: Sequence[NDArray[np.int16]]) -> dict[str, float]:
+    """Micro IoU of the answers that need no method: if one of them scores high, the set is too easy.
+
+    Args:
+        truths: of each item, 1 = wanted.
+        families: of each item, 0 = floor, walls and fittings.
+
+    Returns:
+        "all": everything is foreground; "not_room": everything but floor, walls and fittings (a perfect plane removal).
+    """
+    wanted = sum(int(t.sum()) for t in truths)
+    everything = sum(t.size for t in truths)
+    objects = sum(int(np.count_nonzero(f)) for f in families)
+    return {"all": wanted / max(everything, 1), "not_room": wanted / max(objects, 1)}
+
+
+def parallel(make: Callable[[Job], Made], jobs: Iterable[Job], progress: Callable[[], object] | None = None) -> Iterator[Made]:
+    """``map`` on two threads with results in order; numpy releases the interpreter lock in the long operations."""
+    with ThreadPoolExecutor(2) as pool:
+        queue = iter(jobs)
+        while batch := list(islice(queue, 8)):
+            for result in pool.map(make, batch):
+                if progress is not None:
+                    progress()
+                yield result
+
+
+def _truth(family: NDArray[np.int16], name: str | None) -> NDArray[np.uint8]:
+    return np.zeros(family.shape, np.uint8) if name is None else (family == family_id(name)).astype(np.uint8)
+
+
+def _scan_standing(scene: Scene, rng: np.random.Generator, dials: Dials, sensor: str) -> Scan | None:
+    x0, x1, y0, y1 = scene.zones[0]
+    places = rng.uniform((x0 + 0.5, y0 + 0.5), (x1 - 0.5, y1 - 0.5), (60, 2))
+    free = places[footprint_distance(places, scene.objects) > 0.35]
+    if len(free) == 0:
+        return None
+
+    def pose(place: NDArray[np.float64], low: float, high: float) -> Pose:
+        return level_pose((float(place[0]), float(place[1]), float(rng.uniform(low, high))), float(rng.uniform(-np.pi, np.pi)))
+
+    if sensor == "lidar":
+        return dials.lidar.scan(scene, pose(free[0], 0.7, 1.1), rng)
+    stations = [pose(place, 1.2, 1.6) for place in free[: dials.scanner.stations]]
+    return dials.scanner.scan(scene, stations, rng, float(rng.uniform(1.2, 1.8)))
+
+
+def _scan_depth(scene: Scene, rng: np.random.Generator, dials: Dials, family: str | None) -> Scan | None:
+    d = dials.depth
+    camera = find_view(scene, rng, family, width=d.width, height=d.height, focal=d.focal)
+    return None if camera is None else d.scan(scene, Pose(camera.position, camera.rotation), rng, float(rng.uniform(1.2, 1.8)))

@@ -1,0 +1,301 @@
+"""A robot walk through two rooms as a recording: a moving LiDAR or depth camera, and a camera stream that has nothing to do with it.
+
+The first room holds the concepts, the second does not, and the sliding door between them is shut unless the robot is near. The pictures
+show other rooms with other instances, and some of them none of the concepts.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.ndimage import gaussian_filter1d
+
+from geoseg_ros.errors import GeosegError, InputError
+from geoseg_ros.files import atomic_path
+from geoseg_ros.io.folders import write_image
+from geoseg_ros.io.recordings import RecordingWriter
+from geoseg_ros.simulation.families import family_id, similar
+from geoseg_ros.simulation.rooms import Scene, SeedSource, Zone, close_doors, make_scene
+from geoseg_ros.simulation.sensors import DepthCamera, Lidar, Pose, Scan, level_pose, optical_pose
+from geoseg_ros.simulation.sets import ImageItem, check_families, concept_set, make_dials, make_image, others, parallel
+from geoseg_ros.simulation.truth import Truth, save_truth
+
+_DOOR_OPENS = 1.0  # metres from the door
+START_NS = 1_700_000_000 * 10**9  # stamps are made up, so that equal seeds give equal recordings
+
+
+@dataclass(frozen=True)
+class WalkConfig:
+    """A recording.
+
+    Attributes:
+        seed: of everything.
+        seconds: length of the recording.
+        sensor: "lidar" or "depth".
+        concepts: families with truth; label = position + 1.
+        cloud_rate: clouds per second, or None for 10 (lidar) or 5 (depth).
+        image_rate: images per second.
+        pictures: different pictures; the stream repeats them in order when they are used up.
+        empty: share of the pictures without any of the concepts.
+        room: mean length and width of each room, metres.
+        cloud_topic, image_topic, cloud_frame, image_frame: names in the recording.
+    """
+
+    seed: int = 0
+    seconds: float = 20.0
+    sensor: str = "lidar"
+    concepts: tuple[str, ...] = ("chair", "lamp")
+    cloud_rate: float | None = None
+    image_rate: float = 5.0
+    pictures: int = 60
+    empty: float = 0.25
+    room: tuple[float, float] = (5.4, 5.0)
+    cloud_topic: str = "/lidar/points"
+    image_topic: str = "/camera/image_raw"
+    cloud_frame: str = ""
+    image_frame: str = "camera_optical_frame"
+
+    def __post_init__(self) -> None:
+        check_families(self.concepts)
+        if not self.concepts:
+            raise InputError("concepts: expected at least one family")
+        if self.sensor not in ("lidar", "depth"):
+            raise InputError(f"sensor {self.sensor}: unknown, expected lidar or depth")
+        for name in ("seconds", "image_rate", "pictures"):
+            if not 0 < getattr(self, name) <= 3600:
+                raise InputError(f"{name}: expected a value above 0 and at most 3600, got {getattr(self, name)}")
+        if self.cloud_rate is not None and not 0 < self.cloud_rate <= 100:
+            raise InputError(f"cloud_rate: expected a value above 0 and at most 100, got {self.cloud_rate}")
+
+
+def walk_path(zones: Sequence[Zone]) -> NDArray[np.float64]:
+    """A winding line from the far end of the first room to the far end of the last, through the doorways; float64 [400, 2]."""
+    length = zones[0][1] - zones[0][0]
+    x = np.linspace(zones[0][0] + 0.9, zones[-1][1] - 0.9, 400)
+    y = 0.13 * (zones[0][3] - zones[0][2]) * np.sin(2 * np.pi * (x - zones[0][1]) / length)
+    return np.stack([x, y], axis=1)
+
+
+def walk_poses(scene: Scene, config: WalkConfig, stamps: NDArray[np.int64]) -> list[Pose]:
+    """The pose of the sensor at each stamp. The robot drives along the path at 0.4 to 1 m/s, and back in reverse while time remains."""
+    path = walk_path(scene.zones)
+    along = np.concatenate([[0], np.cumsum(np.linalg.norm(np.diff(path, axis=0), axis=1))])
+    heading = np.arctan2(*np.gradient(path, axis=0).T[::-1])
+    speed = float(np.clip(along[-1] / config.seconds, 0.4, 1.0))
+    t = (stamps - START_NS) * 1e-9
+    s = along[-1] - np.abs(np.mod(t * speed, 2 * along[-1]) - along[-1])
+    x, y, yaw = (np.interp(s, along, column) for column in (path[:, 0], path[:, 1], heading))
+    if config.sensor == "lidar":
+        return [level_pose((a, b, 0.9), c) for a, b, c in zip(x, y, yaw, strict=True)]
+    pan = np.interp(s, along, heading + _gaze(scene, config.concepts, path, heading))
+    return [optical_pose((a, b, 1.1), c, 0.18) for a, b, c in zip(x, y, pan, strict=True)]
+
+
+def _gaze(scene: Scene, concepts: Sequence[str], path: NDArray[np.float64], heading: NDArray[np.float64]) -> NDArray[np.float64]:
+    """How far a panning head looks aside on the path, radians: in the first room to the nearest concept, in the second to and fro."""
+    spots = np.array([o.position for o in scene.objects if o.family in concepts])
+    away = spots - path[:, None]
+    distance = np.linalg.norm(away, axis=2)
+    nearest = away[np.arange(len(path)), np.argmin(np.where(distance > 0.9, distance, np.inf), axis=1)]
+    aside = np.arctan2(nearest[:, 1], nearest[:, 0]) - heading
+    aside = np.clip(np.mod(aside + np.pi, 2 * np.pi) - np.pi, -1.8, 1.8)
+    aside = np.where(path[:, 0] < scene.zones[0][1], aside, 1.2 * np.sin(2.5 * path[:, 0]))
+    return np.asarray(gaussian_filter1d(aside, 12))
+
+
+def walk_scene(config: WalkConfig) -> Scene:
+    """Two rooms: every concept stands in the first (one or two instances), none in the second; nothing confusable in either.
+
+    Raises:
+        GeosegError: no room of several tries has place for all concepts.
+    """
+    avoid = _avoid(config.concepts)
+    for attempt in range(12):
+        source = SeedSource(config.seed, f"walk/clouds/{attempt}")
+        rng = np.random.default_rng(source.draw("view"))
+        first = [*config.concepts, *config.concepts[: max(0, 4 - len(config.concepts))]]
+        furniture = [[*first, *others(rng, 6, avoid)], others(rng, 8, avoid)]
+        scene = make_scene(source, furniture, size=config.room, path=walk_path)
+        if scene.families() >= set(config.concepts):
+            return scene
+    raise GeosegError(f"concepts {', '.join(config.concepts)}: no room has place for all of them")
+
+
+def walk_pictures(
+    config: WalkConfig, count: int, progress: Callable[[], object] | None = None
+) -> list[tuple[ImageItem, NDArray[np.uint8]]]:
+    """``count`` pictures and their masks (uint8 [H, W] of labels). Stretches of five show one concept or none; in the room of every fourth
+    picture with a concept stands a second one."""
+    dials = make_dials("standard", similar=False)
+    blocks = -(-count // 5)
+    empty = round(config.empty * blocks)
+    role = np.resize(np.arange(len(config.concepts)), blocks)
+    role[np.linspace(0, blocks - 1, empty + 2)[1:-1].round().astype(int)] = -1
+    avoid = _avoid(config.concepts)
+
+    def make(k: int) -> ImageItem:
+        shown = int(role[k // 5])
+        extra = [config.concepts[(shown + 1) % len(config.concepts)]] if shown >= 0 and k % 4 == 3 and len(config.concepts) > 1 else []
+        return make_image(SeedSource(config.seed, f"walk/images/{k}"), config.concepts[shown] if shown >= 0 else None, avoid, dials, extra)
+
+    return [(item, _labels(item.family, config.concepts)) for item in parallel(make, range(count), progress)]
+
+
+def record(out: str | os.PathLike[str], config: WalkConfig, progress: Callable[[int, int], object] | None = None) -> dict[str, object]:
+    """Write ``out``/recording (rosbag2, MCAP) and ``out``/truth.npz.
+
+    Args:
+        out: folder, made if absent; an older recording in it is replaced.
+        config: see there.
+        progress: called with (done, total).
+
+    Returns:
+        Paths and counts.
+
+    Raises:
+        InputError: ``out``/recording exists and is no recording.
+        GeosegError: a concept cannot be shown.
+    """
+    root = Path(out)
+    lidar = config.sensor == "lidar"
+    rate = config.cloud_rate or (10.0 if lidar else 5.0)
+    cloud_stamps = _stamps(config.seconds, rate)
+    image_stamps = _stamps(config.seconds, config.image_rate) + 37_000_000
+    count = min(config.pictures, len(image_stamps))
+    total, done = len(cloud_stamps) + count, 0
+
+    def step() -> None:
+        nonlocal done
+        done += 1
+        if progress is not None:
+            progress(done, total)
+
+    scene = walk_scene(config)
+    poses = walk_poses(scene, config, cloud_stamps)
+    pictures = walk_pictures(config, count, step)
+    _check_other_seeds(scene, [item for item, _ in pictures])
+    sensor: Lidar | DepthCamera = Lidar() if lidar else DepthCamera()
+
+    shut = close_doors(scene)
+
+    def scan(m: int) -> Scan:
+        near = abs(float(poses[m].position[0]) - scene.zones[0][1]) < _DOOR_OPENS
+        return sensor.scan(scene if near else shut, poses[m], np.random.default_rng((config.seed, 7, m)))
+
+    labels, instances, sizes, next_image = [], [], [], 0
+    frame = config.cloud_frame or ("lidar" if lidar else "depth_optical_frame")
+    with RecordingWriter(root / "recording", storage="mcap") as writer:
+
+        def write_images(until: int) -> None:
+            nonlocal next_image
+            while next_image < len(image_stamps) and image_stamps[next_image] < until:
+                rgb = pictures[next_image % len(pictures)][0].rgb
+                writer.write_image(config.image_topic, int(image_stamps[next_image]), config.image_frame, rgb)
+                next_image += 1
+
+        for stamp, scanned in zip(cloud_stamps, parallel(scan, range(len(poses)), step), strict=True):
+            write_images(int(stamp))
+            writer.write_cloud(config.cloud_topic, int(stamp), frame, scanned.cloud)
+            labels.append(_labels(scanned.family, config.concepts))
+            instances.append(scanned.instance.astype(np.uint16))
+            sizes.append(len(scanned.cloud))
+        write_images(int(image_stamps[-1]) + 1)
+    matrices = np.tile(np.eye(4, dtype=np.float32), (len(poses), 1, 1))
+    matrices[:, :3, :3], matrices[:, :3, 3] = [p.rotation for p in poses], [p.position for p in poses]
+    save_truth(
+        root / "truth.npz",
+        Truth(
+            concepts=np.array(config.concepts),
+            cloud_stamps=cloud_stamps,
+            cloud_offsets=np.concatenate([[0], np.cumsum(sizes)]).astype(np.int64),
+            cloud_labels=np.concatenate(labels),
+            cloud_instances=np.concatenate(instances),
+            cloud_poses=matrices,
+            image_stamps=image_stamps,
+            image_index=(np.arange(len(image_stamps)) % len(pictures)).astype(np.int32),
+            image_masks=np.stack([mask for _, mask in pictures]),
+        ),
+    )
+    return {
+        "recording": str(root / "recording"),
+        "truth": str(root / "truth.npz"),
+        "concepts": list(config.concepts),
+        "clouds": len(cloud_stamps),
+        "images": len(image_stamps),
+        "pictures": len(pictures),
+        "points": int(np.mean(sizes)),
+    }
+
+
+def write_training(
+    out: str | os.PathLike[str],
+    config: WalkConfig,
+    clouds: int,
+    images: int,
+    without: int,
+    progress: Callable[[int, int], object] | None = None,
+) -> dict[str, object]:
+    """Write for every concept ``out``/<concept>/clouds/*.npy, images/*.png, without/*.png and without_clouds/*.npy.
+
+    The rooms, instances and textures are others than those of any recording. Clouds are float32 [N, 3], those of the depth camera
+    [H, W, 6] with colour 0 .. 255.
+
+    Args:
+        out: folder.
+        config: seed, sensor and concepts are used.
+        clouds, images, without: items; ``without`` counts pictures, half as many clouds come along.
+        progress: called with (done, total).
+    """
+    root, done = Path(out), 0
+    total = len(config.concepts) * (clouds + images + without + without // 2)
+
+    def step() -> None:
+        nonlocal done
+        done += 1
+        if progress is not None:
+            progress(done, total)
+
+    for concept in config.concepts:
+        made = concept_set(
+            concept, clouds, images, config.seed, dials=make_dials("standard", similar=False), sensor=config.sensor,
+            n_without_clouds=without // 2, n_without_images=without, stream="training", progress=step,
+        )  # fmt: skip
+        for folder, scans in (("clouds", made.clouds), ("without_clouds", made.without_clouds)):
+            for k, item in enumerate(scans):
+                cloud = item.cloud
+                table = cloud.xyz if cloud.rgb is None else np.concatenate([cloud.xyz, cloud.rgb], axis=1, dtype=np.float32)
+                if cloud.shape is not None:
+                    table = table.reshape(*cloud.shape, -1)
+                with atomic_path(root / concept / folder / f"{k:03d}.npy") as temporary:
+                    np.save(temporary, table)
+        for folder, shots in (("images", made.images), ("without", made.without_images)):
+            for k, shot in enumerate(shots):
+                write_image(root / concept / folder / f"{k:03d}.png", shot.rgb)
+    return {"training": str(root), "concepts": list(config.concepts), "clouds": clouds, "images": images, "without": without}
+
+
+def _stamps(seconds: float, rate: float) -> NDArray[np.int64]:
+    return START_NS + (np.arange(max(1, round(seconds * rate))) * (1e9 / rate)).astype(np.int64)
+
+
+def _avoid(concepts: Sequence[str]) -> set[str]:
+    return set(concepts).union(*(similar(c) for c in concepts))
+
+
+def _labels(family: NDArray[np.int16], concepts: Sequence[str]) -> NDArray[np.uint8]:
+    table = np.zeros(int(max(family.max(initial=0), max(family_id(c) for c in concepts))) + 1, np.uint8)
+    for label, concept in enumerate(concepts, 1):
+        table[family_id(concept)] = label
+    return table[family]
+
+
+def _check_other_seeds(scene: Scene, pictures: Sequence[ImageItem]) -> None:
+    for kind, used in scene.ids.items():
+        shared = used & {i for item in pictures for i in item.ids[kind]}
+        if shared:
+            raise GeosegError(f"the walk and its pictures share {len(shared)} {kind} seeds, expected none")

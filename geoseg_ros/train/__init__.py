@@ -1,1 +1,0 @@
-"""Loops and stages that train the learned networks; checkpoints; controls."""

@@ -1,1 +1,0 @@
-"""Having this file lets the tests import the helpers beside it."""

@@ -1,0 +1,213 @@
+"""Distillation on a handful of generated pictures with a teacher made for the test."""
+
+import json
+import time
+from dataclasses import replace
+
+import cv2
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+
+from geoseg_ros.backbones.registry import open_backbone
+from geoseg_ros.backbones.tiny import TinyConfig, load_tiny
+from geoseg_ros.cli.main import main
+from geoseg_ros.errors import InputError
+from geoseg_ros.evaluate.backbones import known_again, milliseconds
+from geoseg_ros.learning import distillation as room
+from geoseg_ros.learning.distillation import DistillConfig, agreement, distill, fit_projection, list_images, teacher_tokens
+
+CONFIG = DistillConfig(epochs=24, batch=4, sides=(64,), projection_views=24, held_out=4, average=0.8, rate=4e-3, warm_up=5)
+
+
+class Teacher:
+    """Mean colours of the four quarters of a token and their products; ``stride`` pixels per token."""
+
+    name, hash, supervision = "toy", "0", "none"
+
+    def __init__(self, stride=16):
+        self.stride, self.dim = stride, 3 * 4 + 12
+
+    def tokens(self, images):
+        pixels = torch.from_numpy(images).permute(0, 3, 1, 2).float() / 128 - 1
+        quarters = F.pixel_unshuffle(F.avg_pool2d(pixels, self.stride // 2), 2).permute(0, 2, 3, 1)
+        tokens = torch.cat([quarters, quarters * quarters.roll(1, -1)], -1)
+        return tokens, tokens.mean((1, 2))
+
+
+@pytest.fixture(autouse=True)
+def small_student(monkeypatch):
+    monkeypatch.setattr(room, "TinyConfig", lambda: TinyConfig(widths=(8, 16, 16, 32), depths=(1, 1, 1), dim=8))
+
+
+@pytest.fixture
+def photos(tmp_path):
+    rng = np.random.default_rng(0)
+    for i in range(12):
+        coarse = rng.integers(0, 256, (6, 8, 3), dtype=np.uint8)
+        (tmp_path / "photos" / str(i % 2)).mkdir(parents=True, exist_ok=True)
+        cv2.imwrite(str(tmp_path / "photos" / str(i % 2) / f"{i}.png"), cv2.resize(coarse, (128, 96), interpolation=cv2.INTER_CUBIC))
+    return tmp_path / "photos"
+
+
+def test_it_learns_and_is_repeatable(photos, tmp_path):
+    seen = []
+    summary = distill(Teacher(), list_images([photos]), tmp_path / "a.safetensors", CONFIG, report=lambda p, f: seen.append((p, f["loss"])))
+    again = distill(Teacher(), list_images([photos]), tmp_path / "b.safetensors", CONFIG)
+    assert summary["loss_last"] < 0.9 * summary["loss_first"] and summary["cosine"] > 0.2
+    assert summary["images"] == 9 and summary["held_out_images"] == 3 and summary["steps"] == 54
+    assert seen[-1][0] == 1.0 and len(seen) == 54
+    assert again["loss_last"] == summary["loss_last"]
+    backbone = open_backbone(f"geoseg_tiny:{tmp_path / 'a.safetensors'}")
+    assert backbone.dim == 8 and "none" in backbone.supervision
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["a.safetensors", "b.safetensors", "photos"]  # no temporary files
+
+
+def test_checkpoints_leave_a_usable_file(photos, tmp_path, monkeypatch):
+    out = tmp_path / "s.safetensors"
+    usable = []
+
+    def stop(progress, figures):
+        if out.exists():
+            usable.append(load_tiny(out)[2]["steps"])
+        if len(usable) == 3:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        distill(Teacher(), list_images([photos]), out, replace(CONFIG, checkpoint_minutes=0.0), report=stop)
+    assert usable == sorted(usable) and usable[0] >= 1
+    load_tiny(out)
+
+
+def test_it_goes_on_from_earlier_weights(photos, tmp_path):
+    paths = list_images([photos])
+    first = distill(Teacher(), paths, tmp_path / "a.safetensors", CONFIG)
+    second = distill(Teacher(), paths, tmp_path / "b.safetensors", CONFIG, start=tmp_path / "a.safetensors")
+    assert second["loss_first"] < 0.9 * first["loss_first"]
+    other = Teacher()
+    other.dim = 7
+    with pytest.raises(InputError, match="7 teacher dimensions"):
+        distill(other, paths, tmp_path / "b.safetensors", CONFIG, start=tmp_path / "a.safetensors")
+
+
+@pytest.mark.parametrize("stride", [8, 14, 16, 32])
+def test_any_stride_of_the_teacher_gives_the_same_grid(stride):
+    image = cv2.resize(np.random.default_rng(0).integers(0, 256, (3, 3, 3), dtype=np.uint8), (64, 64), interpolation=cv2.INTER_CUBIC)
+    tokens = teacher_tokens(Teacher(stride), image[None])
+    assert tokens.shape == (1, 4, 4, 24)
+    same = teacher_tokens(Teacher(16), image[None])
+    assert torch.cosine_similarity(tokens[..., :12], same[..., :12], dim=-1).mean() > 0.9
+
+
+def test_projection_is_centred_and_ordered():
+    generator = torch.Generator().manual_seed(0)
+    tokens = torch.randn(4000, 12, generator=generator) * torch.logspace(1, -1, 12) + 5
+    for whitening in (0.0, 0.5, 1.0):
+        projected = fit_projection(tokens, 6, whitening)(tokens)
+        spread = projected.std(0)
+        assert projected.mean(0).abs().max() < 1e-3
+        assert projected.square().mean().item() == pytest.approx(1.0, rel=0.01)
+        assert spread[0] / spread[5] == pytest.approx(10 ** ((2 / 11) * 5 * (1 - whitening)), rel=0.15)
+    with pytest.raises(InputError, match="at least 13"):
+        fit_projection(tokens, 13, 0.5)
+
+
+def test_agreement_bounds():
+    generator = torch.Generator().manual_seed(0)
+    tokens = torch.randn(20, 4, 4, 8, generator=generator)
+    assert agreement(tokens, 3 * tokens) == 1.0
+    assert agreement(tokens, torch.randn(20, 4, 4, 8, generator=generator)) < 0.1
+
+
+def test_places_are_known_again_by_what_withstands_the_disturbance():
+    rng = np.random.default_rng(3)
+    pictures = [cv2.resize(rng.integers(0, 256, (12, 12, 3), dtype=np.uint8), (96, 96), interpolation=cv2.INTER_CUBIC) for _ in range(6)]
+
+    class Blind(Teacher):
+        def tokens(self, images):
+            tokens = torch.from_numpy(np.random.default_rng(0).normal(size=(*super().tokens(images)[0].shape[:3], 24)))
+            return tokens[torch.randperm(len(tokens))].float(), tokens.mean((1, 2)).float()
+
+    class Gradients(Teacher):
+        """Signs of the slopes of brightness, which changes of colour and contrast leave alone."""
+
+        def tokens(self, images):
+            grey = torch.from_numpy(images).float().mean(3)
+            parts = F.avg_pool2d(grey[:, None], 4)[:, 0].unfold(1, 4, 4).unfold(2, 4, 4).flatten(3)
+            tokens = parts - parts.mean(3, keepdim=True)
+            return tokens, tokens.mean((1, 2))
+
+    blind, colours, slopes = (known_again(backbone, pictures) for backbone in (Blind(), Teacher(), Gradients()))
+    assert blind < 0.1 < colours and slopes > colours + 0.03 and slopes == known_again(Gradients(), pictures)
+
+
+def test_milliseconds_are_of_one_picture():
+    seen = []
+
+    class Slow(Teacher):
+        def tokens(self, images):
+            seen.append(images.shape)
+            time.sleep(0.02)
+            return super().tokens(images)
+
+    assert 5 <= milliseconds(Slow(14), 4, 100, runs=3) < 100
+    assert seen == [(4, 98, 98, 3)] * 4
+
+
+def test_the_student_is_disturbed_but_the_background_is_not():
+    rng = np.random.default_rng(0)
+    image = rng.integers(0, 120, (64, 64, 3), dtype=np.uint8)
+    image[:20] = room.GREY
+    changed = [room.disturb(image, rng) for _ in range(40)]
+    assert all((c[:20] == room.GREY).all() for c in changed)
+    grey = [c for c in changed if (np.ptp(c.astype(int), axis=2) <= 1).all()]
+    assert 3 < len(grey) < 25  # some look like shaded geometry
+    assert len({c.tobytes() for c in changed}) > 30
+
+
+def test_command(photos, tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr("geoseg_ros.backbones.registry.open_backbone", lambda spec: Teacher())
+    out = tmp_path / "s.safetensors"
+    given = ["distill", "--teacher", "toy", "--images", str(photos), "--out", str(out), "--batch", "5", "--json"]
+    monkeypatch.setattr(room, "random_view", lambda image, side, rng: np.ascontiguousarray(room.square(image, 32)))  # quick
+    assert main([*given, "--epochs", "1"]) == 0
+    printed = capsys.readouterr()
+    summary = json.loads(printed.out)
+    assert summary["teacher"] == "toy" and summary["steps"] == 2 and "cosine to the teacher" in printed.err
+    compared = summary.pop("side_by_side")
+    assert load_tiny(out)[2] == summary
+    assert [(compared[kind]["stride"], compared[kind]["dim"]) for kind in ("teacher", "student")] == [(16, 24), (16, 8)]
+    for kind in ("teacher", "student"):
+        assert min(compared[kind]["milliseconds"]) > 0 and 0 <= compared[kind]["known_again"] <= 1
+        (line,) = [line for line in printed.err.splitlines() if line.startswith(kind)]
+        assert line.split()[-1] == f"{compared[kind]['known_again']:.3f}"
+
+
+@pytest.mark.parametrize(
+    ("changed", "words"),
+    [
+        ({"--epochs": None}, "--epochs or --minutes"),
+        ({"--epochs": "0"}, "--epochs"),
+        ({"--out": "s.pt"}, ".safetensors"),
+        ({"--images": "absent"}, "absent: no such folder"),
+        ({"--teacher": "nothing"}, "backbone 'nothing'"),
+        ({"--teacher": "absent.onnx"}, "absent.onnx: no such file"),
+    ],
+)
+def test_wrong_command_lines_are_refused(tmp_path, capsys, monkeypatch, changed, words):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "some").mkdir()
+    (tmp_path / "some" / "a.png").touch()
+    given = {"--teacher": "geoseg_tiny", "--images": "some", "--out": "s.safetensors", "--epochs": "1"} | changed
+    assert main(["distill", *(part for pair in given.items() if pair[1] is not None for part in pair)]) == 2
+    printed = capsys.readouterr().err
+    assert words in printed and printed.count("\n") == 1
+
+
+def test_folders_without_usable_images_are_refused(tmp_path):
+    with pytest.raises(InputError, match="no images"):
+        list_images([tmp_path])
+    (tmp_path / "a.png").write_bytes(b"no picture")
+    with pytest.raises(InputError, match="a.png: not a readable image"):
+        distill(Teacher(), [tmp_path / "a.png"] * 4, tmp_path / "s.safetensors", CONFIG)

@@ -1,0 +1,63 @@
+"""The register of open decisions: presets, and that every setting is read somewhere."""
+
+from __future__ import annotations
+
+import ast
+import re
+from dataclasses import fields, is_dataclass, replace
+from pathlib import Path
+
+import pytest
+
+import geoseg_ros
+from geoseg_ros.errors import InputError
+from geoseg_ros.methods.geofree.config import PRESETS, NetworkConfig, check_network, preset
+
+
+def leaves(config):
+    for f in fields(config):
+        value = getattr(config, f.name)
+        yield from leaves(value) if is_dataclass(value) else [f.name]
+
+
+def test_presets_are_known():
+    assert preset("default") == NetworkConfig()
+    assert all(isinstance(preset(name), NetworkConfig) for name in PRESETS)
+    with pytest.raises(InputError, match="preset best: unknown, expected one of default, paper"):
+        preset("best")
+
+
+def test_paper_types_the_formulas_in_as_printed():
+    paper = preset("paper")
+    assert paper.sampler.mutual == "released" and paper.decode == "knn20" and paper.loss.tau_object == 0.007
+    assert paper.gcsf.mask_mode == "paper" and paper.sfe.prior_mode == "paper" and paper.gcsf.tau_z == 1.0
+    assert paper.mgcm.mean_axis == "key" and paper.mgcm.squash == "sigmoid" and not paper.mgcm.cls_through_q
+    assert not paper.loss.cross_concept and paper.loss.po_pool == "gap"
+    # what the paper fixes is the same in both
+    for config in (paper, preset("default")):
+        assert (config.gcsf.k, config.mgcm.cls_weight, config.sfe.lambda_p, config.sfe.lambda_i) == (20, 0.2, 0.5, 0.5)
+
+
+@pytest.mark.parametrize(
+    ("part", "values", "message"),
+    [
+        ("mgcm", {"squash": "hard"}, "mgcm.squash: expected one of minmax, sigmoid, got 'hard'"),
+        ("gcsf", {"k": 0}, "gcsf.k: expected at least 1, got 0"),
+        ("gcsf", {"tau_z": 0.0}, "gcsf.tau_z: expected a finite number above 0, got 0.0"),
+        ("loss", {"sem": float("inf")}, "loss.sem: expected a finite number of at least 0, got inf"),
+        ("sfe", {"heads": 5}, "sfe.heads: 5 does not divide gcsf.width 256"),
+        ("sampler", {"samples": 1}, "sampler.samples: expected at least 2, got 1"),
+    ],
+)
+def test_wrong_settings_are_one_line(part, values, message):
+    config = NetworkConfig()
+    check_network(config)
+    with pytest.raises(InputError, match=re.escape(message)):
+        check_network(replace(config, **{part: replace(getattr(config, part), **values)}))
+
+
+def test_every_setting_is_read():
+    root = Path(geoseg_ros.__file__).parent
+    files = [f for room in ("coseg/network", "train") for f in (root / room).glob("*.py") if f.name != "config.py"]
+    read = {n.attr for f in files for n in ast.walk(ast.parse(f.read_text())) if isinstance(n, ast.Attribute)}
+    assert set(leaves(NetworkConfig())) <= read

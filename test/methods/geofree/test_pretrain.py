@@ -1,0 +1,113 @@
+"""Procedural shapes and the extractor that learns from them."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+
+from geoseg_ros.methods.geofree.pretraining import SOURCE, PretrainConfig, accuracy, augment, make_shapes, pretrain
+from geoseg_ros.simulation.families import NAMES, instance_solids
+from geoseg_ros.simulation.shapes import sample_surface, shape
+from geoseg_ros.simulation.solids import Builder
+
+SMALL = PretrainConfig(epochs=3, batch=21, shapes=3, held_out=1, points=48, subsets=(24, 32), neighbours=4, rate=0.02)
+
+
+def build(add):
+    b = Builder()
+    add(b)
+    return b.solids(1)
+
+
+def sampled(add, count=4000):
+    return sample_surface(build(add), count, np.random.default_rng(0))
+
+
+def test_box_points_lie_on_its_faces_by_area():
+    xyz, normal = sampled(lambda b: b.box(0, 0, (1, 2, 3), (2, 4, 6)))
+    local = (xyz - [1, 2, 3]) / [1, 2, 3]
+    np.testing.assert_allclose(np.abs(local).max(axis=1), 1, atol=1e-5)
+    np.testing.assert_allclose((local * normal).sum(1), 1, atol=1e-5)
+    share = (np.abs(normal) > 0.5).mean(axis=0)
+    np.testing.assert_allclose(share, np.array([24, 12, 8]) / 44, atol=0.03)
+
+
+def test_ellipsoid_points_are_uniform_by_area():
+    xyz, normal = sampled(lambda b: b.ellipsoid(0, 0, (0, 0, 0), (1, 1, 0.2)), 20_000)
+    np.testing.assert_allclose(((xyz / [1, 1, 0.2]) ** 2).sum(1), 1, atol=1e-4)
+    np.testing.assert_allclose(np.linalg.norm(normal, axis=1), 1, atol=1e-5)
+    assert ((xyz * normal).sum(1) > 0).all()
+    # the flat disc: a sphere's directions alone would put half of the points inside radius .87, areas put far more
+    disc = np.hypot(xyz[:, 0], xyz[:, 1])
+    radius = np.linspace(0, 1, 20_001)
+    slope = np.sqrt(1 + (0.2 * radius[:-1]) ** 2 / np.maximum(1 - radius[:-1] ** 2, 1e-9))
+    area = np.cumsum(radius[:-1] * slope)
+    assert (disc < 0.6).mean() == pytest.approx(area[12_000] / area[-1], abs=0.02)
+
+
+@pytest.mark.parametrize("top", [0.5, 0.2, 0.0])
+def test_frustum_points_lie_on_side_and_caps(top):
+    xyz, normal = sampled(lambda b: b.rod(0, 0, (0, 0, 0), (0, 0, 2), 0.5, top))
+    radius = np.hypot(xyz[:, 0], xyz[:, 1])
+    limit = 0.5 + (top - 0.5) * xyz[:, 2] / 2
+    low, high = xyz[:, 2] < 1e-6, xyz[:, 2] > 2 - 1e-6
+    side = ~low & ~high
+    np.testing.assert_allclose(radius[side], limit[side], atol=1e-4)
+    assert (radius <= limit + 1e-4).all()
+    slope = np.hypot(0.5 - top, 2)
+    areas = np.array([(0.5 + top) * slope, 0.25, top**2])
+    np.testing.assert_allclose([side.mean(), low.mean(), high.mean()], areas / areas.sum(), atol=0.02)
+    np.testing.assert_allclose(normal[side][:, 2], (0.5 - top) / slope, atol=1e-4)
+    np.testing.assert_array_equal(normal[low], np.tile([0, 0, -1], (low.sum(), 1)))
+
+
+def test_shapes_are_repeatable_and_of_their_family():
+    xyz, normal = shape(3, 7, 100)
+    again, _ = shape(3, 7, 100)
+    np.testing.assert_array_equal(xyz, again)
+    assert not np.array_equal(xyz, shape(3, 8, 100)[0]) and np.linalg.norm(xyz, axis=1).max() == pytest.approx(1, abs=1e-5)
+    points, normals, label = make_shapes(2, 50, 0)
+    assert points.shape == normals.shape == (2 * len(NAMES), 50, 3) and label.tolist() == [k // 2 for k in range(2 * len(NAMES))]
+    solids = instance_solids("table", 1)
+    low, high = solids.bounds()
+    inside = sample_surface(solids, 500, np.random.default_rng(1))[0]
+    assert (inside >= low - 1e-4).all() and (inside <= high + 1e-4).all()
+
+
+def test_augmentation(generator):
+    points, normals, _ = make_shapes(1, 200, 0)
+    whole = augment(points, normals, 80, 0.0, generator)
+    assert whole.shape == (len(NAMES), 80, 3) and torch.isfinite(whole).all()
+    assert torch.equal(
+        augment(points, normals, 80, 0.0, torch.Generator().manual_seed(3)),
+        augment(points, normals, 80, 0.0, torch.Generator().manual_seed(3)),
+    )
+    # with a view, all points of a sphere lie on one side of its middle
+    ball = torch.nn.functional.normalize(torch.randn(4, 400, 3, generator=generator), dim=2)
+    half = augment(ball, ball, 100, 1.0, generator)
+    full = augment(ball, ball, 100, 0.0, generator)
+
+    def spread(x):
+        return torch.linalg.svdvals(x - x.mean(1, keepdim=True))[:, -1]
+
+    assert spread(half).mean() < 0.75 * spread(full).mean()
+
+
+def test_pretraining_learns_and_repeats():
+    network, scores = pretrain(SMALL)
+    again, _ = pretrain(SMALL)
+    assert all(torch.equal(a, b) for a, b in zip(network.state_dict().values(), again.state_dict().values(), strict=True))
+    assert network.source == SOURCE and not network.training and network.classes == len(NAMES)
+    assert scores["steps"] == 9 and 0 <= scores["accuracy"] <= 1
+    longer, _ = pretrain(replace(SMALL, epochs=25, visible=0.0))
+    points, _, label = make_shapes(3, 48, 1_000_000)
+    assert accuracy(longer, points, label) > 3 / len(NAMES)
+
+
+def test_pretraining_keeps_its_time():
+    seen = []
+    _, scores = pretrain(replace(SMALL, epochs=10_000), seconds=0.5, report=seen.append)
+    assert 1 <= scores["steps"] < 500 and seen[-1] == 1.0 and seen == sorted(seen)

@@ -1,0 +1,116 @@
+"""Settings, sets and controls of a training."""
+
+from __future__ import annotations
+
+import ast
+from dataclasses import fields, replace
+from pathlib import Path
+
+import pytest
+import torch
+
+import geoseg_ros
+from geoseg_ros.errors import InputError
+from geoseg_ros.methods.geofree.config import preset
+from geoseg_ros.methods.geofree.training_config import FitConfig, check_config, fit_preset
+from geoseg_ros.methods.geofree.training_sets import check_sets, controlled
+from support.network_worlds_train import small_set
+
+CONFIG = replace(FitConfig(), network=replace(preset("default"), sampler=replace(preset("default").sampler, points=64)))
+
+
+def test_presets():
+    assert fit_preset("default") == FitConfig()
+    paper = fit_preset("paper")
+    assert paper.network == preset("paper") and not paper.rotate and paper.sign == "none"
+    # what the paper gives: the three learning rates
+    assert (paper.stage1.image_rate, paper.stage2.rate, paper.stage3.rate, paper.stage3.image_rate) == (1e-4, 1e-3, 1e-3, 1e-6)
+    with pytest.raises(InputError, match="preset fast: unknown"):
+        fit_preset("fast")
+
+
+def test_every_setting_is_read():
+    files = [f for f in (Path(geoseg_ros.__file__).parent / "train").glob("*.py") if f.name != "config.py"]
+    read = {n.attr for f in files for n in ast.walk(ast.parse(f.read_text())) if isinstance(n, ast.Attribute)}
+    assert {f.name for f in fields(FitConfig)} | {f.name for f in fields(FitConfig().stage1)} <= read
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"control": "no"}, "control: expected one of none, permuted, shuffled, cloud_only, got 'no'"),
+        ({"stage2": replace(FitConfig().stage2, epochs=-1)}, "stage2: expected epochs, rates >= 0"),
+        ({"weight_decay": float("nan")}, "weight_decay: expected a finite number of at least 0, got nan"),
+        ({"batch": 1}, "batch: expected at least 2, got 1"),
+        ({"group": 0}, "group: expected at least 1, got 0"),
+        (
+            {"network": replace(preset("default"), sfe=replace(preset("default").sfe, heads=3))},
+            "sfe.heads: 3 does not divide gcsf.width 256",
+        ),
+    ],
+)
+def test_wrong_settings_are_one_line(changes, message):
+    with pytest.raises(InputError, match=message):
+        check_config(replace(CONFIG, **changes))
+
+
+def test_wrong_sets_are_one_line():
+    good = small_set("a")
+    check_sets([good, small_set("b")], CONFIG)
+    for sets, message in [
+        ([], "at least one"),
+        ([good, good], "different names, got a, a"),
+        ([replace(good, clouds=good.clouds[:1])], "set a: expected at least 2 clouds, got 1"),
+        ([replace(good, images=good.images.select([]))], "set a: expected at least 1 image"),
+        ([good, small_set("b", dim=5)], "set b: images: expected the tokens of one backbone"),
+    ]:
+        with pytest.raises(InputError, match=message):
+            check_sets(sets, CONFIG)
+    with pytest.raises(InputError, match="set a: clouds: expected 2048 points each, got 64"):
+        check_sets([good], FitConfig())
+
+
+def test_controls():
+    sets = [small_set(name, seed) for seed, name in enumerate("abc")]
+    same, config = controlled(sets, CONFIG)
+    assert same == sets and config == CONFIG
+    moved, config = controlled(sets, replace(CONFIG, control="permuted"))
+    assert config.control == "none" and [m.name for m in moved] == ["a", "b", "c"]
+    for k, other in enumerate((1, 2, 0)):
+        assert torch.equal(moved[k].images.tokens, sets[other].images.tokens) and moved[k].clouds == sets[k].clouds
+    mixed, _ = controlled(sets, replace(CONFIG, control="shuffled"))
+    assert all(len(m.images) == 12 for m in mixed) and torch.equal(mixed[0].images.tokens, mixed[2].images.tokens)
+    alone, config = controlled(sets[:1], replace(CONFIG, control="cloud_only"))
+    assert alone == sets[:1] and config.network.sfe.fusion == "none" and config.network.loss.sem == config.network.loss.obj == 0
+    with pytest.raises(InputError, match="control permuted: expected at least 2 sets, got 1"):
+        controlled(sets[:1], replace(CONFIG, control="permuted"))
+
+
+def with_evidence(name, seed=0):
+    made = small_set(name, seed)
+    count, patches, dim = made.images.tokens.shape
+    images = replace(made.images, evidence=torch.full((count, patches), float(seed)), against=torch.full((2, patches, dim), float(seed)))
+    return replace(made, images=images)
+
+
+def test_views_and_evidence_are_asked_for():
+    network = CONFIG.network
+    views = replace(CONFIG, network=replace(network, gcsf=replace(network.gcsf, points="views")))
+    contrast = replace(CONFIG, network=replace(network, mgcm=replace(network.mgcm, signal="contrast")))
+    with pytest.raises(InputError, match="set a: clouds: gcsf.points = views expected what views show of the points"):
+        check_sets([small_set("a")], views)
+    with pytest.raises(InputError, match="set a: images: mgcm.signal = contrast expected evidence"):
+        check_sets([small_set("a")], contrast)
+    check_sets([with_evidence("a")], contrast)
+
+
+def test_controls_take_the_evidence_with_the_pictures():
+    sets = [with_evidence("a", 1), with_evidence("b", 2)]
+    permuted, _ = controlled(sets, replace(CONFIG, control="permuted"))
+    assert permuted[0].images is sets[1].images
+    shuffled, _ = controlled(sets, replace(CONFIG, control="shuffled"))
+    assert shuffled[0].images.evidence[:, 0].tolist() == [1] * 4 + [2] * 4 and len(shuffled[0].images.against) == 4
+    lacking, _ = controlled([sets[0], small_set("c")], replace(CONFIG, control="shuffled"))
+    assert lacking[0].images.evidence is None and lacking[0].images.against is None
+    some = shuffled[0].images.select([5, 0]).to("cpu")
+    assert some.evidence[:, 0].tolist() == [2, 1] and len(some.against) == 4

@@ -1,3 +1,0 @@
-"""One thread and a generator for every test here."""
-
-from torch_fixtures import generator, one_thread  # noqa: F401
