@@ -20,7 +20,7 @@ from support.fake_world import picture
 def things(tmp_path, fake_backbone, fake_packs, monkeypatch):
     """Arguments of each command, on a backbone of colours and a machine without a GPU."""
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
-    for module in ("features.backbone", "runtime.pipeline"):
+    for module in ("backbones.registry", "runtime.pipeline"):
         monkeypatch.setattr(f"geoseg_ros.{module}.open_backbone", lambda spec, device="cpu": fake_backbone)
     photos = tmp_path / "photos"
     photos.mkdir()

@@ -13,6 +13,7 @@ from geoseg_ros.io.pack_frames import pack_frames
 from geoseg_ros.methods.contrast import observations as observe
 from geoseg_ros.methods.contrast.pack import load_pack
 from geoseg_ros.packs.bank import find_bank, load_bank
+from geoseg_ros.projection import scene
 from geoseg_ros.simulation.background import BackgroundConfig
 from support.fake_world import CONFIG, picture
 from support.learning_cases import run
@@ -24,19 +25,19 @@ def test_training_goes_on_after_ctrl_c_and_sees_what_has_changed(fake, folders, 
     for k in range(5):
         write_image(images / f"{k}.png", picture(k, ("red", "green"))[0])
     given = ["train", "--name", "red", "--images", images, "--clouds", folders / "clouds"]
-    tokens, analyse, seen = observe.photo_tokens, observe.analyse_cloud, []
+    tokens, analyse, seen = observe.photo_tokens, scene.analyse_cloud, []
 
     def interrupted(cloud, config):
         raise KeyboardInterrupt
 
     monkeypatch.setattr(observe, "photo_tokens", lambda *arguments: seen.append(1) or tokens(*arguments))
-    monkeypatch.setattr(observe, "analyse_cloud", interrupted)
+    monkeypatch.setattr(scene, "analyse_cloud", interrupted)
     assert run(capsys, *given, "--out", tmp_path / "a.pack")[0] == 130
     assert not (tmp_path / "a.pack").exists() and (tmp_path / ".a.pack.unfinished").is_dir()
     scales = len(CONFIG.train.scales)
     assert len(seen) == 5 * scales
 
-    monkeypatch.setattr(observe, "analyse_cloud", analyse)
+    monkeypatch.setattr(scene, "analyse_cloud", analyse)
     write_image(images / "3.png", picture(77, ("red", "green"))[0])
     assert run(capsys, *given, "--out", tmp_path / "a.pack")[0] == 0
     assert len(seen) == 6 * scales  # the new picture alone

@@ -6,8 +6,8 @@ import torch
 
 from geoseg_ros.backbones.tokens import Domain
 from geoseg_ros.errors import InputError
+from geoseg_ros.packs import bank
 from geoseg_ros.simulation import background as rooms
-from geoseg_ros.simulation import bank
 from geoseg_ros.simulation import bank as background
 from geoseg_ros.simulation.background import BackgroundConfig, background_clouds, background_pictures
 from geoseg_ros.simulation.sets import make_dials

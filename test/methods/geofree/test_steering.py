@@ -84,7 +84,7 @@ def test_views_are_comparable_with_patches_before_training(generator):
     space = SharedSpace(9, 96, GcsfConfig(width=96, points="views"))
     assert not any(name.startswith("point.") for name, _ in space.named_parameters())
     projected, refined = space.patches(tokens, torch.full((2, 7), 1 / 7))
-    points = space.points(torch.randn(2, 7, 9), tokens)
+    points = space.points(torch.randn(2, 7, 9, generator=generator), tokens)
     torch.testing.assert_close(similarity(points, refined), similarity(tokens, tokens), atol=0.05, rtol=0)  # the LayerNorm takes a mean
     assert torch.equal(points, projected) and (similarity(points, refined).argmax(2) == torch.arange(7)).all()
     both = SharedSpace(9, 96, GcsfConfig(width=16, points="both"))
