@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     from geoseg_ros.cli.inputs import Items
     from geoseg_ros.methods.contrast.observations import BuildConfig
     from geoseg_ros.packs.bank import BackgroundBank
-    from geoseg_ros.projection.token_cache import Unfinished
+    from geoseg_ros.projection.token_cache import TokenCache
     from geoseg_ros.runtime.pipeline import CosegPipeline
 
 UNFINISHED = ".unfinished"  # folder, or end of its name, of what a command has worked out before it is done
@@ -72,13 +72,13 @@ def check_seconds(seconds: float | None) -> None:
         raise InputError(f"--seconds: expected more than 0, got {seconds:g}")
 
 
-def unfinished(folder: Path, backbone: ImageBackbone, bank: BackgroundBank, config: BuildConfig) -> Unfinished:
+def unfinished(folder: Path, backbone: ImageBackbone, bank: BackgroundBank, config: BuildConfig) -> TokenCache:
     """The folder of a command that is not done yet, for this backbone, bank and configuration."""
     from geoseg_ros import __version__
-    from geoseg_ros.projection.token_cache import Unfinished
+    from geoseg_ros.projection.token_cache import TokenCache
 
     about = (__version__, backbone.hash, getattr(backbone, "backend", ""), bank.mean.tolist(), bank.source, config)
-    return Unfinished(folder, about)
+    return TokenCache(folder, about)
 
 
 @contextmanager

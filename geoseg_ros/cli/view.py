@@ -26,9 +26,9 @@ from typing import TYPE_CHECKING, Any
 from geoseg_ros.errors import GeosegError, InputError
 
 if TYPE_CHECKING:
+    from geoseg_ros.display.frame import LabelledFrame, Sink
     from geoseg_ros.display.rerun_stream import RerunStream
     from geoseg_ros.display.rerun_viewer import RerunViewer
-    from geoseg_ros.display.scene import Scene, Sink
 
 _PICTURES = (".png", ".jpg", ".jpeg")
 _SETTLE = 3.0  # seconds that a live picture waits for the other sensor
@@ -106,11 +106,11 @@ def _signals(stop: threading.Event) -> Iterator[None]:
 
 
 def _picture(options: argparse.Namespace, answered: Any) -> dict[str, object]:
-    return _write(options, answered.scene(options.at))
+    return _write(options, answered.frame(options.at))
 
 
 def _live_picture(options: argparse.Namespace, stop: threading.Event) -> dict[str, object]:
-    from geoseg_ros.display.scene import Newest
+    from geoseg_ros.display.frame import Newest
 
     newest, first = Newest(), [float("inf")]
 
@@ -121,29 +121,29 @@ def _live_picture(options: argparse.Namespace, stop: threading.Event) -> dict[st
 
     seconds = _PATIENCE if options.seconds is None else options.seconds
     _follow(options, newest, stop, finished, seconds)
-    if newest.scene is None:
+    if newest.frame is None:
         raise GeosegError(f"no result of {_node(options)}" + ("" if stop.is_set() else f" within {seconds:g} s"))
-    return _write(options, newest.scene)
+    return _write(options, newest.frame)
 
 
-def _write(options: argparse.Namespace, scene: Scene) -> dict[str, object]:
-    from geoseg_ros.display.screen import draw_scene
+def _write(options: argparse.Namespace, frame: LabelledFrame) -> dict[str, object]:
+    from geoseg_ros.display.screen import draw_frame
     from geoseg_ros.io.folders import write_image
 
-    write_image(options.screenshot, draw_scene(scene))
-    objects = [] if scene.cloud is None else [entry.name for entry in scene.cloud.objects]
+    write_image(options.screenshot, draw_frame(frame))
+    objects = [] if frame.cloud is None else [entry.name for entry in frame.cloud.objects]
     if not options.json:
-        parts = [] if scene.cloud is None else [f"cloud with {len(objects)} object{'s' * (len(objects) != 1)}"]
-        parts += [] if scene.image is None else ["image"]
+        parts = [] if frame.cloud is None else [f"cloud with {len(objects)} object{'s' * (len(objects) != 1)}"]
+        parts += [] if frame.image is None else ["image"]
         print(f"{options.screenshot}: {' and '.join(parts)}")
-    return {"screenshot": options.screenshot, "objects": objects, "cloud": scene.cloud is not None, "image": scene.image is not None}
+    return {"screenshot": options.screenshot, "objects": objects, "cloud": frame.cloud is not None, "image": frame.image is not None}
 
 
 # ---- rerun
 
 
 def _stream(options: argparse.Namespace, answered: Any, stop: threading.Event) -> dict[str, object]:
-    from geoseg_ros.display.scene import LabelledCloud
+    from geoseg_ros.display.frame import LabelledCloud
 
     clouds = images = 0
     with _rerun(options) as (sink, viewer):

@@ -1,4 +1,4 @@
-"""A scene as one picture."""
+"""A frame as one picture."""
 
 from __future__ import annotations
 
@@ -6,26 +6,26 @@ import numpy as np
 from numpy.typing import NDArray
 
 from geoseg_ros.display.boxes import draw_boxes
+from geoseg_ros.display.frame import LabelledCloud, LabelledFrame, LabelledImage
 from geoseg_ros.display.pictures import Colour, captioned, contact_sheet, draw_cloud, fit, label_colours, legend, plain
-from geoseg_ros.display.scene import LabelledCloud, LabelledImage, Scene
 from geoseg_ros.results import LabelSpace
 
 _CELL = (760, 570)
 
 
-def draw_scene(scene: Scene) -> NDArray[np.uint8]:
+def draw_frame(frame: LabelledFrame) -> NDArray[np.uint8]:
     """The labelled cloud with boxes and names, and beside it the image with its labels; uint8 RGB. What has not come is left out.
 
     Raises:
         ValueError: neither is there.
     """
     cells = []
-    if scene.cloud is not None:
-        cells.append(_cloud_cell(scene.cloud, scene.labels))
-    if scene.image is not None:
-        cells.append(_image_cell(scene.image, scene.labels))
+    if frame.cloud is not None:
+        cells.append(_cloud_cell(frame.cloud, frame.labels))
+    if frame.image is not None:
+        cells.append(_image_cell(frame.image, frame.labels))
     if not cells:
-        raise ValueError("scene: expected a cloud or an image")
+        raise ValueError("frame: expected a cloud or an image")
     return contact_sheet(cells, len(cells))
 
 

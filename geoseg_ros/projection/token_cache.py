@@ -22,12 +22,12 @@ Remember = Callable[[str, Any, Callable[[], Worked]], Worked]
 """From what is done, the item (an array or a :class:`Cloud`) and the work to the result of the work."""
 
 
-def afresh(step: str, item: Any, work: Callable[[], Worked]) -> Worked:
+def uncached(step: str, item: Any, work: Callable[[], Worked]) -> Worked:
     """A :data:`Remember` that remembers nothing."""
     return work()
 
 
-class Unfinished:
+class TokenCache:
     """A folder of results, one file each, named by what they were worked out from: a changed item or setting finds nothing.
 
     It is a help, not a duty: what cannot be read is worked out again, and after a file that cannot be written nothing is kept any more.

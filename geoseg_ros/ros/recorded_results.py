@@ -5,7 +5,7 @@ from __future__ import annotations
 import struct
 from collections.abc import Collection, Iterator
 
-from geoseg_ros.display.scene import LabelledCloud, LabelledImage, Scene, paint
+from geoseg_ros.display.frame import LabelledCloud, LabelledFrame, LabelledImage, paint
 from geoseg_ros.errors import InputError
 from geoseg_ros.geometry.cloud import Cloud
 from geoseg_ros.io import messages as codec
@@ -91,7 +91,7 @@ class Answered:
         for message in self._messages():
             yield self._read(message)
 
-    def scene(self, seconds: float | None = None) -> Scene:
+    def frame(self, seconds: float | None = None) -> LabelledFrame:
         """What a viewer would have shown so many seconds after the start of the recording; None: at its end.
 
         Raises:
@@ -108,7 +108,7 @@ class Answered:
             raise InputError(f"{self._recording.path}: no labelled cloud and no mask{when}")
         found = [self._read(message) for message in newest.values()]
         cloud = next((entry for entry in found if isinstance(entry, LabelledCloud)), None)
-        return Scene(self.labels, cloud, next((entry for entry in found if isinstance(entry, LabelledImage)), None))
+        return LabelledFrame(self.labels, cloud, next((entry for entry in found if isinstance(entry, LabelledImage)), None))
 
     def _messages(self) -> Iterator[RawMessage]:
         return self._recording.messages([t for t in (self._clouds, self._overlays, self._masks) if t is not None])

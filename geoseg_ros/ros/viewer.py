@@ -21,7 +21,7 @@ from rclpy.signals import SignalHandlerOptions
 from sensor_msgs.msg import Image, PointCloud2
 from std_msgs.msg import Header, String
 
-from geoseg_ros.display.scene import LabelledCloud, LabelledImage, Sink
+from geoseg_ros.display.frame import LabelledCloud, LabelledImage, Sink
 from geoseg_ros.errors import InputError
 from geoseg_ros.geometry.cloud import Cloud
 from geoseg_ros.io import messages as codec

@@ -14,7 +14,7 @@ from geoseg_ros.io.cloud_files import read_cloud, write_ply
 from geoseg_ros.io.folders import read_image, write_image
 from geoseg_ros.methods.contrast import observations as observe
 from geoseg_ros.methods.contrast.pack import load_pack
-from geoseg_ros.projection import token_cache as unfinished
+from geoseg_ros.projection import token_cache
 from geoseg_ros.runtime.pipeline import CosegPipeline
 from support.fake_world import picture, table
 from support.learning_cases import CLOUD_THINGS, run
@@ -241,7 +241,7 @@ def test_a_place_that_is_full_stops_the_keeping_not_the_work(fake, folders, tmp_
     def full(path, data):
         raise OSError(errno.ENOSPC, "No space left on device", str(path))
 
-    monkeypatch.setattr(unfinished, "write_bytes", full)
+    monkeypatch.setattr(token_cache, "write_bytes", full)
     code, out, err = run(capsys, "coseg", "--images", folders / "images", "--out", tmp_path / "out")
     assert code == 0 and err.count("warning: ") == 1 and "cannot keep what was worked out so far: No space left on device" in err
     summary = json.loads((tmp_path / "out" / "summary.json").read_text())

@@ -15,9 +15,9 @@ import numpy as np
 import pytest
 
 from geoseg_ros.display import rerun_viewer
+from geoseg_ros.display.frame import LabelledCloud, paint
 from geoseg_ros.display.rerun_stream import RerunStream, import_rerun
 from geoseg_ros.display.rerun_viewer import RerunViewer
-from geoseg_ros.display.scene import LabelledCloud, paint
 from geoseg_ros.errors import GeosegError, InputError
 from geoseg_ros.geometry.cloud import Cloud
 from geoseg_ros.results import LabelSpace, ObjectInstance

@@ -1,4 +1,4 @@
-"""Pictures of scenes: what is drawn where."""
+"""Pictures of labelled frames: what is drawn where."""
 
 from __future__ import annotations
 
@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 
 from geoseg_ros.display.boxes import corners, draw_boxes
+from geoseg_ros.display.frame import LabelledCloud, LabelledFrame, LabelledImage, Newest, paint
 from geoseg_ros.display.pictures import draw_cloud, label_colours
-from geoseg_ros.display.scene import LabelledCloud, LabelledImage, Newest, Scene, paint
-from geoseg_ros.display.screen import draw_scene
+from geoseg_ros.display.screen import draw_frame
 from geoseg_ros.geometry.cloud import Cloud
 from geoseg_ros.results import LabelSpace, ObjectInstance
 
@@ -109,14 +109,14 @@ def test_labels_keep_light_and_shade_of_the_sensor() -> None:
     assert colours[2, 0] > colours[2, 1] > 120, "pale, but still its own colour"
 
 
-def test_a_scene_shows_what_is_there() -> None:
+def test_a_frame_shows_what_is_there() -> None:
     cloud, label = with_block()
     labelled = LabelledCloud(12_345_000_000, "lidar", cloud, label, (block(1, track=7),))
     mask = np.zeros((60, 80), np.uint8)
     mask[20:40, 20:40] = 2
     image = paint(5, mask, np.full((60, 80, 3), 90, np.uint8), LABELS)
     assert image.found == (2,) and (image.picture[0, 0] == 90).all() and (image.picture[30, 30] != 90).any()
-    both, one, other = (draw_scene(Scene(LABELS, *parts)) for parts in ((labelled, image), (labelled, None), (None, image)))
+    both, one, other = (draw_frame(LabelledFrame(LABELS, *parts)) for parts in ((labelled, image), (labelled, None), (None, image)))
     assert both.shape[0] == one.shape[0] == other.shape[0] and one.shape == other.shape
     assert both.shape[1] == 2 * one.shape[1] - 6
     half = both.shape[1] // 2
@@ -124,10 +124,10 @@ def test_a_scene_shows_what_is_there() -> None:
     np.testing.assert_array_equal(both[:, half + 6 :], other[:, 9:])
     # the colours of the legend and of the things
     assert is_colour(one, 1).sum() > 5000 and is_colour(other, 1).sum() == 0 and is_colour(other, 2).sum() > 100
-    elsewhere = draw_scene(Scene(LABELS, LabelledCloud(12_345_000_000, "lidar", cloud, label, (), "odom")))
+    elsewhere = draw_frame(LabelledFrame(LABELS, LabelledCloud(12_345_000_000, "lidar", cloud, label, (), "odom")))
     assert (elsewhere[:40] != one[:40]).any(), "the caption says so"
     with pytest.raises(ValueError, match="expected a cloud or an image"):
-        draw_scene(Scene(LABELS))
+        draw_frame(LabelledFrame(LABELS))
 
 
 def test_a_labelled_thing_near_the_ceiling_is_drawn() -> None:
@@ -150,13 +150,13 @@ def test_a_mask_without_its_image_is_painted_on_grey() -> None:
 
 def test_newest_keeps_one_of_each() -> None:
     newest = Newest()
-    assert newest.scene is None
+    assert newest.frame is None
     newest.labels(LABELS)
     image = LabelledImage(1, np.zeros((4, 4, 3), np.uint8))
     cloud = LabelledCloud(2, "lidar", table(), np.zeros(60_000, np.uint32))
     newest.add(image)
-    assert newest.scene == Scene(LABELS, None, image)
+    assert newest.frame == LabelledFrame(LABELS, None, image)
     newest.add(cloud)
     newer = LabelledImage(3, np.zeros((4, 4, 3), np.uint8))
     newest.add(newer)
-    assert newest.scene is not None and newest.scene.cloud is cloud and newest.scene.image is newer
+    assert newest.frame is not None and newest.frame.cloud is cloud and newest.frame.image is newer

@@ -10,7 +10,7 @@ import pytest
 from numpy.typing import NDArray
 from scipy.spatial.transform import Rotation
 
-from geoseg_ros.display.scene import LabelledCloud, LabelledImage
+from geoseg_ros.display.frame import LabelledCloud, LabelledImage
 from geoseg_ros.errors import InputError
 from geoseg_ros.geometry.cloud import Cloud
 from geoseg_ros.io.messages import results as answers
@@ -83,10 +83,10 @@ def test_without_inputs_there_is_no_colour(bags: tuple[Path, Path]) -> None:
     assert len({int(p[0, 0, 0]) for p in pictures[:3]}) == 1
 
 
-def test_a_scene_is_what_a_viewer_shows_at_that_time(bags: tuple[Path, Path]) -> None:
+def test_a_frame_is_what_a_viewer_shows_at_that_time(bags: tuple[Path, Path]) -> None:
     with Recording(bags[1]) as out, Recording(bags[0]) as inputs:
         answered = Answered(out, inputs)
-        end, middle, early = answered.scene(), answered.scene(0.25), answered.scene(0.0)
+        end, middle, early = answered.frame(), answered.frame(0.25), answered.frame(0.0)
         # backwards as well
         assert middle.cloud is not None and middle.image is not None and end.cloud is not None
         assert (middle.cloud.stamp_ns, middle.image.stamp_ns) == (START + 2 * STEP, START + 2 * STEP + 7)
@@ -111,12 +111,12 @@ def test_what_nodes_record_differently(bags: tuple[Path, Path], tmp_path: Path) 
         writer.write_image("/robot/seg/overlay", START + 1, "camera", np.full((8, 9, 3), 200, np.uint8))
     with Recording(tmp_path / "all.mcap") as both:
         answered = Answered(both, both)
-        scene = answered.scene()
+        frame = answered.frame()
         assert answered.labels.names == ("mug",), "as its objects say"
-        assert scene.cloud is not None and scene.cloud.objects == () and scene.cloud.elsewhere == "odom"
-        assert scene.cloud.cloud.rgb is not None and int(scene.cloud.cloud.rgb[0, 0]) == 35
-        assert scene.image is not None and (scene.image.picture == 200).all() and scene.image.found is None
-        assert Answered(both, both, node="robot/seg/").scene().cloud is not None
+        assert frame.cloud is not None and frame.cloud.objects == () and frame.cloud.elsewhere == "odom"
+        assert frame.cloud.cloud.rgb is not None and int(frame.cloud.cloud.rgb[0, 0]) == 35
+        assert frame.image is not None and (frame.image.picture == 200).all() and frame.image.found is None
+        assert Answered(both, both, node="robot/seg/").frame().cloud is not None
 
 
 def test_recordings_that_cannot_be_shown(bags: tuple[Path, Path], tmp_path: Path) -> None:
@@ -136,7 +136,7 @@ def test_recordings_that_cannot_be_shown(bags: tuple[Path, Path], tmp_path: Path
         with pytest.raises(InputError, match=r"outputs of several nodes \(/a, /b\), name one"):
             Answered(two, two)
         answered = Answered(two, two, node="/b")
-        assert answered.labels.names == ("label 1", "label 2") and answered.scene().image is not None
+        assert answered.labels.names == ("label 1", "label 2") and answered.frame().image is not None
     with RecordingWriter(tmp_path / "cloud.mcap") as writer:
         writer.write_cloud("/coseg_node/points_labeled", START, "lidar", Cloud(np.zeros((3, 3), np.float32)))
     with Recording(tmp_path / "cloud.mcap") as cloud, pytest.raises(InputError, match="points_labeled: no field label of type uint32"):

@@ -21,7 +21,7 @@ from std_msgs.msg import String
 from std_srvs.srv import Trigger
 
 import geoseg_ros.msg
-from geoseg_ros.display.scene import LabelledCloud, LabelledImage
+from geoseg_ros.display.frame import LabelledCloud, LabelledImage
 from geoseg_ros.errors import InputError
 from geoseg_ros.io.recordings import Recording
 from geoseg_ros.results import LabelSpace
@@ -118,10 +118,10 @@ def test_a_snapshot_can_be_viewed(live, tmp_path):
     (folder,) = tmp_path.iterdir()
     with Recording(folder / "messages.mcap") as recording:
         answered = Answered(recording, recording)
-        scene = answered.scene()
-    assert answered.labels.names == ("label 1", "high") and scene.image.found == (1,)
-    assert scene.cloud.label.max() == 2 and len(scene.cloud.objects) == 1
-    below = (scene.image.picture == picture()).all(axis=2)
+        frame = answered.frame()
+    assert answered.labels.names == ("label 1", "high") and frame.image.found == (1,)
+    assert frame.cloud.label.max() == 2 and len(frame.cloud.objects) == 1
+    below = (frame.image.picture == picture()).all(axis=2)
     assert below.any() and not below.all(), "the picture that was sent, and the mask over it"
 
 

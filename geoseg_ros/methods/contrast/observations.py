@@ -21,7 +21,7 @@ from geoseg_ros.methods.contrast.config import CosegConfig, TrainConfig
 from geoseg_ros.packs.bank import VIEW_TOKENS, BackgroundBank
 from geoseg_ros.projection.proposal_views import DrawnProposals, keep_proposals
 from geoseg_ros.projection.scene import CloudScene, SceneConfig
-from geoseg_ros.projection.token_cache import Remember, Worked, afresh
+from geoseg_ros.projection.token_cache import Remember, Worked, uncached
 from geoseg_ros.projection.views import ViewConfig
 
 Progress = Callable[[str, int, int], object]
@@ -87,7 +87,7 @@ def observe(
     config: BuildConfig,
     progress: Progress = lambda stage, done, total: None,
     seconds: float | None = None,
-    remember: Remember = afresh,
+    remember: Remember = uncached,
 ) -> Observations:
     """Run the backbone over the items; arguments as in :func:`~geoseg_ros.methods.contrast.learning.build_pack`.
 

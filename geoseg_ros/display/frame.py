@@ -52,7 +52,7 @@ class LabelledImage:
 
 
 @dataclass(frozen=True)
-class Scene:
+class LabelledFrame:
     """What was known at one moment. The two sensors are not synchronised: each has its own stamp. None: nothing has come."""
 
     labels: LabelSpace
@@ -69,11 +69,11 @@ class Sink(Protocol):
 
 
 class Newest:
-    """Keeps the newest of each kind, as a viewer shows it. Attributes: scene, None until something has come."""
+    """Keeps the newest of each kind, as a viewer shows it. Attributes: frame, None until something has come."""
 
     def __init__(self) -> None:
         self._labels = LabelSpace(())
-        self.scene: Scene | None = None
+        self.frame: LabelledFrame | None = None
 
     def labels(self, labels: LabelSpace) -> None:
         """The names and colours from now on."""
@@ -81,9 +81,9 @@ class Newest:
 
     def add(self, item: LabelledCloud | LabelledImage) -> None:
         """Take a result."""
-        before = self.scene or Scene(self._labels)
+        before = self.frame or LabelledFrame(self._labels)
         kind = {"cloud": item} if isinstance(item, LabelledCloud) else {"image": item}
-        self.scene = replace(before, labels=self._labels, **kind)
+        self.frame = replace(before, labels=self._labels, **kind)
 
 
 def paint(stamp_ns: int, mask: NDArray[np.uint8], image: NDArray[np.uint8] | None, labels: LabelSpace) -> LabelledImage:
