@@ -1,6 +1,7 @@
-"""The tables of README.md name what the node has: parameters, topics, services."""
+"""The tables of README.md and docs/node.md name what the node has: parameters, topics, services."""
 
 import re
+from pathlib import Path
 
 import pytest
 
@@ -11,11 +12,12 @@ from geoseg_ros.ros.parameters import NodeParameters, specs
 from support.paths import ROOT
 
 README = ROOT / "README.md"
+NODE = ROOT / "docs" / "node.md"
 
 
-def rows(head: str) -> list[list[str]]:
-    """The cells of the table whose first column has this head."""
-    lines = README.read_text().splitlines()
+def rows(page: Path, head: str) -> list[list[str]]:
+    """The cells of the table of a page whose first column has this head."""
+    lines = page.read_text().splitlines()
     (start,) = [i for i, line in enumerate(lines) if re.match(rf"\| {head} \|", line)]
     table = []
     for line in lines[start + 2 :]:
@@ -25,15 +27,15 @@ def rows(head: str) -> list[list[str]]:
     return table
 
 
-def names(head: str) -> set[str]:
-    """What stands in the first column, without ~/"""
-    return {name.strip("` ").removeprefix("~/") for row in rows(head) for name in row[0].split(",")}
+def names(page: Path, head: str) -> set[str]:
+    """The names in the first column, without ~/."""
+    return {name.strip("` ").removeprefix("~/") for row in rows(page, head) for name in row[0].split(",")}
 
 
 def test_parameters():
     table = {spec.name: spec for spec in specs(NodeParameters())}
-    assert len(rows("parameter")) > 5
-    for cell, default, about in rows("parameter"):
+    assert len(rows(NODE, "parameter")) > 5
+    for cell, default, about in rows(NODE, "parameter"):
         name = cell.strip("`")
         if name.endswith(".*"):
             assert any(known.startswith(name[:-1]) for known in table)
@@ -49,9 +51,11 @@ def test_topics_and_services(live):
     node = live(listen=()).node
     base = f"{node.get_fully_qualified_name()}/"
     ours = {p.topic_name.removeprefix(base) for p in node.publishers if p.topic_name.startswith(base)} | {"/diagnostics"}
-    wanted = names("output")
-    if vision_msgs is None:
-        wanted -= {"detections", "vision_info"}
-    assert wanted == ours - {"transition_event"}
-    assert names("service") <= {s.srv_name.removeprefix("~/").removeprefix(base) for s in node.services}
-    assert {s.topic_name.removeprefix(base) for s in node.subscriptions if s.topic_name.startswith(base)} <= names("input")
+    for page in (README, NODE):
+        wanted = names(page, "output")
+        if vision_msgs is None:
+            wanted -= {"detections", "vision_info"}
+        assert wanted == ours - {"transition_event"}
+    assert names(NODE, "service") <= {s.srv_name.removeprefix("~/").removeprefix(base) for s in node.services}
+    subscribed = {s.topic_name.removeprefix(base) for s in node.subscriptions if s.topic_name.startswith(base)}
+    assert subscribed <= names(README, "input") == names(NODE, "input")
