@@ -3,22 +3,19 @@
 from __future__ import annotations
 
 import os
-import signal
 import socket
 import subprocess
-import sys
 import tempfile
 import time
 from pathlib import Path
-from types import TracebackType
 
 from geoseg_ros.display.rerun_stream import import_rerun
 from geoseg_ros.errors import GeosegError
+from geoseg_ros.processes import Child
 
-_START_VIEWER = "import sys; from rerun_cli.__main__ import main; sys.exit(main())"  # `-m rerun_cli` loses the exit code
 _START = 30.0  # seconds that a viewer may take to listen
 _WINDOW = 0.5  # seconds after which a window is open, or its viewer has ended
-_END = 5.0  # ... and to end
+_END = 5.0  # seconds that it may take to end
 _LINE = 200  # characters of the viewer's last line that are shown
 _MEMORY = "2GB"  # rerun's own limit is 3/4 of the machine; the oldest data goes first
 
@@ -30,34 +27,31 @@ class RerunViewer:
     here, with settings of its own that live as long as it does.
 
     Args:
-        web: serve the viewer to a browser of this machine, instead of opening a window.
+        web: Serve the viewer to a browser of this machine, instead of opening a window.
 
     Attributes:
-        url: to send to.
-        page: to open in a browser, or an empty string.
+        url: Address to send data to.
+        page: Address to open in a browser, or an empty string.
 
     Raises:
-        InputError: rerun is not installed. GeosegError: the viewer does not start; the message holds its last line.
+        InputError: rerun is not installed.
+        GeosegError: The viewer does not start; the message holds its last line.
     """
 
     def __init__(self, web: bool = False) -> None:
         import_rerun()
         self._settings = tempfile.TemporaryDirectory(prefix="geoseg_rerun_")
+        self._child: Child | None = None
         try:
             port, page = _free_port(), _free_port()
             self.url = f"rerun+http://127.0.0.1:{port}/proxy"
             self.page = f"http://127.0.0.1:{page}?url=rerun%2Bhttp%3A%2F%2F127.0.0.1%3A{port}%2Fproxy" if web else ""
-            command = [sys.executable, "-c", _START_VIEWER]
+            program = _program()
             environment = {**os.environ, "XDG_CONFIG_HOME": self._settings.name, "XDG_DATA_HOME": self._settings.name, "NO_COLOR": "1"}
-            subprocess.run([*command, "analytics", "disable"], env=environment, capture_output=True, check=True, timeout=_START)
-            command += ["--bind", "127.0.0.1", "--port", str(port), "--memory-limit", _MEMORY, "--expect-data-soon"]
+            subprocess.run([program, "analytics", "disable"], env=environment, capture_output=True, check=True, timeout=_START)
+            command = [program, "--bind", "127.0.0.1", "--port", str(port), "--memory-limit", _MEMORY, "--expect-data-soon"]
             command += ["--serve-web", "--web-viewer-port", str(page)] if web else ["--hide-welcome-screen"]
-            self._log = Path(self._settings.name) / "viewer.log"
-            with open(self._log, "wb") as log:
-                # a session of its own: Ctrl-C is for us, and what rerun_cli starts can be ended with it
-                self._process = subprocess.Popen(
-                    command, env=environment, stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True
-                )
+            self._child = Child("rerun viewer", command, environment=environment, grace=_END)
             self._wait(port)
         except (OSError, subprocess.SubprocessError) as error:
             self.close()
@@ -69,31 +63,25 @@ class RerunViewer:
     def __enter__(self) -> RerunViewer:
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(self, *_: object) -> None:
         self.close()
 
     def open(self) -> bool:
-        """Whether it still runs; a window that was closed does not.
+        """Whether the viewer still runs; one whose window was closed does not.
 
         Raises:
-            GeosegError: it has failed; the message holds its last line.
+            GeosegError: It has failed; the message holds its last line.
         """
-        if self._process.poll():
-            lines = self._log.read_text(errors="replace").split("\n")
-            last = next((line.strip() for line in reversed(lines) if line.strip()), "no word from it")
-            raise GeosegError(f"the rerun viewer has failed: {last[:_LINE]} (without a display: --web or --screenshot)")
-        return self._process.returncode is None
+        assert self._child is not None, "not started"
+        if self._child.code:
+            last = self._child.last_line()[:_LINE]
+            raise GeosegError(f"the rerun viewer has failed: {last} (without a display: --web or --screenshot)")
+        return self._child.code is None
 
     def close(self) -> None:
         """End the viewer."""
-        process = getattr(self, "_process", None)
-        if process is not None and process.poll() is None:
-            os.killpg(process.pid, signal.SIGTERM)
-            try:
-                process.wait(_END)
-            except subprocess.TimeoutExpired:
-                os.killpg(process.pid, signal.SIGKILL)
-                process.wait()
+        if self._child is not None:
+            self._child.end()
         self._settings.cleanup()
 
     def _wait(self, port: int) -> None:
@@ -108,6 +96,13 @@ class RerunViewer:
                     return
             time.sleep(0.05)
         raise GeosegError(f"the rerun viewer does not listen after {_START:.0f} s")
+
+
+def _program() -> str:
+    """The viewer's own program: a Python process around it, as ``python -m rerun_cli``, would leave it behind when it is killed."""
+    import rerun_cli
+
+    return os.environ.get("RERUN_CLI_PATH") or str(Path(rerun_cli.__file__).with_name("rerun"))
 
 
 def _free_port() -> int:

@@ -14,7 +14,7 @@ import yaml
 import geoseg_ros
 from geoseg_ros.errors import InputError
 from geoseg_ros.files import write_text
-from geoseg_ros.runtime.processes import Children
+from geoseg_ros.processes import Children
 
 NODE = ("-m", "geoseg_ros.ros.coseg_node")
 _OPENING = 300.0  # seconds that a node may take to open its packs
@@ -33,16 +33,17 @@ class LiveRun:
     """What to run.
 
     Attributes:
-        recording: to play.
-        out: recording to write (.mcap).
-        logs: folder for the output of the processes.
-        packs: concept packs by path or name.
-        cloud_topic, image_topic: in the recording; None: not there.
-        rate: bag seconds per second.
-        seconds: length of the recording at rate 1, to know when something hangs.
-        parameters: further parameters of the node.
+        recording: Recording to play.
+        out: Recording to write (.mcap).
+        logs: Folder for the logs of the processes.
+        packs: Concept packs by path or name.
+        cloud_topic: Topic of the clouds in the recording; None: it has none.
+        image_topic: Topic of the images in the recording; None: it has none.
+        rate: Seconds of the recording that are played per second.
+        seconds: Length of the recording at rate 1, from which time-outs follow.
+        parameters: Further parameters of the node.
         domain: ROS domain id.
-        node: what Python runs as the node.
+        node: Arguments of Python that run the node.
     """
 
     recording: Path
@@ -59,13 +60,17 @@ class LiveRun:
 
 
 def run_live(live: LiveRun, tell: Callable[[str], None] = lambda text: None) -> dict[str, Any]:
-    """Play the recording through a node of its own and record its answers.
+    """Play the recording through a node of its own and record what it publishes.
+
+    Args:
+        live: What to run.
+        tell: Called with a line at each step.
 
     Returns:
         ``recorder`` (messages per topic, last node status) and ``player`` (published per topic, seconds, latest).
 
     Raises:
-        GeosegError, InputError: a process ends early or hangs; its last line is in the message, and no process is left behind.
+        GeosegError, InputError: A process ends early or hangs. Its last line is in the message, and no process is left behind.
     """
     topics = [topic for topic in (live.cloud_topic, live.image_topic) if topic]
     if not topics:
@@ -96,7 +101,7 @@ def run_live(live: LiveRun, tell: Callable[[str], None] = lambda text: None) -> 
 
 def _parameters(live: LiveRun, topics: list[str]) -> dict[str, Any]:
     # best effort, the default of the inputs, loses large messages with Fast DDS's small shared memory segment; and the recorder wants
-    # every answer, where a live consumer wants the newest one
+    # every result, where a live consumer wants the newest one
     profiles: dict[str, Any] = {topic: {"subscription": {"reliability": "reliable", "depth": 20}} for topic in topics}
     profiles |= {f"/coseg_node/{name}": {"publisher": {"depth": 20}} for name in ("points_labeled", "objects", "mask")}
     return {

@@ -9,6 +9,7 @@ import signal
 import socket
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import numpy as np
@@ -137,7 +138,7 @@ def test_a_viewer_listens_here_only_and_tells_nobody(monkeypatch: pytest.MonkeyP
     with RerunViewer(web=True) as viewer:
         send(RerunStream(url=viewer.url))
         assert viewer.open() and viewer.page.startswith("http://127.0.0.1:")
-        pids = family(viewer._process.pid)
+        pids = family(viewer._child.pid)
         assert listening(pids) == {"0100007F"}, "127.0.0.1"
         settings = Path(viewer._settings.name)
         assert json.loads((settings / "rerun" / "analytics.json").read_text())["analytics_enabled"] is False
@@ -156,8 +157,10 @@ def test_a_viewer_that_cannot_start_says_why(monkeypatch: pytest.MonkeyPatch) ->
 @needs_rerun
 def test_a_viewer_that_was_ended_is_noticed() -> None:
     with RerunViewer(web=True) as viewer:
-        os.killpg(viewer._process.pid, signal.SIGKILL)
-        viewer._process.wait(10)
+        os.killpg(viewer._child.pid, signal.SIGKILL)
+        end = time.monotonic() + 10
+        while viewer._child.code is None and time.monotonic() < end:
+            time.sleep(0.01)
         with pytest.raises(GeosegError, match="the rerun viewer has failed"):
             viewer.open()
 
