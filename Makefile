@@ -1,5 +1,5 @@
 # make demo   a recording through the live node, pictures and a report in demo_out/
-# make test   every test
+# make test   every test (make test-fast: two minutes)
 # make help   the rest
 PYTHON ?= python3
 OUT ?= demo_out
@@ -14,16 +14,17 @@ export ROS_LOG_DIR := $(CURDIR)/build/ros_log
 # $(call quiet,what,command): print what is done; the command's output only if it fails
 quiet = echo "$(1)"; mkdir -p build; if ! ( $(2) ) >build/make.log 2>&1; then cat build/make.log >&2; echo "failed: $(1)" >&2; exit 1; fi
 
-.PHONY: help setup demo test fuzz soak lint bench gpu-check clean
+.PHONY: help setup demo test test-fast fuzz soak lint bench gpu-check clean
 
 help:
 	@echo "make setup   the environment in .venv (PYTHON=$(PYTHON); once: 1.8 GB on disk, a few minutes)"
 	@echo "make demo    a recording through the live node over DDS; result in $(OUT)/"
 	@echo "             on your own files: make demo CLOUDS=dir IMAGES=dir [WITHOUT=dir]"
-	@echo "make test    every test"
+	@echo "make test    every test; ARGS=\"test/geometry -k planes\" for some"
+	@echo "make test-fast   the tests without those marked slow, dds or train (two minutes)"
 	@echo "make fuzz    100000 malformed messages through the readers of messages; ARGS=\"--count N --seed N\""
 	@echo "make soak    30 minutes of live traffic, 64 subscribers: memory, handles, latency; ARGS=\"--seconds N\""
-	@echo "make lint    ruff, and mypy on the core"
+	@echo "make lint    ruff, codespell, and mypy on the whole package"
 	@echo "make bench   cost of message handling"
 	@echo "make gpu-check   on a GPU: parity, latency, memory, one training; elsewhere it says so"
 	@echo "make clean   remove what was built; the environment too: make clean ALL=1"
@@ -45,9 +46,12 @@ setup: .venv/geoseg.stamp
 demo: setup
 	@$(BIN)/geoseg demo --out "$(OUT)" $(if $(CLOUDS),--clouds "$(CLOUDS)") $(if $(IMAGES),--images "$(IMAGES)") $(if $(WITHOUT),--without "$(WITHOUT)") $(ARGS)
 
-test: export ROS_PYTHON_CHECK_FIELDS = 1
+test test-fast: export ROS_PYTHON_CHECK_FIELDS = 1
 test: setup
 	@$(BIN)/python -m pytest $(ARGS)
+
+test-fast: setup
+	@$(BIN)/python -m pytest -m "not slow and not dds and not train" $(ARGS)
 
 fuzz: setup
 	@$(BIN)/python test/support/fuzz_messages.py $(ARGS)
@@ -57,7 +61,9 @@ soak: setup
 
 lint: setup
 	@$(BIN)/ruff check .
-	@$(BIN)/mypy $(addprefix geoseg_ros/,geometry features coseg concepts data evaluate runtime train view)
+	@$(BIN)/ruff format --check .
+	@$(BIN)/codespell
+	@$(BIN)/mypy geoseg_ros
 
 bench: setup
 	@$(BIN)/geoseg bench $(ARGS)

@@ -20,6 +20,8 @@ from geoseg_ros.methods.geofree.pretraining import PretrainConfig
 from geoseg_ros.methods.geofree.training_config import FitConfig, check_config
 from support.fake_world import CONFIG, picture, table
 
+pytestmark = pytest.mark.train
+
 TINY = NetworkSize(64, 12, 16, PretrainConfig(epochs=1, shapes=1, held_out=1, points=64, subsets=(32,), neighbours=5))
 
 

@@ -24,6 +24,8 @@ from launch.launch_description_sources import PythonLaunchDescriptionSource  # n
 
 from support.ament_prefix import ROOT, make_prefix  # noqa: E402
 
+pytestmark = pytest.mark.dds
+
 
 @pytest.mark.launch_test
 def generate_test_description() -> LaunchDescription:

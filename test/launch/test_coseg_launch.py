@@ -38,6 +38,8 @@ from geoseg_ros.io.recordings import RecordingWriter  # noqa: E402
 from support.ament_prefix import ROOT, make_prefix  # noqa: E402
 from support.ros_cases import cloud_message, image_message, picture, points  # noqa: E402
 
+pytestmark = pytest.mark.dds
+
 RELIABLE = QoSProfile(depth=20, reliability=ReliabilityPolicy.RELIABLE)
 HIGH = [0, 3, 1, 4, 2]  # points above 1 m in each cloud of the recording
 

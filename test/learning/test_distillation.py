@@ -18,6 +18,8 @@ from geoseg_ros.evaluate.backbones import known_again, milliseconds
 from geoseg_ros.learning import distillation as room
 from geoseg_ros.learning.distillation import DistillConfig, agreement, distill, fit_projection, list_images, teacher_tokens
 
+pytestmark = pytest.mark.train
+
 CONFIG = DistillConfig(epochs=24, batch=4, sides=(64,), projection_views=24, held_out=4, average=0.8, rate=4e-3, warm_up=5)
 
 

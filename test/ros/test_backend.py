@@ -23,6 +23,8 @@ from support.fake_world import picture, table
 from support.live_node import LiveNode
 from support.ros_cases import image_message, large_cloud_message
 
+pytestmark = pytest.mark.dds
+
 CONFIG = {"pipeline.coseg.image_side": 256, "pipeline.coseg.image_margin": 0.1}
 FAILED = "tensorrt failed (the device is gone); going on with onnxruntime-cpu"
 

@@ -27,6 +27,8 @@ from support import fake_tf
 from support.fake_pipeline import FakePipeline
 from support.ros_cases import cloud_message, image_message, large_cloud_message, picture, points
 
+pytestmark = pytest.mark.dds
+
 try:
     from rclpy.event_handler import PublisherEventCallbacks
 except ImportError:  # Humble

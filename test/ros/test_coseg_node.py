@@ -18,6 +18,8 @@ from support.fake_pipeline import FakePipeline
 from support.live_node import LATCHED
 from support.ros_cases import XYZ, cloud_message, image_message, labels_of, large_cloud_message, picture, points
 
+pytestmark = pytest.mark.dds
+
 
 def test_answers_keep_order_stamp_and_frame(live):
     node = live(listen=("points_labeled", "mask", "overlay"))

@@ -16,6 +16,8 @@ from support.fake_pipeline import FakePipeline
 from support.live_node import RELIABLE
 from support.ros_cases import cloud_message, image_message, picture, points
 
+pytestmark = pytest.mark.dds
+
 RECOVERY = 1.0  # seconds
 
 

@@ -19,6 +19,8 @@ from support.fake_pipeline import FakePipeline
 from support.live_node import LiveNode
 from support.ros_cases import cloud_message, points
 
+pytestmark = pytest.mark.dds
+
 
 def change(node: LiveNode, label: str) -> bool:
     """Ask for a transition as a manager does; True if it succeeded."""

@@ -30,6 +30,8 @@ pytest.importorskip("geoseg_ros.msg", reason="needs the messages of this package
 from geoseg_ros.ros.demo import summarise  # noqa: E402
 from geoseg_ros.ros.live_run import LiveRun, run_live  # noqa: E402
 
+pytestmark = pytest.mark.dds
+
 FAKE_NODE = str(ROOT / "test/support/fake_pipeline.py")  # label 1 "red": red pixels; label 2 "high": z > 1
 DOMAIN = int(os.environ.get("ROS_DOMAIN_ID", "51"))
 START = 10**18

@@ -51,6 +51,7 @@ def test_the_concepts_mark_and_the_scan_clears_as_far(costmap, layer):
     assert concepts["observation_persistence"] > 0 and concepts["expected_update_rate"] == 0
 
 
+@pytest.mark.dds
 def test_the_topic_is_the_nodes(live, layer):
     publisher = next(p for p in live().node.publishers if p.topic_name == layer["concepts"]["topic"])
     assert publisher.msg_type is PointCloud2

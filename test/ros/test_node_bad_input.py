@@ -31,6 +31,8 @@ from support.ros_cases import (
     points,
 )
 
+pytestmark = pytest.mark.dds
+
 
 def test_bad_input_is_counted_and_named_and_the_node_lives_on(live):
     node = live(max_points=4_000_000)

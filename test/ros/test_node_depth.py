@@ -11,6 +11,8 @@ from geoseg_ros.io import messages as codec
 from support.fake_pipeline import FakePipeline
 from support.ros_cases import image_message, labels_of, picture
 
+pytestmark = pytest.mark.dds
+
 
 def test_depth_camera(live):
     node = live(listen=("points_labeled",), cloud_source="depth", image_transport="none")

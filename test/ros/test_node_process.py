@@ -27,6 +27,8 @@ from support.fake_pipeline import factory
 from support.paths import PYTHONPATH, ROOT
 from support.ros_cases import image_message, large_cloud_message, picture
 
+pytestmark = pytest.mark.dds
+
 RELIABLE = QoSProfile(depth=1, reliability=ReliabilityPolicy.RELIABLE)
 
 

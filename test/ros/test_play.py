@@ -21,6 +21,8 @@ from support.paths import ROOT
 
 pytest.importorskip("rclpy", reason="needs ROS 2")
 
+pytestmark = pytest.mark.dds
+
 
 ENVIRONMENT = {
     **os.environ,

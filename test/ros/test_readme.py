@@ -11,6 +11,8 @@ from geoseg_ros.ros.objects import vision_msgs
 from geoseg_ros.ros.parameters import NodeParameters, specs
 from support.paths import ROOT
 
+pytestmark = pytest.mark.dds
+
 README = ROOT / "README.md"
 NODE = ROOT / "docs" / "node.md"
 

@@ -23,6 +23,8 @@ from support.fake_world import picture, table
 from support.live_node import LiveNode
 from support.ros_cases import cloud_message, image_message, large_cloud_message
 
+pytestmark = pytest.mark.dds
+
 BAD = {
     "truncated": "truncated.pack: not a concept pack, or a damaged one",
     "pickle": "pickle.pack: not a concept pack, or a damaged one",

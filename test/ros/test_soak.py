@@ -10,6 +10,8 @@ pytest.importorskip("rclpy")
 from support import stress_delivery
 from support.stress_delivery import faults, slope
 
+pytestmark = pytest.mark.dds
+
 
 def report(**changes):
     """A run in which all is well, with changes: cloud__processed=3 changes the row of the clouds."""

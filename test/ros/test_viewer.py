@@ -33,6 +33,8 @@ from support import fake_tf
 from support.live_node import LiveNode
 from support.ros_cases import cloud_message, image_message, picture, points
 
+pytestmark = pytest.mark.dds
+
 
 class Shown:
     """Keeps what the viewer gets."""

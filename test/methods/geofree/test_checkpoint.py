@@ -17,6 +17,8 @@ from geoseg_ros.methods.geofree.predict import predict_clouds
 from geoseg_ros.methods.geofree.training import fit
 from support.network_worlds_train import FIT, NETWORK, extractor, small_set
 
+pytestmark = pytest.mark.train
+
 
 @pytest.fixture(scope="module")
 def written(tmp_path_factory):

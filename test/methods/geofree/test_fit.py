@@ -15,6 +15,8 @@ from geoseg_ros.methods.geofree.predict import predict_clouds, predict_images
 from geoseg_ros.methods.geofree.training import _Trainer, fit
 from support.network_worlds_train import FIT, NETWORK, extractor, images, small_set
 
+pytestmark = pytest.mark.train
+
 
 @pytest.fixture(scope="module")
 def fitted():

@@ -57,7 +57,7 @@ def test_wrong_settings_are_one_line(part, values, message):
 
 
 def test_every_setting_is_read():
-    root = Path(geoseg_ros.__file__).parent
-    files = [f for room in ("coseg/network", "train") for f in (root / room).glob("*.py") if f.name != "config.py"]
+    folder = Path(geoseg_ros.__file__).parent / "methods" / "geofree"
+    files = [f for f in folder.glob("*.py") if f.name != "config.py"]
     read = {n.attr for f in files for n in ast.walk(ast.parse(f.read_text())) if isinstance(n, ast.Attribute)}
     assert set(leaves(NetworkConfig())) <= read

@@ -13,6 +13,8 @@ from geoseg_ros.simulation.families import NAMES, instance_solids
 from geoseg_ros.simulation.shapes import sample_surface, shape
 from geoseg_ros.simulation.solids import Builder
 
+pytestmark = pytest.mark.train
+
 SMALL = PretrainConfig(epochs=3, batch=21, shapes=3, held_out=1, points=48, subsets=(24, 32), neighbours=4, rate=0.02)
 
 

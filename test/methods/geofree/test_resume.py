@@ -18,6 +18,8 @@ from geoseg_ros.methods.geofree.training import fit
 from support.network_worlds_train import FIT, LONG, extractor, sets
 from support.paths import PYTHONPATH
 
+pytestmark = pytest.mark.train
+
 SCRIPT = """
 import sys
 from pathlib import Path

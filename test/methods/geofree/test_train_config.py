@@ -30,7 +30,8 @@ def test_presets():
 
 
 def test_every_setting_is_read():
-    files = [f for f in (Path(geoseg_ros.__file__).parent / "train").glob("*.py") if f.name != "config.py"]
+    folder = Path(geoseg_ros.__file__).parent / "methods" / "geofree"
+    files = [f for f in folder.glob("*.py") if f.name != "training_config.py"]
     read = {n.attr for f in files for n in ast.walk(ast.parse(f.read_text())) if isinstance(n, ast.Attribute)}
     assert {f.name for f in fields(FitConfig)} | {f.name for f in fields(FitConfig().stage1)} <= read
 
