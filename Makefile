@@ -14,7 +14,7 @@ export ROS_LOG_DIR := $(CURDIR)/build/ros_log
 # $(call quiet,what,command): print what is done; the command's output only if it fails
 quiet = echo "$(1)"; mkdir -p build; if ! ( $(2) ) >build/make.log 2>&1; then cat build/make.log >&2; echo "failed: $(1)" >&2; exit 1; fi
 
-.PHONY: help setup demo test test-fast fuzz soak lint bench gpu-check clean
+.PHONY: help setup demo test test-fast fuzz soak lint settings bench gpu-check clean
 
 help:
 	@echo "make setup   the environment in .venv (PYTHON=$(PYTHON); once: 1.8 GB on disk, a few minutes)"
@@ -25,6 +25,7 @@ help:
 	@echo "make fuzz    100000 malformed messages through the readers of messages; ARGS=\"--count N --seed N\""
 	@echo "make soak    30 minutes of live traffic, 64 subscribers: memory, handles, latency; ARGS=\"--seconds N\""
 	@echo "make lint    ruff, codespell, and mypy on the whole package"
+	@echo "make settings   config/coseg.yaml and docs/parameters.md, anew from the settings in the code"
 	@echo "make bench   cost of message handling"
 	@echo "make gpu-check   on a GPU: parity, latency, memory, one training; elsewhere it says so"
 	@echo "make clean   remove what was built; the environment too: make clean ALL=1"
@@ -64,6 +65,9 @@ lint: setup
 	@$(BIN)/ruff format --check .
 	@$(BIN)/codespell
 	@$(BIN)/mypy geoseg_ros
+
+settings: setup
+	@$(BIN)/python tools/generate_settings.py $(ARGS)
 
 bench: setup
 	@$(BIN)/geoseg bench $(ARGS)

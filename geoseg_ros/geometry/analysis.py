@@ -8,13 +8,13 @@ from functools import cached_property
 import numpy as np
 from numpy.typing import NDArray
 
-from geoseg_ros.errors import InputError
 from geoseg_ros.geometry.cloud import Cloud
 from geoseg_ros.geometry.neighbours import graph_edges, knn, normals
 from geoseg_ros.geometry.planes import Plane, PlaneConfig, find_planes
 from geoseg_ros.geometry.proposals import ProposalConfig, object_proposals
 from geoseg_ros.geometry.superpoints import SuperpointConfig, superpoints
 from geoseg_ros.geometry.voxels import choose_voxel, voxel_downsample
+from geoseg_ros.settings import Settings, section, setting
 from geoseg_ros.stopwatch import Stopwatch
 
 MIN_POINTS = 10
@@ -22,33 +22,24 @@ _EXCESS = 1.5  # times the budget
 
 
 @dataclass(frozen=True)
-class GeometryConfig:
-    """Attributes:
-    voxel: voxel edge, metres; 0 = chosen from the cloud so that about ``budget`` voxels are filled.
-    budget: see ``voxel``; time grows with it.
-    max_range: points farther from the sensor, metres, are left out; 0 = only far outliers (farther from the median point than
-        4 times 98 % of the points) are.
-    neighbours: points in the neighbourhood of a normal.
-    graph_neighbours: neighbours in the graph of superpoints and proposals.
-    """
+class GeometryConfig(Settings):
+    """How a cloud is analysed."""
 
-    voxel: float = 0.0
-    budget: int = 20_000
-    max_range: float = 0.0
-    neighbours: int = 16
-    graph_neighbours: int = 9
-    planes: PlaneConfig = field(default_factory=PlaneConfig)
-    superpoints: SuperpointConfig = field(default_factory=SuperpointConfig)
-    proposals: ProposalConfig = field(default_factory=ProposalConfig)
-
-    def __post_init__(self) -> None:
-        for name in ("voxel", "max_range"):
-            value = getattr(self, name)
-            if not (np.isfinite(value) and value >= 0):
-                raise InputError(f"{name}: expected metres >= 0, got {value}")
-        for name, least in (("budget", 100), ("neighbours", 4), ("graph_neighbours", 2)):
-            if getattr(self, name) < least:
-                raise InputError(f"{name}: expected at least {least}, got {getattr(self, name)}")
+    voxel: float = setting(
+        0.0, "voxel edge; 0: chosen from the cloud so that about budget voxels are filled", unit="m", range=(0.0, 1000.0)
+    )
+    budget: int = setting(20_000, "filled voxels that are aimed at where voxel is 0; time grows with them", range=(100, 10_000_000))
+    max_range: float = setting(
+        0.0,
+        "points farther from the sensor are left out; 0: only those farther from the median point than 4 times 98 % of the points",
+        unit="m",
+        range=(0.0, 1e6),
+    )
+    neighbours: int = setting(16, "points that a normal is fitted to", range=(4, 1000))
+    graph_neighbours: int = setting(9, "neighbours of a point in the graph of superpoints and proposals", range=(2, 1000))
+    planes: PlaneConfig = section(PlaneConfig, "the large planes: floor, walls, table top")
+    superpoints: SuperpointConfig = section(SuperpointConfig, "patches of similar points (Felzenszwalb & Huttenlocher)")
+    proposals: ProposalConfig = section(ProposalConfig, "sets of points that may be an object")
 
 
 @dataclass(frozen=True)

@@ -7,30 +7,31 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from geoseg_ros.settings import Settings, setting
+
 
 @dataclass(frozen=True)
-class PlaneConfig:
-    """What counts as a plane of the scene rather than a face of an object.
+class PlaneConfig(Settings):
+    """What counts as a plane of the scene rather than a face of an object."""
 
-    Attributes:
-        max_planes: at most so many are returned.
-        threshold: largest distance to the plane in voxels; the measured noise may make the band thinner.
-        normal_cos: smallest |cosine| between a point's normal and the plane's.
-        min_extent: smallest width of the plane in its own second direction, metres. Faces of things on a table are smaller.
-        min_share: smallest share of the voxels for a plane that bounds the scene (nearly nothing lies behind it: floor, wall).
-        inner_share: smallest share for any other plane (a table top above a floor). Large, so that the front of a cupboard stays.
-        behind_share: a plane bounds the scene where at most this share of the voxels lies behind it, seen from the sensor.
-        hypotheses: planes tried per round.
-    """
-
-    max_planes: int = 6
-    threshold: float = 1.5
-    normal_cos: float = 0.8
-    min_extent: float = 0.4
-    min_share: float = 0.04
-    inner_share: float = 0.15
-    behind_share: float = 0.02
-    hypotheses: int = 200
+    max_planes: int = setting(6, "largest number of planes", range=(0, 1000))
+    threshold: float = setting(
+        1.5, "largest distance of a point from its plane; the measured noise may make the band thinner", unit="voxels", range=(0.0, 1000.0)
+    )
+    normal_cos: float = setting(0.8, "smallest |cosine| between a point's normal and the plane's", range=(0.0, 1.0))
+    min_extent: float = setting(
+        0.4, "smallest width of a plane across its longest direction; faces of things on a table are smaller", unit="m", range=(0.0, 1e6)
+    )
+    min_share: float = setting(
+        0.04, "smallest share of the voxels on a plane that bounds the scene, such as floor or wall (see behind_share)", range=(0.0, 1.0)
+    )
+    inner_share: float = setting(
+        0.15, "smallest share on any other plane, such as a table top; large, so that the front of a cupboard stays", range=(0.0, 1.0)
+    )
+    behind_share: float = setting(
+        0.02, "a plane bounds the scene if at most this share of the voxels lies behind it as the sensor sees it", range=(0.0, 1.0)
+    )
+    hypotheses: int = setting(200, "planes tried per round", range=(1, 100_000))
 
 
 @dataclass(frozen=True)

@@ -10,23 +10,27 @@ from scipy.spatial import cKDTree
 
 from geoseg_ros.geometry.neighbours import connected_parts
 from geoseg_ros.geometry.superpoints import edge_concavity
+from geoseg_ros.settings import Settings, setting
 
 
 @dataclass(frozen=True)
-class ProposalConfig:
-    """Attributes:
-    max_proposals: at most so many.
-    radius: points nearer than this many voxels are connected.
-    bridge: two clusters nearer than this many voxels are also proposed as one; 0 = never.
-    min_voxels: smaller sets are no object; a smaller part of a cluster goes to the neighbour with the longest border.
-    concave: a border between two superpoints whose mean side (see ``edge_concavity``, like a sine) is below minus this cuts.
-    """
+class ProposalConfig(Settings):
+    """Which sets of points are proposed as objects."""
 
-    max_proposals: int = 32
-    radius: float = 2.5
-    bridge: float = 8.0
-    min_voxels: int = 20
-    concave: float = 0.15
+    max_proposals: int = setting(32, "largest number of proposals", range=(0, 10_000))
+    radius: float = setting(2.5, "points nearer to each other than this are connected", unit="voxels", range=(0.0, 1000.0))
+    bridge: float = setting(8.0, "two clusters nearer than this are also proposed as one; 0: never", unit="voxels", range=(0.0, 1000.0))
+    min_voxels: int = setting(
+        20,
+        "smaller sets are no object; a smaller part of a cluster goes to the neighbour with the longest border",
+        unit="voxels",
+        range=(1, 1_000_000),
+    )
+    concave: float = setting(
+        0.15,
+        "a cluster is cut along borders between superpoints that are more concave than this on average (the sine of the bend)",
+        range=(0.0, 2.0),
+    )
 
 
 def object_proposals(

@@ -8,19 +8,20 @@ import numpy as np
 from numpy.typing import NDArray
 
 from geoseg_ros.geometry.neighbours import connected_parts
+from geoseg_ros.settings import Settings, setting
 
 
 @dataclass(frozen=True)
-class SuperpointConfig:
-    """Attributes:
-    scale: the constant k of Felzenszwalb & Huttenlocher, in units of the edge weight times points; larger gives larger superpoints.
-    min_size: smaller superpoints are merged into a neighbour, in points.
-    colour_weight: weight of the colour difference (0..1) beside the angle term (0..2).
-    """
+class SuperpointConfig(Settings):
+    """How points are merged into superpoints."""
 
-    scale: float = 0.1
-    min_size: int = 20
-    colour_weight: float = 0.05
+    scale: float = setting(
+        0.1, "constant k of Felzenszwalb & Huttenlocher, an edge weight times points; larger gives larger superpoints", range=(0.0, 1000.0)
+    )
+    min_size: int = setting(20, "smaller superpoints are merged into a neighbour", unit="voxels", range=(1, 1_000_000))
+    colour_weight: float = setting(
+        0.05, "weight of the colour difference (0 .. 1) beside the bend between normals (0 .. 2)", range=(0.0, 100.0)
+    )
 
 
 def edge_concavity(

@@ -19,6 +19,8 @@ import torch
 from numpy.typing import NDArray
 from scipy.spatial import cKDTree
 
+from geoseg_ros.settings import Settings, setting
+
 GREY = 128
 SHADINGS = ("lambert", "normals")
 
@@ -28,38 +30,31 @@ Index = NDArray[np.int32]
 
 
 @dataclass(frozen=True)
-class ViewConfig:
-    """How proposals are drawn.
+class ViewConfig(Settings):
+    """How proposals are drawn."""
 
-    Attributes:
-        size: pixels per side S; a multiple of the backbone's stride.
-        views: number of views V. View 0 looks from the sensor; 1, 2 are turned by +yaw, -yaw about the up axis, 3, 4 by twice that ...
-        yaw: degrees between neighbouring views.
-        fill: share of the side that the larger extent of the object takes.
-        colour: use the points' colour where there is one (else, and without colour, shaded normals).
-        shading: ``lambert`` (grey: a light at the viewer and one from the upper left) or ``normals`` (the normal's x, y, z in the
-            view as R, G, B).
-        closing: radius of the closing in units of the spacing of the points. 0.71 (half the diagonal) closes a square grid;
-            scattered points need more.
-        largest_radius: upper bound of that radius as a share of the side.
-        hole: enclosed holes below this share of the drawn area are filled too.
-    """
-
-    size: int = 128
-    views: int = 3
-    yaw: float = 25.0
-    fill: float = 0.8
-    colour: bool = True
-    shading: str = "lambert"
-    closing: float = 1.3
-    largest_radius: float = 0.1
-    hole: float = 0.02
-
-    def __post_init__(self) -> None:
-        if self.shading not in SHADINGS:
-            raise ValueError(f"shading: expected one of {', '.join(SHADINGS)}, got '{self.shading}'")
-        if self.size < 16 or self.views < 1 or not 0 < self.fill <= 1:
-            raise ValueError("size >= 16, views >= 1 and 0 < fill <= 1 expected")
+    size: int = setting(128, "side of a view; a multiple of the backbone's stride", unit="pixels", range=(16, 2048))
+    views: int = setting(
+        3,
+        "views of a proposal: one from the sensor, two turned by +yaw and -yaw about the up axis, two by twice that, and so on",
+        range=(1, 64),
+    )
+    yaw: float = setting(25.0, "angle between neighbouring views", unit="degrees", range=(-180.0, 180.0))
+    fill: float = setting(0.8, "share of the side that the larger extent of the object takes", range=(0.01, 1.0))
+    colour: bool = setting(True, "paint points in their colour where they have one; else, and without colour, their shaded normals")
+    shading: str = setting(
+        "lambert",
+        "grey under two lights, one at the viewer and one from the upper left; or the normal's x, y, z in the view as RGB",
+        choices=SHADINGS,
+    )
+    closing: float = setting(
+        1.3,
+        "radius that closes holes between points; 0.71 (half the diagonal) closes a square grid, scattered points need more",
+        unit="times the spacing of the points",
+        range=(0.0, 100.0),
+    )
+    largest_radius: float = setting(0.1, "upper bound of that radius", unit="share of the side", range=(0.0, 1.0))
+    hole: float = setting(0.02, "enclosed holes smaller than this are filled too", unit="share of the drawn area", range=(0.0, 1.0))
 
 
 def point_spacing(xyz: Floats, normal: Floats, samples: int = 256) -> float:

@@ -22,11 +22,12 @@ from geoseg_ros.ros.handler import Handler
 from geoseg_ros.ros.inputs import Inputs
 from geoseg_ros.ros.objects import missing_interfaces
 from geoseg_ros.ros.packs import Opening, PackOpener, Pipeline, check_packs
-from geoseg_ros.ros.parameters import NodeParameters, declare, follow
+from geoseg_ros.ros.parameters import declare, follow
 from geoseg_ros.ros.publishers import Outputs
 from geoseg_ros.ros.services import Control
 from geoseg_ros.ros.transforms import Frames
 from geoseg_ros.ros.worker import Worker, describe
+from geoseg_ros.runtime.node_parameters import NodeParameters
 
 _OPENING = "opening packs"
 

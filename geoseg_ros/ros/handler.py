@@ -18,11 +18,11 @@ from geoseg_ros.results import CloudResult
 from geoseg_ros.ros.inputs import Arrival, Depth
 from geoseg_ros.ros.objects import moved
 from geoseg_ros.ros.packs import Pipeline, free_memory
-from geoseg_ros.ros.parameters import NodeParameters
 from geoseg_ros.ros.publishers import Outputs
 from geoseg_ros.ros.stream import Stream
 from geoseg_ros.ros.transforms import Frames, NoTransform, Placement, seconds
 from geoseg_ros.ros.worker import Throttle, describe
+from geoseg_ros.runtime.node_parameters import NodeParameters
 from geoseg_ros.runtime.tracking import Tracker
 from geoseg_ros.stopwatch import Stopwatch
 

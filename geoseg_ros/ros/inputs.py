@@ -11,10 +11,11 @@ from rclpy.qos import ReliabilityPolicy
 from sensor_msgs.msg import CameraInfo, CompressedImage, Image, PointCloud2
 
 from geoseg_ros.errors import InputError
-from geoseg_ros.ros.parameters import NodeParameters, refuse_unknown
+from geoseg_ros.ros.parameters import refuse_unknown
 from geoseg_ros.ros.qos import subscribe
 from geoseg_ros.ros.stream import Stream
 from geoseg_ros.runtime.mailbox import Mailbox
+from geoseg_ros.runtime.node_parameters import NodeParameters
 
 _MESSAGE_TYPES = {kind: f"sensor_msgs/msg/{kind.__name__}" for kind in (PointCloud2, Image, CompressedImage)}
 _Put = Callable[[Any], None]

@@ -17,9 +17,9 @@ from geoseg_ros.errors import InputError
 from geoseg_ros.geometry.cloud import Cloud
 from geoseg_ros.methods.contrast.pack import load_pack
 from geoseg_ros.results import CloudResult, ImageResult, LabelSpace
-from geoseg_ros.ros.parameters import NodeParameters
 from geoseg_ros.runtime.engines.cache import EngineCache
 from geoseg_ros.runtime.engines.options import EngineOptions
+from geoseg_ros.runtime.node_parameters import NodeParameters
 from geoseg_ros.runtime.pipeline import PipelineConfig, open_pipeline
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -27,6 +27,7 @@ from geoseg_ros.projection.views import ViewConfig
 from geoseg_ros.results import CloudResult, ImageResult, LabelSpace, ObjectInstance, Presence
 from geoseg_ros.runtime.engines.backbone import image_shapes, with_engine
 from geoseg_ros.runtime.engines.options import EngineOptions
+from geoseg_ros.settings import Settings, section
 from geoseg_ros.stopwatch import Stopwatch
 
 INSTANCE_GAP = 2.5  # voxels between two parts that are still one instance
@@ -34,12 +35,12 @@ LEAST_INSTANCE = 8  # voxels
 
 
 @dataclass(frozen=True)
-class PipelineConfig:
-    """Attributes: coseg: evidence and decisions; views: how proposals are drawn; geometry: voxels, planes, superpoints, proposals."""
+class PipelineConfig(Settings):
+    """How concepts are found in images and clouds."""
 
-    coseg: CosegConfig = field(default_factory=CosegConfig)
-    views: ViewConfig = field(default_factory=lambda: ViewConfig(views=1))
-    geometry: GeometryConfig = field(default_factory=GeometryConfig)
+    coseg: CosegConfig = section(CosegConfig, "evidence for concepts, and decisions")
+    views: ViewConfig = section(lambda: ViewConfig(views=1), "how proposals are drawn for the image backbone")
+    geometry: GeometryConfig = section(GeometryConfig, "voxels, planes, superpoints and proposals of a cloud")
 
 
 class CosegPipeline:

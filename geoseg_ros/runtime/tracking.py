@@ -4,50 +4,35 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy.optimize import linear_sum_assignment
 
 from geoseg_ros.results import CloudResult, ObjectInstance
+from geoseg_ros.settings import Settings, setting
 
 _FIRST_SPEED = 1.0  # m/s, standard deviation of the velocity of a thing seen once
 _MOST_EVIDENCE = 5.0  # of one sighting, natural log-odds: a p-value below .007 says no more than that
 
 
 @dataclass(frozen=True)
-class TrackingConfig:
-    """How objects become tracks; the meaning of each field stands in its metadata."""
+class TrackingConfig(Settings):
+    """How objects become tracks."""
 
-    enabled: bool = field(default=True, metadata={"help": "give objects a track_id that stays the same from cloud to cloud"})
-    confirm: int = field(
-        default=2, metadata={"help": "clouds in a row that must hold a new object before it gets its track_id", "range": (1, 100)}
+    enabled: bool = setting(True, "give objects a track_id that stays the same from cloud to cloud")
+    confirm: int = setting(2, "an object gets its track_id when this many clouds in a row have held it", unit="clouds", range=(1, 100))
+    forget: int = setting(5, "a track ends when more clouds in a row than this lack its object", unit="clouds", range=(0, 1000))
+    max_seconds: float = setting(5.0, "a track ends when no cloud has held its object for this long", unit="s", range=(0.0, 3600.0))
+    max_distance: float = setting(0.5, "largest distance of an object from where its track expects it", unit="m", range=(0.001, 100.0))
+    label_cost: float = setting(
+        0.5, "an object of another concept than its track counts as farther by this share of max_distance", range=(0.0, 1.0)
     )
-    forget: int = field(
-        default=5, metadata={"help": "a track ends when it is missed in more clouds in a row than this", "range": (0, 1000)}
-    )
-    max_seconds: float = field(
-        default=5.0, metadata={"help": "a track ends when it has not been seen for this long, s", "range": (0.0, 3600.0)}
-    )
-    max_distance: float = field(
-        default=0.5, metadata={"help": "farthest that an object may be from where its track expects it, m", "range": (0.001, 100.0)}
-    )
-    label_cost: float = field(
-        default=0.5,
-        metadata={
-            "help": "an object of another concept than its track counts as farther by this share of max_distance",
-            "range": (0.0, 1.0),
-        },
-    )
-    label_memory: float = field(
-        default=0.9, metadata={"help": "share of a track's evidence for its concept that is kept from cloud to cloud", "range": (0.0, 1.0)}
-    )
-    position_noise: float = field(
-        default=0.05, metadata={"help": "standard deviation of the centre of an object, m", "range": (0.0001, 10.0)}
-    )
-    acceleration: float = field(
-        default=1.0, metadata={"help": "standard deviation of the acceleration of things (or of the sensor), m/s^2", "range": (0.0, 100.0)}
+    label_memory: float = setting(0.9, "share of a track's evidence for its concept that is kept from cloud to cloud", range=(0.0, 1.0))
+    position_noise: float = setting(0.05, "standard deviation of the measured centre of an object", unit="m", range=(0.0001, 10.0))
+    acceleration: float = setting(
+        1.0, "standard deviation of the acceleration of objects (or of the sensor)", unit="m/s^2", range=(0.0, 100.0)
     )
 
 

@@ -1,13 +1,10 @@
-"""config/ says the same as the code. Run this file to write config/coseg.yaml anew after a change of the parameters."""
+"""config/ says the same as the code."""
 
 from __future__ import annotations
 
-import inspect
-import re
-import textwrap
-from dataclasses import fields, is_dataclass
+import importlib.util
 from pathlib import Path
-from typing import Any
+from types import ModuleType
 from xml.etree import ElementTree
 
 import pytest
@@ -16,72 +13,59 @@ import yaml
 from support.paths import ROOT
 
 YAML = ROOT / "config" / "coseg.yaml"
-HEADER = """\
-# Every parameter of coseg_node with its default; none need be given. `ros2 param describe` shows the same texts.
-# Those marked (live) may be changed while the node runs. The key /** fits every node name and namespace.
-"""
 
 
-def documented(kind: type, name: str) -> str:
-    """What the docstring of a dataclass says of a field: the text after ``name:`` up to the next field."""
-    names = "|".join(f.name for f in fields(kind))
-    text = inspect.getdoc(kind) or ""
-    found = re.search(rf"^ *{name}: (.*?)(?=^ *(?:{names})\b[\w, ]*: |\Z)", text, re.M | re.S)
-    return " ".join(found[1].split()).replace("``", "").rstrip(".") if found else ""
+@pytest.fixture(scope="module")
+def generator() -> ModuleType:
+    """tools/generate_settings.py as a module."""
+    spec = importlib.util.spec_from_file_location("generate_settings", ROOT / "tools" / "generate_settings.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
 
 
-def yaml_value(value: Any) -> str:
-    """As ROS reads it: a float keeps its point, and [""] stands for an empty list, which has no type."""
-    if isinstance(value, bool):
-        return str(value).lower()
-    if isinstance(value, float):
-        return repr(value) if re.search(r"[.n]", repr(value)) else f"{value:.1e}"
-    if isinstance(value, str):
-        return f'"{value}"'
-    return f"[{', '.join(yaml_value(v) for v in value)}]" if isinstance(value, list) else str(value)
+def test_generated_files_are_what_the_settings_say(generator: ModuleType) -> None:
+    old = [str(path.relative_to(ROOT)) for path, text in generator.texts().items() if path.read_text() != text]
+    assert not old, "run: make settings"
+    assert YAML in generator.texts()
 
 
-def config_lines(defaults: Any, prefix: str = "", indent: int = 4) -> list[str]:
-    """The parameters of a dataclass instance as lines of YAML, each under its comment."""
-    from geoseg_ros.ros.parameters import specs
-
-    table = {spec.name: spec for spec in specs(defaults)}
-    lines: list[str] = []
-    for entry in fields(defaults):
-        value = getattr(defaults, entry.name)
-        pad = " " * indent
-        if is_dataclass(value):
-            lines += [f"{pad}{entry.name}:", *config_lines(value, f"{prefix}{entry.name}.", indent + 2)]
-            continue
-        spec = table[entry.name]
-        text = spec.about.get("help") or documented(type(defaults), entry.name)
-        assert text, f"{prefix}{entry.name} is not documented"
-        if spec.about.get("choices"):
-            text += f"; one of {', '.join(spec.about['choices'])}"
-        if spec.about.get("range"):
-            text += "; {} .. {}".format(*spec.about["range"])
-        if spec.about.get("changeable"):
-            text += " (live)"
-        lines += textwrap.wrap(text, 130, initial_indent=f"{pad}# ", subsequent_indent=f"{pad}# ")
-        lines.append(f"{pad}{entry.name}: {yaml_value(spec.default)}")
-    return lines
+def test_generator_writes_what_is_out_of_date(
+    generator: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = tmp_path / "some.yaml"
+    monkeypatch.setattr(generator, "texts", lambda: {file: "a: 1\n"})
+    monkeypatch.setattr(generator, "ROOT", tmp_path)
+    monkeypatch.setattr("sys.argv", ["generate_settings.py", "--check"])
+    assert generator.main() == 1 and not file.exists() and "some.yaml: out of date" in capsys.readouterr().out
+    monkeypatch.setattr("sys.argv", ["generate_settings.py"])
+    assert generator.main() == 0 and file.read_text() == "a: 1\n" and capsys.readouterr().out == "some.yaml: written\n"
+    monkeypatch.setattr("sys.argv", ["generate_settings.py", "--check"])
+    assert generator.main() == 0 and not capsys.readouterr().out
 
 
-def config_text() -> str:
-    """config/coseg.yaml as it should be."""
-    from geoseg_ros.ros.parameters import NodeParameters
+def test_config_file_holds_every_parameter_with_its_default() -> None:
+    """Read as YAML, without the generator."""
+    from geoseg_ros.runtime.node_parameters import NodeParameters
+    from geoseg_ros.settings import list_settings, with_values
 
-    return "\n".join([HEADER + "/**:", "  ros__parameters:", *config_lines(NodeParameters())]) + "\n"
+    def flat(tree: dict, prefix: str = "") -> dict[str, object]:
+        found: dict[str, object] = {}
+        for name, value in tree.items():
+            found |= flat(value, f"{prefix}{name}.") if isinstance(value, dict) else {prefix + name: value}
+        return found
 
-
-def test_config_file_names_every_parameter_with_its_default() -> None:
-    pytest.importorskip("rclpy", reason="the parameters are declared with rclpy")
-    assert YAML.read_text() == config_text(), f"run: python {Path(__file__).relative_to(ROOT)}"
+    values = flat(yaml.safe_load(YAML.read_text())["/**"]["ros__parameters"])
+    assert list(values) == [entry.name for entry in list_settings(NodeParameters())]
+    assert with_values(NodeParameters(), values) == NodeParameters()
+    for entry in list_settings(NodeParameters()):
+        assert entry.many or type(values[entry.name]) is entry.kind, entry.name
 
 
 def test_node_reads_config_file() -> None:
     rclpy = pytest.importorskip("rclpy", reason="the parameters are declared with rclpy")
-    from geoseg_ros.ros.parameters import NodeParameters, declare, refuse_unknown
+    from geoseg_ros.ros.parameters import declare, refuse_unknown
+    from geoseg_ros.runtime.node_parameters import NodeParameters
 
     context = rclpy.Context()
     rclpy.init(context=context, domain_id=101)
@@ -116,7 +100,3 @@ def test_costmap_example_listens_to_the_obstacles() -> None:
     assert node == "coseg_node" and f'"{topic}"' in source and sources["concepts"]["data_type"] == "PointCloud2"
     assert not sources["concepts"]["clearing"] and any(entry["clearing"] for entry in sources.values())
     assert "config/nav2_costmap_example.yaml" in (ROOT / "docs" / "navigation.md").read_text()
-
-
-if __name__ == "__main__":
-    YAML.write_text(config_text())

@@ -74,11 +74,12 @@ def test_arguments_are_few_and_described() -> None:
 
 
 def test_parameters_exist_in_the_node() -> None:
-    from geoseg_ros.ros.parameters import NodeParameters, specs
+    from geoseg_ros.runtime.node_parameters import NodeParameters
+    from geoseg_ros.settings import list_settings
 
-    table = {spec.name: spec for spec in specs(NodeParameters())}
+    table = {entry.name: entry for entry in list_settings(NodeParameters())}
     every = {"depth": "/d", "device": "cuda", "packs": "a", "backend": "torch", "build_only": "1"}
     for given in ({}, every, {"points": "none", "image": "/i/compressed"}):
         for name, value in started(**given)[0].items():
-            choices = table[name].about.get("choices")
+            choices = table[name].choices
             assert not choices or value in choices, name

@@ -11,7 +11,7 @@ pytest.importorskip("rclpy")
 from geoseg_ros.errors import InputError
 from geoseg_ros.methods.contrast.pack import save_pack
 from geoseg_ros.ros.packs import Opening, PackOpener, check_packs
-from geoseg_ros.ros.parameters import NodeParameters
+from geoseg_ros.runtime.node_parameters import NodeParameters
 
 
 @pytest.fixture

@@ -1,71 +1,111 @@
-"""Parameters from dataclasses, and the throttle of the log, without a node."""
+"""Settings as ROS parameters, and the throttle of the log."""
 
-from dataclasses import dataclass, field
-from typing import Literal
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any, Literal
 
 import pytest
 
 pytest.importorskip("rclpy")
 
+import rclpy
+from rclpy.context import Context
+from rclpy.node import Node
 from rclpy.parameter import Parameter
 
 from geoseg_ros.errors import InputError
-from geoseg_ros.ros.parameters import NodeParameters, build, specs
+from geoseg_ros.ros.parameters import declare, descriptor, follow, ros_default, ros_type
 from geoseg_ros.ros.worker import Throttle
+from geoseg_ros.runtime.node_parameters import NodeParameters
+from geoseg_ros.settings import Settings, list_settings, section, setting
 
 
 @dataclass(frozen=True)
-class Inner:
-    size: int = field(default=3, metadata={"help": "how large", "range": (1, 9)})
-    ratio: float = field(default=0.5, metadata={"range": (0.0, float("inf"))})
-
-    def __post_init__(self):
-        if self.size == 4:
-            raise ValueError("size: four is no size")
+class Inner(Settings):
+    size: int = setting(3, "how large", unit="m", range=(1, 9), live=True)
+    ratio: float = setting(0.5, "how wide", range=(0.0, math.inf))
 
 
 @dataclass(frozen=True)
-class Outer:
-    mode: Literal["fast", "good"] = "good"
-    names: tuple[str, ...] = ()
-    numbers: tuple[float, ...] = (1.0, 2.0)
-    inner: Inner = field(default_factory=Inner)
+class Outer(Settings):
+    mode: Literal["fast", "good"] = setting("good", "how well", live=True)
+    names: tuple[str, ...] = setting((), "of what", live=True, path=True)
+    numbers: tuple[float, ...] = setting((1.0, 2.0), "how many", range=(0.0, 10.0))
+    inner: Inner = section(Inner, "what is inside")
 
 
-def test_nested_dataclasses_become_dotted_names():
-    table = {spec.name: spec for spec in specs(Outer())}
-    assert list(table) == ["mode", "names", "numbers", "inner.size", "inner.ratio"]
-    assert table["names"].default == [""] and table["numbers"].kind == Parameter.Type.DOUBLE_ARRAY
-    size = table["inner.size"].descriptor()
-    assert (size.description, size.read_only) == ("how large", True)
+@pytest.fixture
+def make_node() -> Iterator[Any]:
+    """A node that was given these parameters."""
+    context, nodes = Context(), []
+    rclpy.init(context=context, domain_id=101)
+
+    def make(**values: object) -> Node:
+        overrides = [Parameter(name, value=value) for name, value in values.items()]
+        nodes.append(rclpy.create_node("settings_test", context=context, parameter_overrides=overrides, use_global_arguments=False))
+        return nodes[-1]
+
+    yield make
+    for node in nodes:
+        node.destroy_node()
+    rclpy.shutdown(context=context)
+
+
+def test_descriptors() -> None:
+    table = {entry.name: entry for entry in list_settings(Outer())}
+    assert ros_default(table["names"]) == [""] and ros_type(table["numbers"]) == Parameter.Type.DOUBLE_ARRAY
+    size = descriptor(table["inner.size"])
+    assert (size.description, size.read_only) == ("how large [m]", False)
     assert (size.integer_range[0].from_value, size.integer_range[0].to_value) == (1, 9)
-    assert table["inner.ratio"].descriptor().floating_point_range[0].to_value > 1e300
-    assert table["mode"].descriptor().additional_constraints == "one of: fast, good"
+    ratio = descriptor(table["inner.ratio"])
+    assert ratio.read_only and ratio.floating_point_range[0].to_value > 1e300
+    assert descriptor(table["mode"]).additional_constraints == "one of: fast, good"
 
 
-def test_values_are_built_into_the_dataclass():
-    new = build(Outer(), {"inner.size": 5, "names": ["a", ""], "numbers": None})
-    assert new == Outer(names=("a",), numbers=(), inner=Inner(size=5))
-    with pytest.raises(InputError, match="size: four is no size"):
-        build(Outer(), {"inner.size": 4})
+def test_values_are_declared_and_followed(make_node: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", "/home/robot")
+    node, stored = make_node(**{"inner.ratio": 0.75, "names": ["~/a"]}), []
+    first = declare(node, Outer())
+    assert first == Outer(names=("/home/robot/a",), inner=Inner(ratio=0.75))
+    follow(node, first, lambda new: "no" if new.inner.size == 2 else "", stored.append)
+
+    def set_(name: str, value: object) -> str:
+        result = node.set_parameters([Parameter(name, value=value)])[0]
+        return "" if result.successful else result.reason
+
+    assert set_("mode", "slow") == "mode: expected one of fast, good, got 'slow'"
+    assert set_("inner.size", 2) == "no" and set_("inner.size", 12) and set_("inner.ratio", 1.0) and not stored
+    assert not set_("inner.size", 5) and not set_("mode", "fast") and not set_("names", [""])
+    assert stored[-1] == Outer("fast", inner=Inner(5, 0.75))
 
 
-def test_fields_that_ros_cannot_hold_are_a_programming_error():
-    @dataclass(frozen=True)
-    class Odd:
-        table: dict = field(default_factory=dict)
+@pytest.mark.parametrize(
+    ("name", "value", "line"),
+    [
+        ("mode", "slow", "parameter mode: expected one of fast, good, got 'slow'"),
+        ("inner.size", "large", "parameter inner.size: expected integer, got 'large'"),
+        ("inner.size", 12, "parameter inner.size: .*out of range"),
+        ("numbers", [1.0, 11.0], "parameter numbers: expected 0 .. 10, got 11.0"),
+    ],
+)
+def test_bad_values_are_refused_at_the_start(make_node: Any, name: str, value: object, line: str) -> None:
+    with pytest.raises(InputError, match=line):
+        declare(make_node(**{name: value}), Outer())
 
-    with pytest.raises(TypeError, match="Odd.table"):
-        specs(Odd())
 
-
-def test_defaults_of_the_node_obey_their_own_descriptors():
-    for spec in specs(NodeParameters()):
-        descriptor = spec.descriptor()
-        for span in (*descriptor.integer_range, *descriptor.floating_point_range):
-            assert span.from_value <= spec.default <= span.to_value, spec.name
-        choices = spec.about.get("choices", ())
-        assert not choices or spec.default in choices, spec.name
+def test_every_parameter_of_the_node_describes_itself(make_node: Any) -> None:
+    """Over a real node, as ``ros2 param describe`` asks for it."""
+    node, defaults = make_node(), NodeParameters()
+    assert declare(node, defaults) == defaults
+    names = [entry.name for entry in list_settings(defaults)]
+    assert len(names) >= 69
+    for described in node.describe_parameters(names):
+        assert len(described.description) > 4, described.name
+        spans = [*described.integer_range, *described.floating_point_range]
+        assert len(spans) == (described.type in (Parameter.Type.INTEGER.value, Parameter.Type.DOUBLE.value)), described.name
+        for span in spans:
+            assert span.from_value <= node.get_parameter(described.name).value <= span.to_value, described.name
 
 
 def test_throttle():

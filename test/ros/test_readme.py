@@ -8,7 +8,8 @@ import pytest
 pytest.importorskip("rclpy")
 
 from geoseg_ros.ros.objects import vision_msgs
-from geoseg_ros.ros.parameters import NodeParameters, specs
+from geoseg_ros.runtime.node_parameters import NodeParameters
+from geoseg_ros.settings import list_settings
 from support.paths import ROOT
 
 pytestmark = pytest.mark.dds
@@ -35,18 +36,18 @@ def names(page: Path, head: str) -> set[str]:
 
 
 def test_parameters():
-    table = {spec.name: spec for spec in specs(NodeParameters())}
+    table = {entry.name: entry for entry in list_settings(NodeParameters())}
     assert len(rows(NODE, "parameter")) > 5
     for cell, default, about in rows(NODE, "parameter"):
         name = cell.strip("`")
         if name.endswith(".*"):
             assert any(known.startswith(name[:-1]) for known in table)
             continue
-        spec = table[name]
+        entry = table[name]
         shown = {"true": True, "false": False, "": "", "all": ""}.get(default.strip("`"), default.strip("`"))
-        value = "" if spec.default in ("", [""]) else spec.default
+        value = entry.default or "" if entry.kind is str else entry.default
         assert shown == value if isinstance(value, (bool, str)) else float(shown) == value, name
-        assert spec.about.get("changeable", False) == about.endswith("live"), f"{name}: live or not"
+        assert entry.live == about.endswith("live"), f"{name}: live or not"
 
 
 def test_topics_and_services(live):
