@@ -214,20 +214,30 @@ def with_values(config: Config, values: Mapping[str, Any], prefix: str = "") -> 
     """Settings like ``config`` with other values.
 
     Args:
-        values: dotted name -> value. Lists become tuples; None and empty texts in a list are left out, because neither ROS nor YAML can say
-            of an empty list what it is a list of. Names that ``config`` does not have are ignored: see :func:`unknown_setting`.
-        prefix: what stands before the names.
+        values: name -> value; the names of nested settings are dotted, or a section's name has a mapping of its own (as ``asdict`` and YAML
+            give them). Lists become tuples; None for a list and empty texts in it are left out, because neither ROS nor YAML can say of an
+            empty list what it is a list of.
+        prefix: what stands before the names in messages.
 
     Raises:
-        InputError: a value is not allowed; the message begins with its dotted name.
+        InputError: an unknown name, or a value that is not allowed; the message begins with the dotted name.
     """
     given: dict[str, Any] = {}
-    for entry in fields(config):
-        name, value = prefix + entry.name, getattr(config, entry.name)
-        if isinstance(value, Settings):
-            given[entry.name] = with_values(value, values, f"{name}.")
-        elif name in values:
-            given[entry.name] = _plain(declared(type(config))[entry.name], values[name])
+    nested: dict[str, dict[str, Any]] = {}
+    for name, value in values.items():
+        first, _, rest = str(name).partition(".")
+        inside = isinstance(getattr(config, first, None), Settings)
+        if inside and rest:
+            nested.setdefault(first, {})[rest] = value
+        elif inside and isinstance(value, Mapping):
+            nested.setdefault(first, {}).update(value)
+        elif not inside and not rest and first in declared(type(config)):
+            given[first] = _plain(declared(type(config))[first], value)
+        else:
+            known = [entry.name for entry in list_settings(config, prefix)]
+            raise InputError(f"{prefix}{name}: {unknown_setting(f'{prefix}{name}', known)}")
+    for name, inner in nested.items():
+        given[name] = with_values(getattr(config, name), inner, f"{prefix}{name}.")
     try:
         return replace(config, **given)
     except InputError as error:
@@ -243,7 +253,7 @@ def _plain(entry: Setting, value: Any) -> Any:
     return expanded(value)
 
 
-def unknown_setting(name: str, known: Collection[str], where: str) -> str:
+def unknown_setting(name: str, known: Collection[str], where: str = "") -> str:
     """What to say of a ``name`` that is none of the ``known`` ones, which ``where`` lists."""
     close = difflib.get_close_matches(name, known, 1)
-    return f"unknown, did you mean {close[0]}?" if close else f"unknown; see {where}"
+    return f"unknown, did you mean {close[0]}?" if close else f"unknown{where and '; see ' + where}"

@@ -1,9 +1,10 @@
 """Settings: declaration, checks, dotted names, and every settings class of the package."""
 
 import importlib
+import json
 import math
 import pkgutil
-from dataclasses import MISSING, dataclass, fields
+from dataclasses import MISSING, asdict, dataclass, fields
 from typing import Literal
 
 import pytest
@@ -94,15 +95,35 @@ def test_bad_values_are_one_line(name: str, value: object, line: str) -> None:
 
 def test_good_values(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HOME", "/home/robot")
-    values = {"inner.size": 5, "names": ["~/mug.pack", "", "lamp"], "pair": [1, 2], "limit": None, "not.there": 1}
+    values = {"inner.size": 5, "names": ["~/mug.pack", "", "lamp"], "pair": [1, 2], "limit": None}
     assert with_values(Outer(), values) == Outer(names=("/home/robot/mug.pack", "lamp"), pair=(1, 2), inner=Inner(5, 0.25))
     assert with_values(Outer(names=("a",)), {"names": None}).names == ()
     assert with_values(Outer(), {"inner.ratio": 9}, "").inner.ratio == 9
-    assert with_values(Inner(), {"outer.size": 8}, "outer.") == Inner(8)
+    assert with_values(Outer(), {"inner": {"size": 8}, "inner.ratio": 0.5}).inner == Inner(8)
+    changed = Outer("fast", ("a",), inner=Inner(7))
+    assert with_values(Outer(), json.loads(json.dumps(asdict(changed)))) == changed
+
+
+@pytest.mark.parametrize(
+    ("values", "line"),
+    [
+        ({"inner.sizes": 1}, "inner.sizes: unknown, did you mean inner.size?"),
+        ({"inner": {"sizes": 1}}, "inner.sizes: unknown, did you mean inner.size?"),
+        ({"inner": 3}, "inner: unknown, did you mean inner.size?"),
+        ({"mode.fast": 1}, "mode.fast: unknown, did you mean mode?"),
+        ({"weight": 1}, "weight: unknown"),
+        ({"__class__": 1}, "__class__: unknown"),
+        ({3: 1}, "3: unknown"),
+    ],
+)
+def test_names_that_are_no_setting_are_refused(values: dict, line: str) -> None:
+    with pytest.raises(InputError) as caught:
+        with_values(Outer(), values)
+    assert str(caught.value) == line
 
 
 def test_unknown_names() -> None:
-    assert unknown_setting("inner.sise", ["mode", "inner.size"], "the list") == "unknown, did you mean inner.size?"
+    assert unknown_setting("inner.siz", ["mode", "inner.size"], "the list") == "unknown, did you mean inner.size?"
     assert unknown_setting("colour", ["mode", "inner.size"], "the list") == "unknown; see the list"
 
 

@@ -11,6 +11,7 @@ from geoseg_ros.errors import InputError
 from geoseg_ros.methods.geofree.config import NetworkConfig
 from geoseg_ros.methods.geofree.pretraining import PretrainConfig
 from geoseg_ros.methods.geofree.training_config import FitConfig, fit_preset
+from geoseg_ros.settings import with_values
 
 LEAST_BUDGET = 3
 
@@ -156,20 +157,11 @@ def with_budget(config: FitConfig, epochs: int | None) -> FitConfig:
     return replace(config, stage1=first, stage2=second, stage3=third)
 
 
-def changed(config: Any, name: str, value: Any) -> Any:
-    """A frozen dataclass with the setting of a dotted ``name`` changed. Raises KeyError where there is none."""
-    first, _, rest = name.partition(".")
-    if first not in getattr(config, "__dataclass_fields__", {}):
-        raise KeyError(name)
-    return replace(config, **{first: changed(getattr(config, first), rest, value) if rest else value})
-
-
 def settings(variant: Variant, size: NetworkSize, budget: int | None, seed: int) -> FitConfig:
     """How a variant is trained. Without images stage 1 trains nothing that is used and stage 3 is a longer stage 2."""
     config = with_budget(fit_preset(variant.preset), budget)
     config = replace(config, network=size.of(config.network), control=variant.control, seed=seed)  # type: ignore[arg-type]
-    for name, value in variant.settings.items():
-        config = changed(config, name, value)
+    config = with_values(config, variant.settings)
     if variant.control != "cloud_only":
         return config
     joint = config.stage2.epochs + config.stage3.epochs

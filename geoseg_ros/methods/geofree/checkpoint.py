@@ -5,9 +5,9 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Mapping
-from dataclasses import asdict, fields, is_dataclass, replace
+from dataclasses import asdict
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
@@ -19,34 +19,12 @@ from geoseg_ros.methods.geofree.bank import Bank
 from geoseg_ros.methods.geofree.config import NetworkConfig
 from geoseg_ros.methods.geofree.model import CosegNetwork
 from geoseg_ros.nets.dgcnn import Dgcnn
+from geoseg_ros.settings import with_values
 
 FORMAT = 1
 KEY = "geoseg_network"
 NETWORK, EXTRACTOR = "coseg", "dgcnn"
 LARGEST = 1 << 30  # bytes
-
-Settings = TypeVar("Settings")
-
-
-def settings_from(default: Settings, values: Mapping[str, Any]) -> Settings:
-    """A frozen dataclass like ``default`` with the ``values`` of ``asdict``; fields that are not named keep their default.
-
-    Raises:
-        KeyError: a name that the dataclass has not. TypeError: a value of another kind.
-    """
-    known = {f.name: getattr(default, f.name) for f in fields(default)}  # type: ignore[arg-type]
-    changes: dict[str, Any] = {}
-    for name, value in values.items():
-        before = known[name]
-        if is_dataclass(before):
-            changes[name] = settings_from(before, value)
-        elif isinstance(before, (str, bool)) and not isinstance(value, type(before)):
-            raise TypeError(f"{name}: expected {type(before).__name__}, got {value!r}")
-        elif isinstance(before, (int, float)) and not isinstance(value, (int, float)):
-            raise TypeError(f"{name}: expected a number, got {value!r}")
-        else:
-            changes[name] = value
-    return replace(default, **changes)  # type: ignore[type-var]
 
 
 def save_extractor(path: str | os.PathLike[str], network: Dgcnn, info: Mapping[str, object] | None = None) -> None:
@@ -105,7 +83,7 @@ def load_network(path: str | os.PathLike[str]) -> tuple[CosegNetwork, dict[str, 
     """
     tensors, manifest = _read(path, NETWORK)
     try:
-        config = settings_from(NetworkConfig(), manifest["config"])
+        config = with_values(NetworkConfig(), manifest["config"])
         kind = manifest["extractor"]
         extractor = Dgcnn(int(kind["classes"]), int(kind["neighbours"]), str(kind["source"]))
         network = CosegNetwork(int(manifest["dim"]), config, extractor)

@@ -10,7 +10,7 @@ from typing import NamedTuple
 import torch
 from torch import nn
 
-from geoseg_ros.methods.geofree.config import HANDED_OVER, NetworkConfig, check_network
+from geoseg_ros.methods.geofree.config import HANDED_OVER, NetworkConfig
 from geoseg_ros.methods.geofree.gcsf import SharedSpace, log_association, similarity
 from geoseg_ros.methods.geofree.mgcm import Mgcm, SetReference, squash
 from geoseg_ros.methods.geofree.samplers import Sampler, draw_by_score
@@ -120,7 +120,6 @@ class CosegNetwork(nn.Module):
 
     def __init__(self, dim: int, config: NetworkConfig, extractor: Dgcnn) -> None:
         super().__init__()
-        check_network(config)
         self.dim, self.config = dim, config
         width = config.gcsf.width
         self.mgcm = Mgcm(dim, config.mgcm)

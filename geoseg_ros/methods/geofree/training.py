@@ -26,7 +26,7 @@ from geoseg_ros.methods.geofree.model import CosegNetwork, Pooled
 from geoseg_ros.methods.geofree.objective import image_step, joint_step
 from geoseg_ros.methods.geofree.predict import calibrated
 from geoseg_ros.methods.geofree.resume import Tensors, TrainingState, digest, load_optimiser, optimiser_tensors, read_state, write_state
-from geoseg_ros.methods.geofree.training_config import FitConfig, StageConfig, check_config
+from geoseg_ros.methods.geofree.training_config import FitConfig, StageConfig
 from geoseg_ros.methods.geofree.training_sets import TrainingSet, check_sets, controlled
 from geoseg_ros.nets.dgcnn import Dgcnn
 
@@ -339,7 +339,6 @@ def fit(
         InputError: sets or settings that cannot work; a state that is damaged or of another training.
         GeosegError: the loss is no longer finite.
     """
-    check_config(config)
     check_sets(sets, config)
     given, config = controlled(sets, config)
     trainer = _Trainer(given, config, extractor, seconds, device)

@@ -11,10 +11,11 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from geoseg_ros.errors import InputError
-from geoseg_ros.methods.geofree.checkpoint import KEY, load_extractor, load_network, save_extractor, save_network, settings_from
+from geoseg_ros.methods.geofree.checkpoint import KEY, load_extractor, load_network, save_extractor, save_network
 from geoseg_ros.methods.geofree.config import NetworkConfig, preset
 from geoseg_ros.methods.geofree.predict import predict_clouds
 from geoseg_ros.methods.geofree.training import fit
+from geoseg_ros.settings import with_values
 from support.network_worlds_train import FIT, NETWORK, extractor, small_set
 
 pytestmark = pytest.mark.train
@@ -83,8 +84,8 @@ def test_wrong_files_are_refused(written, tmp_path):
 
 def test_settings_survive_json():
     for name in ("default", "paper"):
-        assert settings_from(NetworkConfig(), json.loads(json.dumps(asdict(preset(name))))) == preset(name)
-    assert settings_from(NetworkConfig(), {"contrast": 7}) == replace(NetworkConfig(), contrast=7)
+        assert with_values(NetworkConfig(), json.loads(json.dumps(asdict(preset(name))))) == preset(name)
+    assert with_values(NetworkConfig(), {"contrast": 7}) == replace(NetworkConfig(), contrast=7)
     for values in ({"contrast": "7"}, {"mgcm": {"exclude_self": 1}}):
-        with pytest.raises(TypeError):
-            settings_from(NetworkConfig(), values)
+        with pytest.raises(InputError):
+            with_values(NetworkConfig(), values)

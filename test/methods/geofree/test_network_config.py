@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import ast
 import re
-from dataclasses import fields, is_dataclass, replace
+from dataclasses import fields, is_dataclass
 from pathlib import Path
 
 import pytest
 
 import geoseg_ros
 from geoseg_ros.errors import InputError
-from geoseg_ros.methods.geofree.config import PRESETS, NetworkConfig, check_network, preset
+from geoseg_ros.methods.geofree.config import PRESETS, NetworkConfig, preset
+from geoseg_ros.settings import with_values
 
 
 def leaves(config):
@@ -39,21 +40,19 @@ def test_paper_types_the_formulas_in_as_printed():
 
 
 @pytest.mark.parametrize(
-    ("part", "values", "message"),
+    ("name", "value", "message"),
     [
-        ("mgcm", {"squash": "hard"}, "mgcm.squash: expected one of minmax, sigmoid, got 'hard'"),
-        ("gcsf", {"k": 0}, "gcsf.k: expected at least 1, got 0"),
-        ("gcsf", {"tau_z": 0.0}, "gcsf.tau_z: expected a finite number above 0, got 0.0"),
-        ("loss", {"sem": float("inf")}, "loss.sem: expected a finite number of at least 0, got inf"),
-        ("sfe", {"heads": 5}, "sfe.heads: 5 does not divide gcsf.width 256"),
-        ("sampler", {"samples": 1}, "sampler.samples: expected at least 2, got 1"),
+        ("mgcm.squash", "hard", "mgcm.squash: expected one of minmax, sigmoid, got 'hard'"),
+        ("gcsf.k", 0, "gcsf.k: expected at least 1, got 0"),
+        ("gcsf.tau_z", 0.0, "gcsf.tau_z: expected at least 1e-06, got 0.0"),
+        ("loss.sem", float("inf"), "loss.sem: expected at least 0, got inf"),
+        ("sfe.heads", 5, "sfe.heads: 5 does not divide gcsf.width 256"),
+        ("sampler.samples", 1, "sampler.samples: expected at least 2, got 1"),
     ],
 )
-def test_wrong_settings_are_one_line(part, values, message):
-    config = NetworkConfig()
-    check_network(config)
+def test_wrong_settings_are_one_line(name, value, message):
     with pytest.raises(InputError, match=re.escape(message)):
-        check_network(replace(config, **{part: replace(getattr(config, part), **values)}))
+        with_values(NetworkConfig(), {name: value})
 
 
 def test_every_setting_is_read():

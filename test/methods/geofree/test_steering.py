@@ -10,7 +10,7 @@ import torch
 
 from geoseg_ros.errors import InputError
 from geoseg_ros.methods.geofree.bank import build_bank
-from geoseg_ros.methods.geofree.config import GcsfConfig, MgcmConfig, NetworkConfig, SfeConfig, check_network
+from geoseg_ros.methods.geofree.config import GcsfConfig, MgcmConfig, NetworkConfig, SfeConfig
 from geoseg_ros.methods.geofree.decode import best_of_groups, nearest_score
 from geoseg_ros.methods.geofree.gcsf import SharedSpace, log_association, similarity
 from geoseg_ros.methods.geofree.inputs import comparable, prepare_cloud, stack
@@ -20,6 +20,7 @@ from geoseg_ros.methods.geofree.objective import joint_step
 from geoseg_ros.methods.geofree.predict import predict_clouds
 from geoseg_ros.methods.geofree.samplers import SoftProjection, draw_by_score
 from geoseg_ros.methods.geofree.sfe import GraphAttention
+from geoseg_ros.settings import with_values
 from support.network_worlds import CONFIG, DIM, POINTS, cloud, clouds, extractor, images, network
 
 SCORES = replace(
@@ -324,22 +325,22 @@ def test_points_that_no_view_shows_are_not_taken_but_decided():
 
 
 @pytest.mark.parametrize(
-    ("config", "message"),
+    ("config", "values", "message"),
     [
-        (replace(NetworkConfig(), decode="scores"), "decode: scores needs sampler.choose = scores"),
-        (replace(NetworkConfig(), gcsf=GcsfConfig(evidence="rows")), "gcsf.evidence: rows needs sampler.choose = scores"),
-        (replace(NetworkConfig(), gcsf=GcsfConfig(evidence="attention")), "gcsf.evidence: attention needs sampler.choose = scores"),
+        (NetworkConfig(), {"decode": "scores"}, "decode: scores needs sampler.choose = scores"),
+        (NetworkConfig(), {"gcsf.evidence": "rows"}, "gcsf.evidence: rows needs sampler.choose = scores"),
+        (NetworkConfig(), {"gcsf.evidence": "attention"}, "gcsf.evidence: attention needs sampler.choose = scores"),
         (
-            replace(SCORES, gcsf=replace(SCORES.gcsf, evidence="attention"), sfe=SfeConfig(fusion="graph")),
+            SCORES,
+            {"gcsf.evidence": "attention", "sfe.fusion": "graph"},
             "attention needs sfe.fusion = attention, got graph",
         ),
-        (replace(SCORES, sampler=replace(SCORES.sampler, samples=49)), "expected at most half of 96 points"),
+        (SCORES, {"sampler.samples": 49}, "expected at most half of 96 points"),
     ],
 )
-def test_settings_that_do_not_go_together(config, message):
-    check_network(SCORES)
+def test_settings_that_do_not_go_together(config, values, message):
     with pytest.raises(InputError, match=message):
-        check_network(config)
+        with_values(config, values)
 
 
 def test_the_paper_preset_takes_none_of_it():

@@ -12,8 +12,9 @@ import torch
 import geoseg_ros
 from geoseg_ros.errors import InputError
 from geoseg_ros.methods.geofree.config import preset
-from geoseg_ros.methods.geofree.training_config import FitConfig, check_config, fit_preset
+from geoseg_ros.methods.geofree.training_config import FitConfig, fit_preset
 from geoseg_ros.methods.geofree.training_sets import check_sets, controlled
+from geoseg_ros.settings import with_values
 from support.network_worlds_train import small_set
 
 CONFIG = replace(FitConfig(), network=replace(preset("default"), sampler=replace(preset("default").sampler, points=64)))
@@ -40,19 +41,17 @@ def test_every_setting_is_read():
     ("changes", "message"),
     [
         ({"control": "no"}, "control: expected one of none, permuted, shuffled, cloud_only, got 'no'"),
-        ({"stage2": replace(FitConfig().stage2, epochs=-1)}, "stage2: expected epochs, rates >= 0"),
-        ({"weight_decay": float("nan")}, "weight_decay: expected a finite number of at least 0, got nan"),
+        ({"stage2.epochs": -1}, "stage2.epochs: expected at least 0, got -1"),
+        ({"weight_decay": float("nan")}, "weight_decay: expected at least 0, got nan"),
         ({"batch": 1}, "batch: expected at least 2, got 1"),
         ({"group": 0}, "group: expected at least 1, got 0"),
-        (
-            {"network": replace(preset("default"), sfe=replace(preset("default").sfe, heads=3))},
-            "sfe.heads: 3 does not divide gcsf.width 256",
-        ),
+        ({"stage1.share": 0.0}, "stage1.share: expected at least 1e-06, got 0.0"),
+        ({"network.sfe.heads": 3}, "network.sfe.heads: 3 does not divide gcsf.width 256"),
     ],
 )
 def test_wrong_settings_are_one_line(changes, message):
     with pytest.raises(InputError, match=message):
-        check_config(replace(CONFIG, **changes))
+        with_values(CONFIG, changes)
 
 
 def test_wrong_sets_are_one_line():
