@@ -9,7 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from geoseg_ros.geometry.cloud import Cloud
-from geoseg_ros.geometry.neighbours import graph_edges, knn, normals
+from geoseg_ros.geometry.neighbours import graph_edges, knn
+from geoseg_ros.geometry.normals import normals
 from geoseg_ros.geometry.planes import Plane, PlaneConfig, find_planes
 from geoseg_ros.geometry.proposals import ProposalConfig, object_proposals
 from geoseg_ros.geometry.superpoints import SuperpointConfig, superpoints

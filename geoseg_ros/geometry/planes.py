@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from geoseg_ros.compiled import compiled
 from geoseg_ros.settings import Settings, setting
 
 
@@ -59,8 +60,10 @@ def find_planes(xyz: NDArray[np.float32], normal: NDArray[np.float32], voxel: fl
         xyz: float32 [M, 3], metres, about one point per voxel, sensor at the origin.
         normal: float32 [M, 3], unit.
         voxel: voxel edge, metres.
+        config: see there.
     """
     config = config or PlaneConfig()
+    xyz, normal = np.require(xyz, np.float32, ["C", "W"]), np.require(normal, np.float32, ["C", "W"])
     count = len(xyz)
     rng = np.random.default_rng(0)
     free = np.arange(count)
@@ -76,8 +79,8 @@ def find_planes(xyz: NDArray[np.float32], normal: NDArray[np.float32], voxel: fl
         if len(members) < config.min_share * count:
             break
         free = free[~inliers]
-        height = xyz @ direction.astype(np.float32) - offset
-        bounds = np.count_nonzero(height < -3 * config.threshold * voxel) <= config.behind_share * count
+        behind = np.count_nonzero(_along(xyz, direction) - offset < -3 * config.threshold * voxel)
+        bounds = behind <= config.behind_share * count
         if _width(xyz[members]) < config.min_extent or len(members) < (config.min_share if bounds else config.inner_share) * count:
             refused += 1
             continue
@@ -90,30 +93,30 @@ def find_planes(xyz: NDArray[np.float32], normal: NDArray[np.float32], voxel: fl
 def _best_plane(
     xyz: NDArray[np.float32], normal: NDArray[np.float32], voxel: float, config: PlaneConfig, rng: np.random.Generator
 ) -> tuple[NDArray[np.float64], float, NDArray[np.bool_]] | None:
-    band = config.threshold * voxel
+    band, cos = config.threshold * voxel, config.normal_cos
     seeds = rng.choice(len(xyz), min(config.hypotheses, len(xyz)), replace=False)
-    axes = normal[seeds]
-    offsets = np.einsum("ij,ij->i", axes, xyz[seeds])
+    axes = normal[seeds].astype(np.float64)
+    offsets = (axes * xyz[seeds]).sum(axis=1)
     sample = rng.choice(len(xyz), min(2000, len(xyz)), replace=False)
     some_xyz, some_normal = xyz[sample], normal[sample]
     # a single normal is rough: score in a band twice as thick
-    votes = (np.abs(some_xyz @ axes.T - offsets) < 2 * band) & (np.abs(some_normal @ axes.T) > config.normal_cos)
+    votes = _votes(some_xyz, some_normal, axes, offsets, 2 * band, cos)
     fits = []
-    for i in np.argsort(-votes.sum(axis=0), kind="stable")[:5]:
-        fit = _refine(some_xyz, some_normal, votes[:, i], (2 * band, 2 * band, band), config.normal_cos)
+    for i in np.argsort(-votes, kind="stable")[:5]:
+        rough = _inliers(some_xyz, some_normal, axes[i], offsets[i], 2 * band, cos)
+        fit = _refine(some_xyz, some_normal, rough, (2 * band, 2 * band, band), cos)
         if fit is not None:
             fits.append(fit)
     if not fits:
         return None
     direction, offset, _ = max(fits, key=lambda fit: int(np.count_nonzero(fit[2])))
-    fit = _refine(xyz, normal, _inliers(xyz, normal, direction, offset, band, config.normal_cos), (band, band), config.normal_cos)
+    fit = _refine(xyz, normal, _inliers(xyz, normal, direction, offset, band, cos), (band, band), cos)
     if fit is None:
         return None
     direction, offset, inliers = fit
     # as thin as the noise allows, so that things lying on the plane keep their lowest points
-    noise = 1.4826 * float(np.median(np.abs(xyz[inliers] @ direction - offset)))
-    inliers = _inliers(xyz, normal, direction, offset, float(np.clip(4 * noise, 0.5 * voxel, band)), config.normal_cos)
-    return direction, offset, inliers
+    noise = 1.4826 * float(np.median(np.abs(_along(xyz[inliers], direction) - offset)))
+    return direction, offset, _inliers(xyz, normal, direction, offset, float(np.clip(4 * noise, 0.5 * voxel, band)), cos)
 
 
 def _refine(
@@ -124,31 +127,72 @@ def _refine(
     for band in bands:
         if np.count_nonzero(inliers) < 3:
             return None
-        direction, offset = _fit(xyz[inliers])
+        centre, scatter = _moments(xyz, inliers)
+        direction = np.ascontiguousarray(np.linalg.eigh(scatter)[1][:, 0])  # total least squares
+        offset = float(_along(centre[None], direction)[0])
+        if offset > 0:
+            direction, offset = -direction, -offset
         inliers = _inliers(xyz, normal, direction, offset, band, cos)
     return (direction, offset, inliers) if np.count_nonzero(inliers) >= 3 else None
 
 
-def _inliers(
-    xyz: NDArray[np.float32], normal: NDArray[np.float32], direction: NDArray[np.float64], offset: float, band: float, cos: float
-) -> NDArray[np.bool_]:
-    axis = direction.astype(np.float32)
-    return (np.abs(xyz @ axis - np.float32(offset)) < band) & (np.abs(normal @ axis) > cos)
-
-
-def _fit(xyz: NDArray[np.float32]) -> tuple[NDArray[np.float64], float]:
-    """Total least squares plane, normal towards the origin."""
-    points = xyz.astype(np.float64)
-    centre = points.mean(axis=0)
-    points -= centre
-    direction = np.linalg.eigh(points.T @ points)[1][:, 0]
-    offset = float(direction @ centre)
-    return (direction, offset) if offset <= 0 else (-direction, -offset)
-
-
 def _width(xyz: NDArray[np.float32]) -> float:
     """Extent along the second principal direction, metres, without the outer 2 % on each side."""
-    points = xyz.astype(np.float64) - xyz.mean(axis=0)
-    second = points @ np.linalg.eigh(points.T @ points)[1][:, 1]
+    _, scatter = _moments(xyz, np.ones(len(xyz), np.bool_))
+    second = _along(xyz, np.linalg.eigh(scatter)[1][:, 1])
     low, high = np.quantile(second, [0.02, 0.98])
     return float(high - low)
+
+
+def _along(xyz: NDArray, direction: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Coordinate of points [M, 3] along a direction [3]. Not a matrix product: its bytes may depend on the number of threads."""
+    return xyz[:, 0] * direction[0] + xyz[:, 1] * direction[1] + xyz[:, 2] * direction[2]
+
+
+@compiled
+def _on(xyz, normal, i, direction, offset, band, cos):  # noqa: ANN001, ANN202
+    """Whether point ``i`` lies on a plane and is turned as it is."""
+    height = xyz[i, 0] * direction[0] + xyz[i, 1] * direction[1] + xyz[i, 2] * direction[2] - offset
+    turn = normal[i, 0] * direction[0] + normal[i, 1] * direction[1] + normal[i, 2] * direction[2]
+    return (abs(height) < band) & (abs(turn) > cos)
+
+
+@compiled
+def _votes(xyz, normal, axes, offsets, band, cos):  # noqa: ANN001, ANN202
+    """Number of points on each of the planes axes [H, 3] . x = offsets [H]: int64 [H]."""
+    votes = np.zeros(len(axes), np.int64)
+    for h in range(len(axes)):
+        for i in range(len(xyz)):
+            votes[h] += _on(xyz, normal, i, axes[h], offsets[h], band, cos)
+    return votes
+
+
+@compiled
+def _inliers(xyz, normal, direction, offset, band, cos):  # noqa: ANN001, ANN202
+    """bool [M]: the points on a plane."""
+    inliers = np.empty(len(xyz), np.bool_)
+    for i in range(len(xyz)):
+        inliers[i] = _on(xyz, normal, i, direction, offset, band, cos)
+    return inliers
+
+
+@compiled
+def _moments(xyz, use):  # noqa: ANN001, ANN202
+    """Mean float64 [3] and scatter float64 [3, 3] of the points in use, of which there is at least one."""
+    centre, scatter, count = np.zeros(3), np.zeros((3, 3)), 0
+    for i in range(len(xyz)):
+        if use[i]:
+            count += 1
+            for a in range(3):
+                centre[a] += xyz[i, a]
+    for a in range(3):
+        centre[a] /= count
+    for i in range(len(xyz)):
+        if use[i]:
+            for a in range(3):
+                for b in range(a, 3):
+                    scatter[a, b] += (xyz[i, a] - centre[a]) * (xyz[i, b] - centre[b])
+    for a in range(3):
+        for b in range(a):
+            scatter[a, b] = scatter[b, a]
+    return centre, scatter

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from geoseg_ros.geometry.neighbours import connected_parts
+from geoseg_ros.compiled import compiled
 from geoseg_ros.settings import Settings, setting
 
 
@@ -29,17 +29,16 @@ def edge_concavity(
 ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
     """How the surface bends along each edge.
 
+    Args:
+        xyz, normal: float32 [M, 3].
+        edges: int64 [E, 2].
+
     Returns:
         bend float32 [E], 1 - n_i . n_j, 0..2; side float32 [E], (n_j - n_i) . d_ij with the unit vector d_ij from i to j:
         positive where the edge is convex, negative where it is concave (Stein et al., CVPR 2014, eq. 1).
     """
-    a, b = edges[:, 0], edges[:, 1]
-    step = np.take(xyz, b, axis=0) - np.take(xyz, a, axis=0)  # take: several times quicker than xyz[b]
-    step /= np.maximum(np.sqrt(np.einsum("ij,ij->i", step, step)), 1e-12)[:, None]
-    from_normal, to_normal = np.take(normal, a, axis=0), np.take(normal, b, axis=0)
-    bend = 1 - np.einsum("ij,ij->i", from_normal, to_normal)
-    side = np.einsum("ij,ij->i", to_normal - from_normal, step)
-    return np.maximum(bend, 0), side
+    xyz, normal = np.require(xyz, np.float32, ["C", "W"]), np.require(normal, np.float32, ["C", "W"])
+    return _bends(xyz, normal, np.require(edges, np.int64, ["C", "W"]))
 
 
 def edge_weights(
@@ -50,11 +49,24 @@ def edge_weights(
     edges: NDArray[np.int64],
     colour_weight: float,
 ) -> NDArray[np.float32]:
-    """Dissimilarity float32 [E]: 1 - n_i . n_j, squared where the edge is convex, because things are mostly convex
-    (Karpathy et al., ICRA 2013), zero within one plane; plus ``colour_weight`` times the RMS colour difference (0..1)."""
+    """Dissimilarity of the ends of each edge.
+
+    It is 1 - n_i . n_j, squared where the edge is convex, because things are mostly convex (Karpathy et al., ICRA 2013), zero within
+    one plane; plus ``colour_weight`` times the RMS colour difference (0..1).
+
+    Args:
+        xyz, normal: float32 [M, 3].
+        rgb: uint8 [M, 3] or None.
+        plane: int [M], plane of each point, -1 = none.
+        edges: int64 [E, 2]; none crosses the border of a plane.
+        colour_weight: see there.
+
+    Returns:
+        float32 [E], >= 0.
+    """
     bend, side = edge_concavity(xyz, normal, edges)
     weight = np.where(side > 0, bend * bend, bend)
-    weight[plane[edges[:, 0]] >= 0] = 0  # no edge crosses a plane's border: what still bends on a plane is noise
+    weight[plane[edges[:, 0]] >= 0] = 0  # what still bends on a plane is noise
     if rgb is not None and colour_weight > 0:
         shade = rgb.astype(np.float32)
         difference = (np.take(shade, edges[:, 0], axis=0) - np.take(shade, edges[:, 1], axis=0)) / 255
@@ -63,42 +75,23 @@ def edge_weights(
 
 
 def segment_graph(count: int, edges: NDArray[np.int64], weight: NDArray[np.float32], scale: float, min_size: int) -> NDArray[np.int64]:
-    """Felzenszwalb & Huttenlocher's segmentation, exactly, in about one Python step per point instead of one per edge.
+    """Felzenszwalb & Huttenlocher's segmentation.
 
     Edges are taken by rising weight (ties by index). One merges its two components where it is not above
-    min(Int(C) + scale / |C|) of both; Int(C) is the weight that merged C last. A component whose bound lies below the
-    current weight can never grow again, and an edge inside a component never acts: both kinds are removed in bulk between
-    the blocks of the loop. Edges of weight zero (most edges of a plane without colour) always merge, so they go first, in bulk
-    as well. At the end, components below ``min_size`` are merged over their lightest edges.
+    min(Int(C) + scale / |C|) of both; Int(C) is the weight that merged C last. At the end, components below ``min_size`` are merged over
+    their lightest edges.
 
     Args:
         count: number of points M.
         edges: int64 [E, 2].
         weight: float32 [E], >= 0.
+        scale, min_size: see :class:`SuperpointConfig`.
 
     Returns:
         int64 [M], ids 0.. in order of first occurrence.
     """
-    order = np.argsort(weight, kind="stable")
-    edges, cost = edges[order], weight[order].astype(np.float64)
-    free = int(np.searchsorted(cost, 0, side="right"))
-    part = connected_parts(count, edges[:free])
-    edges = part[edges]  # from here on between the parts
-    size = np.bincount(part)
-    bound = scale / size
-    parent = np.arange(len(size))
-    first, second, cost = edges[free:, 0], edges[free:, 1], cost[free:]
-    block = max(count, 1024)
-    while len(first):
-        stop = min(block, len(first))
-        _merge_block(parent, size, bound, first[:stop], second[:stop], cost[:stop], scale)
-        parent = _flatten(parent)
-        a, b = parent[first[stop:]], parent[second[stop:]]
-        now = cost[stop - 1]
-        live = (a != b) & (bound[a] >= now) & (bound[b] >= now)
-        first, second, cost = a[live], b[live], cost[stop:][live]
-    _merge_small(parent, size, edges, min_size)
-    return first_occurrence_ids(_flatten(parent)[part])
+    weight = np.require(weight, np.float32, ["C", "W"])
+    return _segment(count, np.require(edges, np.int64, ["C", "W"]), weight, _rising(weight.view(np.uint32)), float(scale), min_size)
 
 
 def superpoints(
@@ -109,13 +102,17 @@ def superpoints(
     edges: NDArray[np.int64],
     config: SuperpointConfig | None = None,
 ) -> NDArray[np.int64]:
-    """Superpoint of every point, int64 [M], ids 0.. in order of first occurrence; a pure function of its arguments.
+    """Superpoint of every point; a pure function of its arguments.
 
     Args:
         xyz, normal: float32 [M, 3].
         rgb: uint8 [M, 3] or None.
         plane: int [M], plane of each point, -1 = none; no superpoint crosses the border of a plane.
         edges: int64 [E, 2], k-NN graph.
+        config: see there.
+
+    Returns:
+        int64 [M], ids 0.. in order of first occurrence.
     """
     config = config or SuperpointConfig()
     edges = edges[plane[edges[:, 0]] == plane[edges[:, 1]]]
@@ -123,61 +120,70 @@ def superpoints(
     return segment_graph(len(xyz), edges, weight, config.scale, config.min_size)
 
 
-def first_occurrence_ids(label: NDArray[np.int64]) -> NDArray[np.int64]:
-    """Renumber labels 0.. in the order in which they first occur."""
-    _, first, inverse = np.unique(label, return_index=True, return_inverse=True)
-    rank = np.empty(len(first), np.int64)
-    rank[np.argsort(first)] = np.arange(len(first))
-    return rank[inverse]
+@compiled
+def _bends(xyz, normal, edges):  # noqa: ANN001, ANN202
+    bend, side = np.empty(len(edges), np.float32), np.empty(len(edges), np.float32)
+    for e in range(len(edges)):
+        a, b = edges[e, 0], edges[e, 1]
+        length = cosine = turn = np.float32(0)
+        for axis in range(3):
+            step = xyz[b, axis] - xyz[a, axis]
+            length += step * step
+            cosine += normal[a, axis] * normal[b, axis]
+            turn += (normal[b, axis] - normal[a, axis]) * step
+        bend[e] = max(np.float32(1) - cosine, np.float32(0))
+        side[e] = turn / max(np.sqrt(length), np.float32(1e-12))
+    return bend, side
 
 
-def _merge_block(
-    parent: NDArray[np.int64],
-    size: NDArray[np.int64],
-    bound: NDArray[np.float64],
-    first: NDArray[np.int64],
-    second: NDArray[np.int64],
-    cost: NDArray[np.float64],
-    scale: float,
-) -> None:
-    """The sequential part; updates parent, size, bound. Plain lists: indexing them is several times faster than arrays."""
-    up, sizes, bounds = parent.tolist(), size.tolist(), bound.tolist()
-    for a, b, w in zip(first.tolist(), second.tolist(), cost.tolist(), strict=True):
-        while up[a] != a:
-            up[a] = a = up[up[a]]
-        while up[b] != b:
-            up[b] = b = up[up[b]]
-        if a != b and w <= bounds[a] and w <= bounds[b]:
-            if sizes[a] < sizes[b]:
-                a, b = b, a
-            up[b] = a
-            sizes[a] += sizes[b]
-            bounds[a] = w + scale / sizes[a]
-    parent[:], size[:], bound[:] = up, sizes, bounds
+@compiled
+def _rising(bits):  # noqa: ANN001, ANN202
+    """The order, int64 [E], in which non-negative float32 numbers rise, ties by index, from their ``bits``: a radix sort."""
+    order, other = np.arange(len(bits)), np.empty(len(bits), np.int64)
+    for shift in (0, 11, 22):
+        start = np.zeros(2049, np.int64)
+        for e in range(len(bits)):
+            start[((bits[e] >> shift) & 2047) + 1] += 1
+        for digit in range(2048):
+            start[digit + 1] += start[digit]
+        for e in range(len(bits)):
+            digit = (bits[order[e]] >> shift) & 2047
+            other[start[digit]] = order[e]
+            start[digit] += 1
+        order, other = other, order
+    return order
 
 
-def _merge_small(parent: NDArray[np.int64], size: NDArray[np.int64], edges: NDArray[np.int64], min_size: int) -> None:
-    roots = _flatten(parent)
-    a, b = roots[edges[:, 0]], roots[edges[:, 1]]
-    small = (a != b) & ((size[a] < min_size) | (size[b] < min_size))
-    up, sizes = roots.tolist(), size.tolist()
-    for x, y in zip(a[small].tolist(), b[small].tolist(), strict=True):
-        while up[x] != x:
-            x = up[x]
-        while up[y] != y:
-            y = up[y]
-        if x != y and (sizes[x] < min_size or sizes[y] < min_size):
-            if sizes[x] < sizes[y]:
-                x, y = y, x
-            up[y] = x
-            sizes[x] += sizes[y]
-    parent[:] = up
-
-
-def _flatten(parent: NDArray[np.int64]) -> NDArray[np.int64]:
-    """Every entry to its root, by pointer doubling."""
-    while True:
-        above = parent[parent]
-        if np.array_equal(above, parent):
-            return parent
-        parent = above
+@compiled
+def _segment(count, edges, weight, order, scale, min_size):  # noqa: ANN001, ANN202
+    parent, size, bound = np.arange(count), np.ones(count, np.int64), np.full(count, scale)
+    for last in (False, True):  # the second time over, what is too small is merged whatever it costs
+        for e in order:
+            a, b = edges[e, 0], edges[e, 1]
+            while parent[a] != a:
+                parent[a] = parent[parent[a]]
+                a = parent[a]
+            while parent[b] != b:
+                parent[b] = parent[parent[b]]
+                b = parent[b]
+            if a == b:
+                continue
+            cost = np.float64(weight[e])
+            if (min(size[a], size[b]) < min_size) if last else (cost <= bound[a] and cost <= bound[b]):
+                if size[a] < size[b]:
+                    a, b = b, a
+                parent[b] = a
+                size[a] += size[b]
+                bound[a] = cost + scale / size[a]
+    label, parts = np.full(count, -1), 0
+    for i in range(count):
+        root = i
+        while parent[root] != root:
+            root = parent[root]
+        if label[root] < 0:
+            label[root] = parts
+            parts += 1
+        parent[i] = root  # keeps later walks short
+    for i in range(count):
+        label[i] = label[parent[i]]
+    return label

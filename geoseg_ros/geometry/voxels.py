@@ -1,4 +1,4 @@
-"""Voxel grid down-sampling."""
+"""Voxel grid down-sampling, and the choice of the voxel size."""
 
 from __future__ import annotations
 
@@ -6,8 +6,8 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.optimize import brentq
 
+from geoseg_ros.compiled import compiled
 from geoseg_ros.errors import InputError
 
 _LADDER = np.array([1.0, 1.2, 1.5, 2.0, 2.5, 3.0, 4.0, 5.0, 6.0, 8.0])  # per decade
@@ -42,27 +42,27 @@ def voxel_downsample(
         voxel: edge length, metres, > 0.
         use: bool [N], the points to take; default: the finite ones.
 
+    Returns:
+        The occupied voxels. Sums are taken in the order of the points, so equal input gives equal bytes.
+
     Raises:
         InputError: the extent is more than 2^62 voxels.
     """
     if use is None:
         use = np.asarray(np.isfinite(xyz).all(axis=1))
-    everything = bool(np.all(use))
-    points = xyz if everything else xyz[use]
-    cell = _cell_keys(points, voxel)
-    inner, count = _rank(cell)
-    # bincount adds in point order, so the means do not depend on how the sort breaks ties
-    means = np.stack([np.bincount(inner, points[:, axis], len(count)) for axis in range(3)], axis=1) / count[:, None]
+    xyz, use = np.require(xyz, np.float32, ["C", "W"]), np.require(use, np.bool_, ["C", "W"])
+    lows, sizes = _layout(_bounds(xyz, use), voxel)
+    keys, found, inverse = _group(xyz, use, float(voxel), lows, sizes)
+    order = np.argsort(keys[:found])
+    rank = np.full(found + 1, -1)  # the last, where -1 points to, is for the points left out
+    rank[order] = np.arange(found)
+    inverse = rank[inverse]
+    sums, count = _sums(xyz, inverse, found)
+    means = sums / count[:, None]
     colour = None
     if rgb is not None:
-        taken = rgb if everything else rgb[use]
-        sums = np.stack([np.bincount(inner, taken[:, channel], len(count)) for channel in range(3)], axis=1)
+        sums, _ = _sums(np.require(rgb, np.uint8, ["C", "W"]), inverse, found)
         colour = np.round(sums / count[:, None]).astype(np.uint8)
-    if everything:
-        inverse = inner
-    else:
-        inverse = np.full(len(xyz), -1, np.int64)
-        inverse[use] = inner
     return VoxelGrid(means.astype(np.float32), colour, inverse, count)
 
 
@@ -81,16 +81,15 @@ def choose_voxel(xyz: NDArray[np.float32], budget: int, sample: int = 30_000) ->
         return 0.01
     finest = _FINEST * extent
     drawn = xyz[np.random.default_rng(0).integers(0, len(xyz), sample)] if len(xyz) > sample else xyz
-    places = _places(drawn, len(xyz), finest)
-    if places < len(xyz):
-        points = drawn  # repeated points come at a stride
+    places = _places(_Sample(drawn).occupied(finest), len(drawn), len(xyz))
+    chosen = _Sample(drawn if places < len(xyz) else points)
     target = max(1.0, min(budget, places / 2))
     # A sample touches fewer voxels than the cloud; aim at what it sees of `target` equally filled ones.
-    fill = len(points) / target
-    aim = target * -np.expm1(-fill) if len(points) < len(xyz) else target
+    fill = len(chosen.xyz) / target
+    aim = target * -np.expm1(-fill) if len(chosen.xyz) < len(xyz) else target
     voxel = extent / 100
     for _ in range(8):
-        ratio = _occupied(points, voxel) / aim
+        ratio = chosen.occupied(voxel) / aim
         if abs(np.log(ratio)) < 0.05:
             break
         # on surfaces the count falls with the square of the size; few distinct places never reach it
@@ -100,47 +99,116 @@ def choose_voxel(xyz: NDArray[np.float32], budget: int, sample: int = 30_000) ->
     return float(f"{steps[np.searchsorted(steps, voxel * 0.97)]:.6g}")
 
 
-def _places(points: NDArray[np.float32], total: int, finest: float) -> float:
-    """About how many distinct places ``total`` points have, of which ``points`` were drawn at random; ``total``, if nearly as many."""
+class _Sample:
+    """Points whose occupied voxels are counted at several sizes."""
+
+    def __init__(self, xyz: NDArray[np.float32]) -> None:
+        self.xyz = np.require(xyz, np.float32, ["C", "W"])
+        self._use = np.ones(len(xyz), np.bool_)
+        self._bounds = _bounds(self.xyz, self._use)
+
+    def occupied(self, voxel: float) -> int:
+        """Number of voxels of this edge, metres, that hold a point."""
+        return int(_group(self.xyz, self._use, float(voxel), *_layout(self._bounds, voxel))[1])
+
+
+def _places(met: int, draws: int, total: int) -> float:
+    """About how many distinct places ``total`` points have, if ``draws`` of them at random meet ``met``; ``total`` where nearly as many."""
 
     def expected(places: float) -> float:
         """How many of them as many draws meet."""
-        return -places * float(np.expm1(-len(points) / places)) if len(points) < total else places
+        return -places * float(np.expm1(-draws / places)) if draws < total else places
 
-    seen, most = _occupied(points, finest), 0.9 * total
-    return float(brentq(lambda places: expected(places) - seen, seen, most)) if seen < expected(most) else total
+    most = 0.9 * total
+    if met >= expected(most):
+        return total
+    from scipy.optimize import brentq  # rarely needed, and slow to import
+
+    return float(brentq(lambda places: expected(places) - met, met, most))
 
 
-def _occupied(points: NDArray[np.float32], voxel: float) -> int:
-    cell = np.sort(_cell_keys(points, voxel))
-    return 1 + int(np.count_nonzero(cell[1:] != cell[:-1]))
+def _layout(bounds: NDArray[np.float32], voxel: float) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
+    """(lowest cell, cells) per axis of a grid over ``bounds`` [2, 3].
 
-
-def _cell_keys(points: NDArray[np.float32], voxel: float) -> NDArray[np.int64]:
-    """One int64 per point that orders the grid cells by x, y, z."""
-    if not len(points):
-        return np.zeros(0, np.int64)
-    # per column: contiguous and without [N, 3] temporaries
-    columns = [np.floor(points[:, axis] / np.float64(voxel)) for axis in range(3)]
-    lows = [c.min() for c in columns]
-    sizes = [int(c.max() - low) + 1 for c, low in zip(columns, lows, strict=True)]
+    Raises:
+        InputError: more than 2^62 cells.
+    """
+    lows, highs = np.floor(bounds / np.float64(voxel))
+    sizes = [int(size) + 1 for size in highs - lows]
     if sizes[0] * sizes[1] * sizes[2] >= 1 << 62:
         raise InputError(f"voxel: {voxel} m is too small for a cloud of {max(sizes) * voxel:.3g} m")
-    keys = (columns[0] - lows[0]).astype(np.int64)
-    for axis in (1, 2):
-        keys *= sizes[axis]
-        keys += (columns[axis] - lows[axis]).astype(np.int64)
-    return keys
+    return lows, np.array(sizes)
 
 
-def _rank(keys: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """(rank of each key among the distinct keys, count of each distinct key)."""
-    n = len(keys)
-    order = np.argsort(keys, kind="stable")
-    ordered = keys[order]
-    first = np.empty(n, bool)
-    first[:1] = True
-    np.not_equal(ordered[1:], ordered[:-1], out=first[1:])
-    rank = np.empty(n, np.int64)
-    rank[order] = np.cumsum(first) - 1
-    return rank, np.diff(np.append(np.flatnonzero(first), n))
+@compiled
+def _bounds(xyz, use):  # noqa: ANN001, ANN202
+    """Least and greatest coordinates of the points in use, float32 [2, 3]; zeros without any."""
+    bounds = np.zeros((2, 3), np.float32)
+    first = True
+    for i in range(len(xyz)):
+        if use[i]:
+            for a in range(3):
+                value = xyz[i, a]
+                if first or value < bounds[0, a]:
+                    bounds[0, a] = value
+                if first or value > bounds[1, a]:
+                    bounds[1, a] = value
+            first = False
+    return bounds
+
+
+@compiled
+def _group(xyz, use, voxel, lows, sizes):  # noqa: ANN001, ANN202
+    """Number the occupied cells as they are met.
+
+    Returns:
+        keys int64 [>= found], one per cell, ordered as the cells are by x, y, z; found; id int64 [N] of each point, -1 = not in use.
+    """
+    bits = 13
+    keys = np.empty(1 << (bits - 1), np.int64)
+    table = np.full(1 << bits, -1)  # open addressing: cell ids at the hashed place of their key or behind it
+    found = 0
+    cell = np.full(len(xyz), -1)
+    for i in range(len(xyz)):
+        if not use[i]:
+            continue
+        key = np.int64(np.floor(xyz[i, 0] / voxel) - lows[0])
+        key = key * sizes[1] + np.int64(np.floor(xyz[i, 1] / voxel) - lows[1])
+        key = key * sizes[2] + np.int64(np.floor(xyz[i, 2] / voxel) - lows[2])
+        place = _hashed(key, bits)
+        while table[place] >= 0 and keys[table[place]] != key:
+            place = (place + 1) & (len(table) - 1)
+        if table[place] < 0:
+            table[place] = found
+            keys[found] = key
+            found += 1
+        cell[i] = table[place]
+        if found == len(keys):
+            bits += 1
+            keys = np.append(keys, np.empty_like(keys))
+            table = np.full(1 << bits, -1)
+            for c in range(found):
+                place = _hashed(keys[c], bits)
+                while table[place] >= 0:
+                    place = (place + 1) & (len(table) - 1)
+                table[place] = c
+    return keys, found, cell
+
+
+@compiled
+def _hashed(key, bits):  # noqa: ANN001, ANN202
+    """Multiplicative hashing with the golden ratio (Knuth, The Art of Computer Programming, 6.4): 0 .. 2^bits - 1."""
+    return np.int64((np.uint64(key) * np.uint64(0x9E3779B97F4A7C15)) >> np.uint64(64 - bits))
+
+
+@compiled
+def _sums(values, cell, cells):  # noqa: ANN001, ANN202
+    """Sum of ``values`` [N, 3] per cell, float64 [cells, 3], and their number, int64 [cells]; -1 belongs to none."""
+    sums, count = np.zeros((cells, 3)), np.zeros(cells, np.int64)
+    for i in range(len(values)):
+        c = cell[i]
+        if c >= 0:
+            count[c] += 1
+            for a in range(3):
+                sums[c, a] += values[i, a]
+    return sums, count

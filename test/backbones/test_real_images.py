@@ -7,7 +7,8 @@ import torch
 import torch.nn.functional as F
 
 from geoseg_ros.backbones.registry import open_backbone
-from geoseg_ros.geometry.neighbours import knn, normals
+from geoseg_ros.geometry.neighbours import knn
+from geoseg_ros.geometry.normals import normals
 from geoseg_ros.io.cloud_files import read_cloud_fields
 from geoseg_ros.projection.views import ViewConfig, render_views
 from support.paths import SHARED

@@ -5,8 +5,17 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from geoseg_ros.geometry.neighbours import graph_edges, knn, normals
-from geoseg_ros.geometry.superpoints import SuperpointConfig, edge_concavity, edge_weights, first_occurrence_ids, segment_graph, superpoints
+from geoseg_ros.geometry.neighbours import graph_edges, knn
+from geoseg_ros.geometry.normals import normals
+from geoseg_ros.geometry.superpoints import SuperpointConfig, edge_concavity, edge_weights, segment_graph, superpoints
+
+
+def first_occurrence_ids(label: np.ndarray) -> np.ndarray:
+    """Renumber labels 0.. in the order in which they first occur."""
+    _, first, inverse = np.unique(label, return_index=True, return_inverse=True)
+    rank = np.empty(len(first), np.int64)
+    rank[np.argsort(first)] = np.arange(len(first))
+    return rank[inverse]
 
 
 def textbook(count: int, edges: np.ndarray, weight: np.ndarray, scale: float, min_size: int) -> np.ndarray:

@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 
 from geoseg_ros.errors import InputError
-from geoseg_ros.geometry.neighbours import connected_parts, graph_edges, knn, normals
+from geoseg_ros.geometry.neighbours import connected_parts, graph_edges, knn
+from geoseg_ros.geometry.normals import normals
 from geoseg_ros.geometry.voxels import choose_voxel, voxel_downsample
 
 
