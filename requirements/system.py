@@ -2,11 +2,31 @@
 
 from __future__ import annotations
 
+import ctypes
 import importlib.util
 import os
 import shutil
 import sys
 import sysconfig
+
+# shared libraries that Open3D's wheels expect, and the Debian/Ubuntu packages that bring them
+LIBRARIES = {
+    "libEGL.so.1": "libegl1",
+    "libGL.so.1": "libgl1",
+    "libX11.so.6": "libx11-6",
+    "libgomp.so.1": "libgomp1",
+    "libidn2.so.0": "libidn2-0",
+    "libusb-1.0.so.0": "libusb-1.0-0",
+}
+
+
+def loads(library: str) -> bool:
+    """Whether the dynamic loader finds a shared library."""
+    try:
+        ctypes.CDLL(library)
+    except OSError:
+        return False
+    return True
 
 
 def missing() -> list[str]:
@@ -17,6 +37,7 @@ def missing() -> list[str]:
         (os.path.exists(os.path.join(sysconfig.get_path("include"), "Python.h")), f"Python's headers ({python}-dev)"),
         (shutil.which(os.environ.get("CC", "cc")) or shutil.which("gcc") or shutil.which("clang"), "a C compiler (gcc)"),
         (shutil.which(os.environ.get("CXX", "c++")) or shutil.which("g++") or shutil.which("clang++"), "a C++ compiler (g++)"),
+        *((loads(library), package) for library, package in LIBRARIES.items()),
     ]
     return [text for found, text in wanted if not found]
 

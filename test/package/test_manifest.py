@@ -12,27 +12,33 @@ import pytest
 import geoseg_ros
 from support.paths import ROOT
 
-# import name -> (rosdep key, PyPI name); None where there is no such key and pip brings it
+# import name -> (rosdep key, PyPI names); no key where there is none and pip brings it
 PYTHON = {
     "cv2": ("python3-opencv", "opencv-python-headless"),
     "h5py": (None, "h5py"),
+    "lightning_fabric": (None, "lightning-fabric"),
+    "numba": ("python3-numba", "numba"),
     "numpy": ("python3-numpy", "numpy"),
     "onnx": (None, "onnx"),
     "onnxruntime": ("python3-onnxruntime-pip", "onnxruntime"),
     "onnxscript": (None, "onnxscript"),
+    "open3d": ("python3-open3d-pip", "open3d-cpu", "open3d"),  # x86-64, aarch64
     "rerun": (None, "rerun-sdk"),
+    "rerun_cli": (None, "rerun-sdk"),
     "rosbags": ("python3-rosbags-pip", "rosbags"),
     "safetensors": (None, "safetensors"),
     "scipy": ("python3-scipy", "scipy"),
     "torch": ("python3-torch", "torch"),
     "tqdm": ("python3-tqdm", "tqdm"),
     "transformers": (None, "transformers"),
+    "trimesh": ("python3-trimesh-pip", "trimesh"),
     "yaml": ("python3-yaml", "pyyaml"),
 }
 ROS = {
     *("cv_bridge", "diagnostic_msgs", "geometry_msgs", "launch", "launch_ros", "message_filters", "rclpy", "rosbag2_py", "sensor_msgs"),
     *("sensor_msgs_py", "std_msgs", "std_srvs", "tf2_ros", "vision_msgs", "visualization_msgs"),
 }
+MARKERS = r'python_version (?:>=|<) "3\.\d+"|platform_machine == "\w+"'
 
 
 def imported() -> set[str]:
@@ -62,7 +68,7 @@ def project(section: str) -> list[str]:
     text = (ROOT / "pyproject.toml").read_text()
     body = re.search(rf'^{section} = \[((?:[^]"]|"[^"]*")*)]$', text, re.M)
     assert body, section
-    return [re.split(r"[<>=\[ ]", name)[0] for name in re.findall(r'"([^"]+)"', body[1])]
+    return [re.split(r"[<>=;\[ ]", name)[0] for name in re.findall(r'"([^"]+)"', body[1])]
 
 
 def pins() -> list[tuple[str, str, str]]:
@@ -71,7 +77,7 @@ def pins() -> list[tuple[str, str, str]]:
     for file in sorted((ROOT / "requirements").glob("*.txt")):
         for line in file.read_text().splitlines():
             if line and not line.startswith("#"):
-                match = re.fullmatch(r"([\w.-]+)(?:\[\w+\])?(==[\w.]+(?:; python_version (?:>=|<) \"3\.\d+\")?)", line)
+                match = re.fullmatch(rf"([\w.-]+)(?:\[\w+\])?(==[\w.]+(?:; (?:{MARKERS}))?)", line)
                 assert match, f"{file.name}: not an exact pin: {line}"
                 found.append((file.name, match[1].lower(), match[2]))
     return found
@@ -124,8 +130,8 @@ def test_generated_messages_fit_their_files() -> None:
 
 def test_pip_requirements_cover_what_is_imported() -> None:
     known = set(project("dependencies")) | set(project("onnx")) | set(project("hub")) | set(project("datasets")) | set(project("view"))
-    assert {PYTHON[name][1] for name in imported() if name in PYTHON} <= known
-    assert {pypi for _, pypi in PYTHON.values()} >= known
+    assert {pypi for name in imported() if name in PYTHON for pypi in PYTHON[name][1:]} <= known
+    assert {pypi for _, *names in PYTHON.values() for pypi in names} >= known
 
 
 def test_pins_are_exact_and_given_once() -> None:
@@ -134,7 +140,7 @@ def test_pins_are_exact_and_given_once() -> None:
     assert len(seen) == len(set(seen)) and len({(n, f) for f, n, _ in found}) == len({n for _, n, _ in found})
     wanted = {*project("dependencies"), *project("onnx"), *project("ros")}
     assert wanted <= {name for _, name, _ in found}
-    for name in {n for n, marker in seen if marker}:
+    for name in {n for n, marker in seen if "python_version" in marker}:
         assert sorted(m.split()[1] for n, m in seen if n == name) == ["<", ">="], name
 
 
