@@ -17,7 +17,7 @@ quiet = echo "$(1)"; mkdir -p build; if ! ( $(2) ) >build/make.log 2>&1; then ca
 .PHONY: help setup demo test test-fast fuzz soak lint settings bench gpu-check clean
 
 help:
-	@echo "make setup   the environment in .venv (PYTHON=$(PYTHON); once: 1.8 GB on disk, a few minutes)"
+	@echo "make setup   the environment in .venv (PYTHON=$(PYTHON); once: 2.6 GB on disk, a few minutes)"
 	@echo "make demo    a recording through the live node over DDS; result in $(OUT)/"
 	@echo "             on your own files: make demo CLOUDS=dir IMAGES=dir [WITHOUT=dir]"
 	@echo "make test    every test; ARGS=\"test/geometry -k planes\" for some"
@@ -25,7 +25,7 @@ help:
 	@echo "make fuzz    100000 malformed messages through the readers of messages; ARGS=\"--count N --seed N\""
 	@echo "make soak    30 minutes of live traffic, 64 subscribers: memory, handles, latency; ARGS=\"--seconds N\""
 	@echo "make lint    ruff, codespell, and mypy on the whole package"
-	@echo "make settings   config/coseg.yaml and docs/parameters.md, anew from the settings in the code"
+	@echo "make settings   config/coseg.yaml and docs/parameters.md, written from the settings in the code"
 	@echo "make bench   cost of message handling"
 	@echo "make gpu-check   on a GPU: parity, latency, memory, one training; elsewhere it says so"
 	@echo "make clean   remove what was built; the environment too: make clean ALL=1"

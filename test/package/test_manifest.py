@@ -158,3 +158,14 @@ def test_commands_exist() -> None:
     for module, function in [(module, "main") for _, module in cmake] + [(module, function) for _, module, function in pip]:
         tree = ast.parse((ROOT / module.replace(".", "/")).with_suffix(".py").read_text())
         assert any(isinstance(node, ast.FunctionDef) and node.name == function for node in tree.body), module
+
+
+@pytest.mark.parametrize("page", ["docs/quickstart.md", ".github/workflows/ros.yml"])
+def test_a_distribution_gets_from_pip_what_rosdep_does_not_bring(page: str) -> None:
+    text = (ROOT / page).read_text()
+    (skipped,) = re.findall(r'--skip-keys "([^"]+)"', text)
+    (line,) = re.findall(r"^ *pip install (\S.*)$", text, re.M)
+    asked = {re.split(r"[<>=]", name)[0] for name in line.replace('"', "").split()} - {"numpy", "pytest"}
+    optional = {*project("hub"), *project("view"), *project("datasets")}
+    missing = {names[1] for names in PYTHON.values() if names[0] is None or names[0] in skipped.split()}
+    assert asked == missing - optional
