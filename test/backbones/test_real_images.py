@@ -13,6 +13,8 @@ from geoseg_ros.io.cloud_files import read_cloud_fields
 from geoseg_ros.projection.views import ViewConfig, render_views
 from support.paths import SHARED
 
+pytestmark = pytest.mark.slow
+
 MSRC = SHARED / "data" / "images" / "msrc"
 MOSD = SHARED / "data" / "clouds" / "mosd"
 

@@ -114,6 +114,7 @@ def read(folder):
             yield raw.topic, stamp, message
 
 
+@pytest.mark.slow
 def test_recording_and_truth_agree(walk):
     folder, config, result = walk
     truth = load_truth(folder / "truth.npz")
@@ -171,6 +172,7 @@ def test_trivial_answers_score_low_on_walk(walk):
         assert 0 < scores["all"] < 0.1 and scores["not_room"] < 0.3
 
 
+@pytest.mark.slow
 def test_recording_repeats_to_the_byte(walk, tmp_path):
     folder, config, _ = walk
     record(tmp_path, config)
@@ -184,6 +186,7 @@ def test_shared_seed_of_walk_and_picture_is_refused(walk, chairs):
         _check_other_seeds(scene, [replace(chairs.images[0], ids={**chairs.images[0].ids, "instance": scene.ids["instance"]})])
 
 
+@pytest.mark.slow
 def test_command_writes_training_folders(tmp_path, capsys):
     counts = ["--training-clouds", "1", "--training-images", "2", "--training-without", "2"]
     assert main(["record-demo", "--training", str(tmp_path), "--concepts", "bin", "--sensor", "depth", *counts, "--json"]) == 0

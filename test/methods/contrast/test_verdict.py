@@ -28,6 +28,8 @@ from geoseg_ros.simulation.bank import open_bank
 from support.fake_world import CONFIG, picture, table
 from support.paths import SHARED
 
+pytestmark = pytest.mark.slow
+
 PHOTOGRAPHS = SHARED / "data" / "images" / "caltech101"
 UNRELATED = [(), ("green",), ("yellow",), ("cyan",)]  # things that the bank holds
 
