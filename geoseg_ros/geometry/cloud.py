@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass
 
 import numpy as np
@@ -29,6 +30,20 @@ class Cloud:
             raise ValueError(f"rgb: expected {self.xyz.shape}, got {self.rgb.shape}")
         if self.shape is not None and self.shape[0] * self.shape[1] != len(self.xyz):
             raise ValueError(f"shape: {self.shape} does not hold {len(self.xyz)} points")
+
+    @classmethod
+    def read(cls, path: str | os.PathLike[str]) -> Cloud:
+        """Read a cloud file: PCD, PLY, NPY, NPZ or KITTI BIN, points in the order of the file, metres as stored.
+
+        Args:
+            path: file; its suffix says what it is.
+
+        Raises:
+            InputError: missing, empty, truncated or damaged file, no x/y/z, unknown suffix.
+        """
+        from geoseg_ros.io.cloud_files import read_cloud  # the room above: a cloud is read by whoever holds the class
+
+        return read_cloud(path)
 
     def __len__(self) -> int:
         return len(self.xyz)

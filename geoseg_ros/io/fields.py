@@ -36,7 +36,10 @@ def cloud_from_fields(fields: Fields, shape: tuple[int, int] | None, source: str
     if any(fields[name].ndim != 1 for name in "xyz"):
         raise InputError(f"{source}: fields x, y, z: expected one value per point")
     rest = dict(fields)
-    xyz = to_float32(np.stack([rest.pop(name) for name in "xyz"], axis=1))
+    xyz = np.empty((len(rest["x"]), 3), np.float32)
+    with np.errstate(over="ignore", invalid="ignore"):  # what does not fit becomes infinite, which marks an invalid point
+        for axis, name in enumerate("xyz"):
+            xyz[:, axis] = rest.pop(name)
     rgb = None
     packed = next((name for name in ("rgb", "rgba") if name in rest and rest[name].ndim == 1 and rest[name].itemsize == 4), None)
     channels = next((names for names in _CHANNELS if all(name in rest and rest[name].ndim == 1 for name in names)), None)

@@ -10,7 +10,6 @@ from numpy.typing import NDArray
 
 from geoseg_ros.errors import InputError
 from geoseg_ros.geometry.cloud import Cloud
-from geoseg_ros.io import lzf
 from geoseg_ros.io.fields import Fields, pack_rgb, parse_table, typed_column
 
 _HEADER_BYTES = 1 << 16
@@ -37,7 +36,7 @@ def parse_pcd(content: bytes, source: str) -> tuple[Fields, tuple[int, int] | No
         InputError: the header is wrong, or the data are fewer than declared or damaged.
     """
     header = _parse_header(content, source)
-    body = content[header.body :]
+    body = memoryview(content)[header.body :]
     point_size = sum(d.itemsize * c for d, c in zip(header.dtypes, header.counts, strict=True))
     if min(header.counts) < 1 or point_size > _LARGEST_POINT:
         raise InputError(f"{source}: PCD header: COUNT: expected at least 1 each and at most {_LARGEST_POINT} bytes per point")
@@ -136,8 +135,8 @@ def _parse_header(content: bytes, source: str) -> _Header:
     return _Header(names, dtypes, counts, width, height, points, data, position)
 
 
-def _ascii_columns(header: _Header, body: bytes, source: str) -> list[NDArray]:
-    table = parse_table(body, header.points, sum(header.counts), source)
+def _ascii_columns(header: _Header, body: memoryview, source: str) -> list[NDArray]:
+    table = parse_table(bytes(body), header.points, sum(header.counts), source)
     columns = []
     first = 0
     for name, dtype, count in zip(header.names, header.dtypes, header.counts, strict=True):
@@ -150,13 +149,13 @@ def _ascii_columns(header: _Header, body: bytes, source: str) -> list[NDArray]:
     return columns
 
 
-def _interleaved_columns(header: _Header, body: bytes) -> list[NDArray]:
+def _interleaved_columns(header: _Header, body: memoryview) -> list[NDArray]:
     layout = [(f"f{i}", d, (c,)) if c != 1 else (f"f{i}", d) for i, (d, c) in enumerate(zip(header.dtypes, header.counts, strict=True))]
     table = np.frombuffer(body, np.dtype(layout), header.points)
     return [np.ascontiguousarray(table[name]) for name in table.dtype.names or ()]
 
 
-def _compressed_columns(header: _Header, body: bytes, size: int, source: str) -> list[NDArray]:
+def _compressed_columns(header: _Header, body: memoryview, size: int, source: str) -> list[NDArray]:
     if len(body) < 8:
         raise InputError(f"{source}: truncated: no sizes after DATA binary_compressed")
     packed_size, unpacked_size = struct.unpack("<II", body[:8])
@@ -164,6 +163,8 @@ def _compressed_columns(header: _Header, body: bytes, size: int, source: str) ->
         raise InputError(f"{source}: truncated: {packed_size} compressed bytes declared, {len(body) - 8} follow")
     if unpacked_size != size:
         raise InputError(f"{source}: {unpacked_size} bytes of points, but the header's fields need {size}")
+    from geoseg_ros.io import lzf  # compiled: imported only where it is used
+
     try:
         data = lzf.decompress(body[8 : 8 + packed_size], size)
     except ValueError as error:
