@@ -119,6 +119,12 @@ def setting(
     return field(default=default, metadata={_KEY: about})
 
 
+def mirrored(kind: type[Settings], name: str) -> Any:
+    """Declare a field that is the setting ``name`` of another class, with its default."""
+    entry = next(entry for entry in fields(kind) if entry.name == name)
+    return field(default=entry.default, metadata=entry.metadata)
+
+
 def section(factory: Callable[[], Settings], help: str) -> Any:
     """Declare a field that holds other settings.
 

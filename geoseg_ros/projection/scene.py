@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
@@ -15,22 +15,19 @@ from geoseg_ros.geometry.analysis import GeometryConfig, SceneGeometry, analyse_
 from geoseg_ros.geometry.cloud import Cloud
 from geoseg_ros.projection.proposal_views import ProposalViews, look_at_proposals
 from geoseg_ros.projection.views import ViewConfig
+from geoseg_ros.settings import Settings, section, setting
 from geoseg_ros.stopwatch import Stopwatch
 
 
 @dataclass(frozen=True)
-class SceneConfig:
-    """How a scene is worked out.
+class SceneConfig(Settings):
+    """How a scene is worked out."""
 
-    Attributes:
-        image_side: longest side of an image as the backbone sees it, pixels.
-        views: how proposals are drawn.
-        geometry: voxels, planes, superpoints and proposals.
-    """
-
-    image_side: int = 640
-    views: ViewConfig = field(default_factory=lambda: ViewConfig(views=1))
-    geometry: GeometryConfig = field(default_factory=GeometryConfig)
+    image_side: int = setting(
+        640, "longest side of an image as the backbone sees it; smaller images are not enlarged", unit="pixels", range=(64, 2048)
+    )
+    views: ViewConfig = section(ViewConfig, "how proposals are drawn for the image backbone")
+    geometry: GeometryConfig = section(GeometryConfig, "voxels, planes, superpoints and proposals of a cloud")
 
 
 class CloudScene:

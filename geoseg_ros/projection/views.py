@@ -35,7 +35,7 @@ class ViewConfig(Settings):
 
     size: int = setting(128, "side of a view; a multiple of the backbone's stride", unit="pixels", range=(16, 2048))
     views: int = setting(
-        3,
+        1,
         "views of a proposal: one from the sensor, two turned by +yaw and -yaw about the up axis, two by twice that, and so on",
         range=(1, 64),
     )

@@ -39,7 +39,7 @@ class PipelineConfig(Settings):
     """How concepts are found in images and clouds."""
 
     coseg: CosegConfig = section(CosegConfig, "evidence for concepts, and decisions")
-    views: ViewConfig = section(lambda: ViewConfig(views=1), "how proposals are drawn for the image backbone")
+    views: ViewConfig = section(ViewConfig, "how proposals are drawn for the image backbone")
     geometry: GeometryConfig = section(GeometryConfig, "voxels, planes, superpoints and proposals of a cloud")
 
 

@@ -93,11 +93,11 @@ def test_ties_go_to_the_lower_row():
 
 def test_drawing_is_repeatable_and_ignores_row_order():
     xyz, normal = ball(1500)
-    first = render_views(xyz, None, normal, ORIGIN, ViewConfig(size=64))
-    again = render_views(xyz, None, normal, ORIGIN, ViewConfig(size=64))
+    first = render_views(xyz, None, normal, ORIGIN, ViewConfig(size=64, views=3))
+    again = render_views(xyz, None, normal, ORIGIN, ViewConfig(size=64, views=3))
     assert all((a == b).all() for a, b in zip(first, again, strict=True))
     shuffled = np.random.default_rng(0).permutation(len(xyz))
-    _, index = render_views(xyz[shuffled], None, normal[shuffled], ORIGIN, ViewConfig(size=64), spacing=point_spacing(xyz, normal))
+    _, index = render_views(xyz[shuffled], None, normal[shuffled], ORIGIN, ViewConfig(size=64, views=3), spacing=point_spacing(xyz, normal))
     assert (np.where(index >= 0, shuffled[index], -1) == first[1]).mean() > 0.999
 
 
@@ -153,7 +153,7 @@ def test_shading_needs_no_orientation_and_shows_the_shape():
 def test_few_points_and_odd_directions_are_drawn():
     for n in (1, 2, 3, 5):
         xyz = np.float32([[2, 0.1 * i, 0] for i in range(n)])
-        _, index = render_views(xyz, None, np.tile(np.float32([-1, 0, 0]), (n, 1)), ORIGIN, ViewConfig(size=32))
+        _, index = render_views(xyz, None, np.tile(np.float32([-1, 0, 0]), (n, 1)), ORIGIN, ViewConfig(size=32, views=3))
         assert set(np.unique(index[0])) - {-1} == set(range(n))
     below, normal = ball(500, centre=(0, 0, -3))
     _, index = render_views(below, None, normal, ORIGIN, ONE)  # looking straight down the up axis
@@ -170,7 +170,7 @@ def test_proposals_index_the_whole_cloud():
     for part, seen in zip(rows, index, strict=True):
         assert set(np.unique(seen)) - {-1} <= set(part.tolist())
     assert (images[index >= 0] == colours(len(xyz))[index[index >= 0]]).all()
-    none = render_proposals(xyz, None, normal, [], ORIGIN, ViewConfig(size=48))
+    none = render_proposals(xyz, None, normal, [], ORIGIN, ViewConfig(size=48, views=3))
     assert none[0].shape == (0, 3, 48, 48, 3)
 
 
@@ -193,7 +193,7 @@ def test_lifted_tokens_are_means_over_seeing_pixels():
 def test_lifting_a_drawn_object_recovers_its_parts():
     xyz, normal = ball()
     group = (xyz[:, 2] > 0).astype(int)
-    _, index = render_views(xyz, None, normal, ORIGIN, ViewConfig(size=128))
+    _, index = render_views(xyz, None, normal, ORIGIN, ViewConfig(size=128, views=3))
     tokens = torch.zeros(3, 8, 8, 2)
     tokens[:, :4, :, 1] = 1  # the upper half of every picture
     tokens[:, 4:, :, 0] = 1

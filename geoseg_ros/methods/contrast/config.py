@@ -4,16 +4,15 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from geoseg_ros.settings import Settings, setting
+from geoseg_ros.projection.scene import SceneConfig
+from geoseg_ros.settings import Settings, mirrored, setting
 
 
 @dataclass(frozen=True)
 class CosegConfig(Settings):
     """How evidence is taken and decided."""
 
-    image_side: int = setting(
-        640, "longest side of an image as the backbone sees it; smaller images are not enlarged", unit="pixels", range=(64, 2048)
-    )
+    image_side: int = mirrored(SceneConfig, "image_side")
     neighbours: int = setting(3, "most similar reference tokens that a token's similarity to a concept is averaged over", range=(1, 64))
     p_max: float = setting(0.05, "a concept is present when its p-value is below this", range=(0.0, 1.0), live=True)
     size_weight: float = setting(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence, Sized
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import TypeVar
 
@@ -23,6 +23,7 @@ from geoseg_ros.projection.proposal_views import DrawnProposals, keep_proposals
 from geoseg_ros.projection.scene import CloudScene, SceneConfig
 from geoseg_ros.projection.token_cache import Remember, Worked, uncached
 from geoseg_ros.projection.views import ViewConfig
+from geoseg_ros.settings import Settings, section
 
 Progress = Callable[[str, int, int], object]
 Photograph = Sequence[torch.Tensor]
@@ -32,13 +33,13 @@ FIRST = 4  # items of each kind that are seen however little time there is
 
 
 @dataclass(frozen=True)
-class BuildConfig:
+class BuildConfig(Settings):
     """Everything a pack is built with."""
 
-    coseg: CosegConfig = field(default_factory=CosegConfig)
-    train: TrainConfig = field(default_factory=TrainConfig)
-    views: ViewConfig = field(default_factory=lambda: ViewConfig(views=1))
-    geometry: GeometryConfig = field(default_factory=GeometryConfig)
+    coseg: CosegConfig = section(CosegConfig, "evidence for concepts, and decisions")
+    train: TrainConfig = section(TrainConfig, "how reference tokens are found in the set")
+    views: ViewConfig = section(ViewConfig, "how proposals are drawn for the image backbone")
+    geometry: GeometryConfig = section(GeometryConfig, "voxels, planes, superpoints and proposals of a cloud")
 
     @property
     def scene(self) -> SceneConfig:
