@@ -3,9 +3,13 @@
 A robot walks through two furnished rooms with a LiDAR or a depth camera. Another topic carries pictures of other rooms with other
 instances of the same kinds of objects: nothing is paired. The truth goes to a file beside the recording.
 
+With --meshes the objects of your own OBJ, GLB and PLY files stand in the rooms too, each named by its file. One that is smaller than 0.7 m
+stands on a pillar. GLB is in metres with y up, as its standard says.
+
 example:
   geoseg record-demo --out demo --concepts chair lamp
   geoseg record-demo --training folders --concepts chair
+  geoseg record-demo --out demo --sensor depth --meshes objects/ --mesh-unit mm --concepts mug
   geoseg play demo/recording
 """
 
@@ -19,6 +23,7 @@ from geoseg_ros.errors import InputError
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the options."""
     from geoseg_ros.simulation.families import NAMES
+    from geoseg_ros.simulation.meshes import UNITS
     from geoseg_ros.simulation.trajectory import WalkConfig
 
     default = WalkConfig()
@@ -28,9 +33,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--seconds", type=float, default=default.seconds, metavar="S", help="length of the recording (default %(default)s)")
     parser.add_argument("--sensor", choices=("lidar", "depth"), default=default.sensor, help="default %(default)s")
     parser.add_argument(
-        "--concepts", nargs="+", default=list(default.concepts), metavar="NAME",
-        help=f"what to find: of {', '.join(NAMES)} (default {' '.join(default.concepts)})",
+        "--concepts", nargs="+", metavar="NAME",
+        help=f"what to find: of {', '.join(NAMES)} (default {' '.join(default.concepts)}; with --meshes: all meshes)",
     )  # fmt: skip
+    parser.add_argument("--meshes", metavar="DIR", help="put the objects of these OBJ, GLB and PLY files into the rooms")
+    parser.add_argument("--mesh-unit", choices=tuple(UNITS), default="m", help="unit of OBJ and PLY files (default %(default)s)")
+    parser.add_argument("--mesh-up", choices=("y", "z"), help="axis that points up in OBJ and PLY files (default: y in OBJ, z in PLY)")
     parser.add_argument("--cloud-rate", type=float, metavar="HZ", help="clouds per second (default 10 for lidar, 5 for depth)")
     parser.add_argument("--image-rate", type=float, default=default.image_rate, metavar="HZ", help="images per second (%(default)s)")
     parser.add_argument("--pictures", type=int, default=default.pictures, metavar="N", help="different pictures (default %(default)s)")
@@ -43,6 +51,8 @@ def run(options: argparse.Namespace) -> dict[str, object]:
     """Write what was asked for and return paths and counts."""
     from tqdm import tqdm
 
+    from geoseg_ros.simulation.families import FURNITURE
+    from geoseg_ros.simulation.meshes import read_meshes
     from geoseg_ros.simulation.trajectory import WalkConfig, record, write_training
 
     if not options.out and not options.training:
@@ -52,14 +62,16 @@ def run(options: argparse.Namespace) -> dict[str, object]:
     for name in ("training_clouds", "training_images", "training_without"):
         if not 0 <= getattr(options, name) <= 10_000:
             raise InputError(f"--{name.replace('_', '-')}: expected 0 to 10000, got {getattr(options, name)}")
+    meshes = read_meshes(options.meshes, options.mesh_unit, options.mesh_up) if options.meshes else {}
     config = WalkConfig(
         seed=options.seed,
         seconds=options.seconds,
         sensor=options.sensor,
-        concepts=tuple(options.concepts),
+        concepts=tuple(options.concepts or meshes or WalkConfig.concepts),
         cloud_rate=options.cloud_rate,
         image_rate=options.image_rate,
         pictures=options.pictures,
+        catalogue=FURNITURE.with_meshes(meshes),
     )
     result: dict[str, object] = {}
     for wanted, unit in ((options.out, "frame"), (options.training, "item")):

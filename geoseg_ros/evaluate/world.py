@@ -14,8 +14,8 @@ import numpy as np
 from geoseg_ros.errors import InputError
 from geoseg_ros.evaluate.items import Concept, CosegSet, Image, Item
 from geoseg_ros.geometry.cloud import Cloud
-from geoseg_ros.simulation.families import family_id
-from geoseg_ros.simulation.sets import CloudItem, ConceptSet, check_families, check_unpaired, concept_set, make_dials
+from geoseg_ros.simulation.families import FURNITURE
+from geoseg_ros.simulation.sets import CloudItem, ConceptSet, check_unpaired, concept_set, make_dials
 
 GIVEN = ("pictures", "pictures + clouds")
 
@@ -39,7 +39,7 @@ def world_sets(
     Raises:
         InputError: unknown preset, family or sensor, fewer than two families or items.
     """
-    names = check_families(families)
+    names = FURNITURE.check(families)
     if len(names) < 2:
         raise InputError(f"families: expected at least two, each the others' rival, got {', '.join(names) or 'none'}")
     if items is not None and items < 2:
@@ -97,8 +97,8 @@ def _clouds(found: ConceptSet, family: str, other: str | None = None) -> list[It
     rooms: list[CloudItem] = [*found.clouds, *([] if other else found.without_clouds)]
     result = []
     for k, item in enumerate(rooms):
-        truth = item.scan.family == family_id(family)
-        rival = None if other is None else item.scan.family == family_id(other)
+        truth = item.scan.family == FURNITURE.id(family)
+        rival = None if other is None else item.scan.family == FURNITURE.id(other)
         instance = np.where(truth, item.scan.instance, 0)
         result.append(Item(f"cloud{k}", item.cloud, truth, rival, item.cloud.valid(), instance))
     return result

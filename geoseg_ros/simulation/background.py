@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from geoseg_ros.errors import InputError
 from geoseg_ros.geometry.cloud import Cloud
 from geoseg_ros.simulation.rooms import SeedSource
-from geoseg_ros.simulation.sets import Dials, check_families, make_cloud, make_dials, make_image, parallel
+from geoseg_ros.simulation.sets import Dials, make_cloud, make_dials, make_image, parallel
 
 
 @dataclass(frozen=True)
@@ -33,7 +33,7 @@ class BackgroundConfig:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        check_families(self.absent)
+        self.dials.catalogue.check(self.absent)
         for name in ("pictures", "lidar", "depth", "seed"):
             if getattr(self, name) < 0:
                 raise InputError(f"{name}: expected 0 or more, got {getattr(self, name)}")

@@ -1,18 +1,20 @@
 """Object families: small part grammars with continuous parameters, sampled per instance.
 
 An object stands in its own frame: z up, the floor at z = 0, the middle of its footprint near the origin, its front towards +x (so its back
-goes to a wall). A new family is one function and one row of ``FAMILIES``.
+goes to a wall). A new family is one function and one row of ``FAMILIES``; meshes of the user become families of a :class:`Catalogue`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 
 import numpy as np
 
+from geoseg_ros.errors import InputError
 from geoseg_ros.simulation.materials import Material, style
-from geoseg_ros.simulation.solids import Builder, Solids
+from geoseg_ros.simulation.meshes import TexturedMesh
+from geoseg_ros.simulation.solids import MESH, Builder, Solids
 
 PARTS = (
     "floor", "wall", "ceiling", "fitting",
@@ -29,17 +31,21 @@ Rng = np.random.Generator
 
 @dataclass(frozen=True)
 class Family:
-    """Attributes:
-    name: as users write it.
-    group: families of one group share parts and are easily confused.
-    wall: share of instances whose back stands to a wall.
-    build: adds the parts of one sampled instance.
+    """A kind of objects.
+
+    Attributes:
+        name: as users write it.
+        group: families of one group share parts and are easily confused.
+        wall: share of instances whose back stands to a wall.
+        build: adds the parts of one sampled instance.
+        mesh: of a family of meshes, all of whose instances are equal.
     """
 
     name: str
     group: str
     wall: float
     build: Callable[[Builder, Rng], None]
+    mesh: TexturedMesh | None = None
 
 
 def _legs(b: Builder, rng: Rng, x: float, y: float, height: float) -> None:
@@ -368,29 +374,79 @@ FAMILIES = (
     Family("toilet", "seat", 1.0, toilet),
     Family("bag", "small", 0.4, bag),
 )
-NAMES = tuple(f.name for f in FAMILIES)
 
 
-def family_id(name: str) -> int:
-    """The id in ``Solids.family``: 1 .. len(FAMILIES). Raises ValueError for an unknown name."""
-    return NAMES.index(name) + 1
+@dataclass(frozen=True)
+class Catalogue:
+    """The families that can stand in a room: those of this module, and after them meshes of the user.
+
+    Attributes:
+        families: family i has id i + 1 in ``Solids.family``; id 0 is the room.
+    """
+
+    families: tuple[Family, ...] = FAMILIES
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Names of the families, in the order of their ids."""
+        return tuple(f.name for f in self.families)
+
+    def with_meshes(self, meshes: Mapping[str, TexturedMesh]) -> Catalogue:
+        """This catalogue and a family for each mesh. Raises InputError where a name is taken."""
+        for name in meshes:
+            if name in self.names:
+                raise InputError(f"mesh {name}: there is a family of this name already, rename the file")
+        return Catalogue((*self.families, *(_mesh_family(name, mesh) for name, mesh in meshes.items())))
+
+    def check(self, names: Iterable[str]) -> tuple[str, ...]:
+        """The names as a tuple. Raises InputError for an unknown or repeated family."""
+        found = tuple(names)
+        for name in found:
+            if name not in self.names:
+                raise InputError(f"family {name}: unknown, expected one of {', '.join(self.names)}")
+            if found.count(name) > 1:
+                raise InputError(f"family {name}: named twice")
+        return found
+
+    def id(self, name: str) -> int:
+        """The id of a family, 1 or more. Raises ValueError for an unknown name."""
+        return self.names.index(name) + 1
+
+    def similar(self, name: str) -> frozenset[str]:
+        """The other families of the same group."""
+        group = self[name].group
+        return frozenset(f.name for f in self.families if f.group == group and f.name != name)
+
+    def __getitem__(self, name: str) -> Family:
+        return self.families[self.id(name) - 1]
+
+    def solids(self, name: str, seed: int) -> Solids:
+        """The shape of one instance; its material column holds slots of :meth:`materials`."""
+        b = Builder()
+        self[name].build(b, np.random.default_rng(seed))
+        return b.solids(self.id(name))
+
+    def materials(self, name: str, seed: int) -> tuple[Material | TexturedMesh, ...]:
+        """The materials of one instance: those of the five slots, which do not depend on the family, or the mesh."""
+        mesh = self[name].mesh
+        return object_materials(seed) if mesh is None else (mesh,)
 
 
-def similar(name: str) -> frozenset[str]:
-    """The other families of the same group."""
-    group = FAMILIES[family_id(name) - 1].group
-    return frozenset(f.name for f in FAMILIES if f.group == group and f.name != name)
+FURNITURE = Catalogue()
+NAMES = FURNITURE.names
 
 
-def instance_solids(name: str, seed: int) -> Solids:
-    """The shape of one instance; its material column holds slots 0 .. 4 (FRAME, SURFACE, SOFT, GREEN, DARK)."""
-    b = Builder()
-    FAMILIES[family_id(name) - 1].build(b, np.random.default_rng(seed))
-    return b.solids(family_id(name))
+def _mesh_family(name: str, mesh: TexturedMesh) -> Family:
+    half = mesh.half()
+
+    def build(b: Builder, rng: Rng) -> None:
+        b.add(MESH, BODY, 0, (0, 0, half[2]), half)
+
+    return Family(name, f"mesh {name}", 0.2, build, mesh)
 
 
-def instance_materials(seed: int) -> tuple[Material, ...]:
-    """The materials of the five slots; independent of the family."""
+def object_materials(seed: int) -> tuple[Material, ...]:
+    """The materials of the slots FRAME, SURFACE, SOFT, GREEN and DARK."""
     rng = np.random.default_rng(seed)
     frame, surface, soft = style(rng)
     hue = rng.uniform(0.22, 0.36)

@@ -1,23 +1,24 @@
-"""Ray casting of analytic solids in numpy: all rays of one sensor frame start at one point.
+"""Ray casting against the triangles of a scene with Open3D's RaycastingScene (Embree).
 
-Objects are visited front to back; of every object, and then of every solid, only those rays are tested that enter the cone around its
-bounding sphere and have not been stopped nearer. The quadratic equations are solved around the point of the ray next to the
-solid's centre, which keeps float32 exact enough for millimetre-thin rods many metres away.
+Curved solids are hit where their triangles are, then the hit moves to the true surface, so that only their outlines are polygons.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from geoseg_ros.simulation.solids import BOX, ELLIPSOID, FRUSTUM, QUAD, Solids
-
-_NEAR = np.float32(1e-4)  # metres; a ray that starts on a surface does not hit it again
-_TINY = np.float32(1e-9)
+from geoseg_ros.simulation.materials import Material
+from geoseg_ros.simulation.meshes import TexturedMesh
+from geoseg_ros.simulation.solids import ELLIPSOID, Solids
+from geoseg_ros.simulation.tessellation import tessellate
 
 Array = NDArray[np.floating]  # float32 throughout; numpy's own annotations often say wider
+
+_STEP = 2e-3  # metres, the farthest that a hit is moved to a curved surface
 
 
 @dataclass(frozen=True)
@@ -28,160 +29,109 @@ class Hits:
         range: float32 [N], metres along the unit direction; inf where nothing was hit.
         solid: int32 [N], index of the solid; -1 where nothing was hit.
         normal: float32 [N, 3], unit, turned towards the ray's origin; 0 where nothing was hit.
-        local: float32 [N, 3], the surface coordinate: the hit in the local frame of its solid; 0 where nothing was hit.
+        local: float32 [N, 3], the hit in the frame of its solid; 0 where nothing was hit.
+        triangle: int32 [N], index into the triangles of the solid; -1 where nothing was hit.
+        weights: float32 [N, 3], barycentric coordinates of the hit in its triangle; 0 where nothing was hit.
     """
 
     range: Array
     solid: NDArray[np.int32]
     normal: Array
     local: Array
+    triangle: NDArray[np.int32]
+    weights: Array
 
 
-def nearest(solids: Solids, origin: ArrayLike, directions: Array, limit: Array | None = None) -> tuple[Array, NDArray[np.int32]]:
-    """Range and solid that each ray hits first.
+class RayCaster:
+    """Finds what rays hit. The result does not depend on the number of threads.
 
     Args:
-        solids: the scene.
-        origin: [3], where all rays start.
-        directions: float32 [N, 3], unit vectors.
-        limit: float32 [N] or None; hits at or beyond this range do not count.
-
-    Returns:
-        range float32 [N] (``limit``, or inf, where nothing was hit) and solid int32 [N] (-1 where nothing was hit).
+        solids: of the scene.
+        materials: of the solids; they hold the triangles of meshes.
     """
-    start = np.asarray(origin, np.float32)
-    best = np.full(len(directions), np.inf, np.float32) if limit is None else limit.astype(np.float32, copy=True)
-    which = np.full(len(directions), -1, np.int32)
-    offset, radius = solids.centre - start, solids.radius()
-    for members in _front_to_back(solids.instance, offset, radius):
-        rays = None
-        if len(members) > 1 and solids.instance[members[0]] > 0:  # solids of the room are too large for a common sphere
-            low, high = (offset[members] - radius[members, None]).min(axis=0), (offset[members] + radius[members, None]).max(axis=0)
-            middle = (low + high) / 2
-            reach = (np.linalg.norm(offset[members] - middle, axis=1) + radius[members]).max()
-            rays = _candidates(directions, best, middle, reach)
-        ours, ours_best = (directions, best) if rays is None else (directions[rays], best[rays])
-        for p in members:
-            some = _candidates(ours, ours_best, offset[p], radius[p])
-            if len(some) == 0:
-                continue
-            t = _INTERSECT[solids.kind[p]](-offset[p] @ solids.rotation[p], ours[some] @ solids.rotation[p], solids.size[p])
-            nearer = t < ours_best[some]
-            hit = some[nearer]
-            ours_best[hit] = t[nearer]
-            which[hit if rays is None else rays[hit]] = p
-        if rays is not None:
-            best[rays] = ours_best
-    return best, which
+
+    def __init__(self, solids: Solids, materials: Sequence[Material | TexturedMesh] = ()) -> None:
+        import open3d as o3d  # seconds to import, and the commands show their help without it
+
+        self._solids, self._tensor = solids, o3d.core.Tensor.from_numpy
+        self._triangles, corners = tessellate(solids, materials)
+        # One thread builds the tree, so that it is always the same one: it decides between triangles at equal distance.
+        self._scene = o3d.t.geometry.RaycastingScene(nthreads=1)
+        index = np.arange(3 * len(corners), dtype=np.uint32).reshape(-1, 3)
+        self._scene.add_triangles(self._tensor(corners.reshape(-1, 3)), self._tensor(index))
+
+    def cast(self, origin: ArrayLike, directions: Array) -> Hits:
+        """The first hit of each ray.
+
+        Args:
+            origin: [3], where all rays start, metres.
+            directions: float32 [N, 3], unit vectors.
+        """
+        found = self._scene.cast_rays(self._tensor(_rays(origin, directions)))
+        t = found["t_hit"].numpy()
+        hit = np.flatnonzero(np.isfinite(t))
+        triangles, face = self._triangles, found["primitive_ids"].numpy()[hit]
+        owner = triangles.solid[face]
+        u, v = found["primitive_uvs"].numpy()[hit].T
+        weight = np.stack([1 - u - v, u, v], axis=1)
+        x = np.einsum("nk,nkj->nj", weight, triangles.local[face])
+        n = triangles.normal[face]
+        bent = np.flatnonzero(triangles.curved[face])
+        n[bent], x[bent], t[hit[bent]] = self._on_curve(owner[bent], x[bent], t[hit[bent]], directions[hit[bent]])
+        n[np.einsum("ni,ni->n", n, directions[hit]) > 0] *= -1
+        empty = np.zeros_like(directions)
+        hits = Hits(t, np.full(len(t), -1, np.int32), empty, empty.copy(), np.full(len(t), -1, np.int32), empty.copy())
+        hits.solid[hit], hits.normal[hit], hits.local[hit] = owner, n, x
+        hits.triangle[hit], hits.weights[hit] = face.astype(np.int32) - triangles.first[owner], weight
+        return hits
+
+    def first_solid(self, origin: ArrayLike, directions: Array) -> NDArray[np.int32]:
+        """Index of the solid that each ray hits first, int32 [N]; -1 where it hits nothing. Arguments as in :meth:`cast`."""
+        face = self._scene.cast_rays(self._tensor(_rays(origin, directions)))["primitive_ids"].numpy()
+        hit = face < len(self._triangles.solid)
+        return np.where(hit, self._triangles.solid[np.where(hit, face, 0)], -1)
+
+    def blocked(self, origin: ArrayLike, targets: Array) -> NDArray[np.bool_]:
+        """bool [N]: something stands between ``origin`` [3] and each of ``targets`` (float32 [N, 3]), more than 5 mm before the target."""
+        way = targets - np.asarray(origin, np.float32)
+        way *= 1 - np.float32(5e-3) / np.maximum(np.linalg.norm(way, axis=1, keepdims=True), np.float32(5e-3))
+        return self._scene.test_occlusions(self._tensor(_rays(origin, way)), tfar=1.0).numpy()
+
+    def _on_curve(self, solid: NDArray[np.int32], x: Array, t: Array, directions: Array) -> tuple[Array, Array, Array]:
+        """Move hits from the triangles to the curved surface that they stand for, along the rays, with one step of Newton's method.
+
+        Args:
+            solid: int32 [K], ellipsoids, and frustums hit on their sides.
+            x: float32 [K, 3], hits in the frames of their solids.
+            t: float32 [K], their ranges.
+            directions: float32 [K, 3], unit, outer frame.
+
+        Returns:
+            Outward unit normal [K, 3] in the outer frame, x and t.
+        """
+        rotation = self._solids.rotation[solid]
+        way = np.einsum("nij,ni->nj", rotation, directions)
+        value, gradient = self._implicit(solid, x)
+        steep = np.einsum("ni,ni->n", gradient, way)
+        step = -value / np.where(np.abs(steep) < 1e-6, np.float32(1e-6), steep)
+        step = np.where(np.abs(step) < _STEP, step, 0)  # a ray that grazes the triangles may miss the surface
+        x = x + step[:, None] * way
+        n = np.einsum("nij,nj->ni", rotation, self._implicit(solid, x)[1])
+        return n / np.linalg.norm(n, axis=1, keepdims=True), x, t + step
+
+    def _implicit(self, solid: NDArray[np.int32], x: Array) -> tuple[Array, Array]:
+        """The function that is 0 on the curved surface, [K], and its gradient [K, 3], at local points ``x`` [K, 3]."""
+        size = np.maximum(self._solids.size[solid], np.float32(1e-9))
+        slope, radius = (size[:, 1] - size[:, 0]) / (2 * size[:, 2]), (size[:, 0] + size[:, 1]) / 2
+        rho = np.maximum(np.hypot(x[:, 0], x[:, 1]), np.float32(1e-9))
+        round_ = self._solids.kind[solid] == ELLIPSOID
+        value = np.where(round_, (np.einsum("ni,ni->n", x / size, x / size) - 1) / 2, rho - radius - slope * x[:, 2])
+        side = np.stack([x[:, 0] / rho, x[:, 1] / rho, -slope], axis=1)
+        return value, np.where(round_[:, None], x / (size * size), side)
 
 
-def cast(solids: Solids, origin: ArrayLike, directions: Array) -> Hits:
-    """First hit of each ray with normal and surface coordinate; arguments as in :func:`nearest`."""
-    t, which = nearest(solids, origin, directions)
-    normal, local = np.zeros_like(directions), np.zeros_like(directions)
-    rays = np.argsort(which, kind="stable")
-    rays = rays[np.searchsorted(which[rays], 0) :]
-    for some in np.split(rays, np.flatnonzero(np.diff(which[rays])) + 1) if len(rays) else []:
-        p = which[some[0]]
-        turn = solids.rotation[p]
-        d = directions[some]
-        x = (np.asarray(origin, np.float32) - solids.centre[p]) @ turn + (d * t[some, None]) @ turn
-        n = _normal(int(solids.kind[p]), x, solids.size[p]) @ turn.T
-        local[some] = x
-        normal[some] = np.where(np.einsum("ni,ni->n", n, d)[:, None] > 0, -n, n)
-    return Hits(t, which, normal, local)
-
-
-def _front_to_back(instance: NDArray[np.int32], offset: Array, radius: Array) -> list[NDArray[np.intp]]:
-    """Indices of the solids of each instance, nearest instance first, the room last."""
-    order = np.argsort(instance, kind="stable")
-    groups = np.split(order, np.flatnonzero(np.diff(instance[order])) + 1)
-    distance = np.linalg.norm(offset, axis=1) - radius
-    return sorted(groups, key=lambda g: np.inf if instance[g[0]] == 0 else float(distance[g].min()))
-
-
-def _candidates(directions: Array, best: Array, middle: Array, radius: np.floating | float) -> NDArray[np.intp]:
-    """Rays that meet the sphere (``middle`` relative to the origin) before ``best``."""
-    distance = float(np.linalg.norm(middle))
-    if distance <= radius:
-        return np.arange(len(directions))
-    cosine = np.sqrt(1 - (float(radius) / distance) ** 2) - 1e-6
-    inside = directions @ (middle / np.float32(distance)) >= np.float32(cosine)
-    inside &= best > np.float32(distance - radius)
-    return np.flatnonzero(inside)
-
-
-def _box(o: Array, d: Array, size: Array) -> Array:
-    inverse = 1 / np.where(np.abs(d) < _TINY, _TINY, d)
-    middle, half = -o * inverse, size * np.abs(inverse)
-    near, far = (middle - half).max(axis=1), (middle + half).min(axis=1)
-    t = np.where(near > _NEAR, near, far)
-    return np.where((near <= far) & (t > _NEAR), t, np.float32(np.inf))
-
-
-def _quad(o: Array, d: Array, size: Array) -> Array:
-    z = np.where(np.abs(d[:, 2]) < _TINY, _TINY, d[:, 2])
-    t = -o[2] / z
-    inside = (np.abs(o[0] + t * d[:, 0]) <= size[0]) & (np.abs(o[1] + t * d[:, 1]) <= size[1])
-    return np.where(inside & (t > _NEAR), t, np.float32(np.inf))
-
-
-def _ellipsoid(o: Array, d: Array, size: Array) -> Array:
-    o, d = o / size, d / size
-    a = np.einsum("ni,ni->n", d, d)
-    shift = -(d @ o) / a
-    q = o + shift[:, None] * d  # the point of the ray next to the centre
-    under = 1 - np.einsum("ni,ni->n", q, q)
-    root = np.sqrt(np.maximum(under, 0) / a)
-    t = np.where(shift - root > _NEAR, shift - root, shift + root)
-    return np.where((under >= 0) & (t > _NEAR), t, np.float32(np.inf))
-
-
-def _frustum(o: Array, d: Array, size: Array) -> Array:
-    bottom, top, h = size
-    radius, slope = (bottom + top) / 2, (top - bottom) / (2 * h)
-    shift = -(d @ o)
-    q = o + shift[:, None] * d
-    r = radius + slope * q[:, 2]
-    a = d[:, 0] ** 2 + d[:, 1] ** 2 - (slope * d[:, 2]) ** 2
-    a = np.where(np.abs(a) < _TINY, _TINY, a)
-    b = q[:, 0] * d[:, 0] + q[:, 1] * d[:, 1] - slope * d[:, 2] * r
-    c = q[:, 0] ** 2 + q[:, 1] ** 2 - r * r
-    under = b * b - a * c
-    root = np.sqrt(np.maximum(under, 0))
-    t = np.full(len(d), np.inf, np.float32)
-    for s in ((-b - root) / a, (-b + root) / a):
-        good = (under >= 0) & (np.abs(q[:, 2] + s * d[:, 2]) <= h) & (s + shift > _NEAR)
-        t = np.where(good, np.minimum(t, s + shift), t)
-    z = np.where(np.abs(d[:, 2]) < _TINY, _TINY, d[:, 2])
-    for level, limit in ((-h, bottom), (h, top)):
-        s = (level - q[:, 2]) / z
-        good = (q[:, 0] + s * d[:, 0]) ** 2 + (q[:, 1] + s * d[:, 1]) ** 2 <= limit * limit
-        t = np.where(good & (s + shift > _NEAR), np.minimum(t, s + shift), t)
-    return t
-
-
-_INTERSECT = {BOX: _box, FRUSTUM: _frustum, ELLIPSOID: _ellipsoid, QUAD: _quad}
-
-
-def _normal(kind: int, x: Array, size: Array) -> Array:
-    """Outward unit normals at local surface points ``x`` [N, 3]."""
-    n = np.zeros_like(x)
-    if kind == BOX:
-        axis = np.argmax(np.abs(x) - size, axis=1)
-        rows = np.arange(len(x))
-        n[rows, axis] = np.sign(x[rows, axis])
-    elif kind == QUAD:
-        n[:, 2] = 1
-    elif kind == ELLIPSOID:
-        n = x / (size * size)
-        n /= np.linalg.norm(n, axis=1, keepdims=True)
-    else:
-        bottom, top, h = size
-        slope = (top - bottom) / (2 * h)
-        rho = np.maximum(np.hypot(x[:, 0], x[:, 1]), _TINY)
-        side = np.abs(rho - ((bottom + top) / 2 + slope * x[:, 2])) < np.abs(h - np.abs(x[:, 2]))
-        wall = np.stack([x[:, 0] / rho, x[:, 1] / rho, np.full_like(rho, -slope)], axis=1) / np.sqrt(1 + slope * slope)
-        cap = np.stack([np.zeros_like(rho), np.zeros_like(rho), np.sign(x[:, 2])], axis=1)
-        n = np.where(side[:, None], wall, cap)
-    return n.astype(np.float32)
+def _rays(origin: ArrayLike, directions: Array) -> Array:
+    """float32 [N, 6] as Open3D takes them."""
+    rays = np.empty((len(directions), 6), np.float32)
+    rays[:, :3], rays[:, 3:] = origin, directions
+    return rays

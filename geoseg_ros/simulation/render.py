@@ -12,7 +12,8 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from geoseg_ros.simulation.materials import albedo
-from geoseg_ros.simulation.raycast import Hits, cast, nearest
+from geoseg_ros.simulation.meshes import TexturedMesh
+from geoseg_ros.simulation.raycast import Hits, RayCaster
 from geoseg_ros.simulation.rooms import Scene, footprint_distance
 from geoseg_ros.simulation.solids import Solids
 
@@ -89,14 +90,9 @@ def shade(scene: Scene, origin: ArrayLike, directions: Array, hits: Hits, lights
     """Linear RGB float32 [N, 3] of what the rays hit; black where they hit nothing."""
     out = np.zeros_like(directions)
     seen = np.flatnonzero(hits.solid >= 0)
-    seen = seen[np.argsort(scene.solids.material[hits.solid[seen]], kind="stable")]
-    material = scene.solids.material[hits.solid[seen]]
-    normal, view, local = hits.normal[seen], directions[seen], hits.local[seen]
+    normal, view = hits.normal[seen], directions[seen]
     point = np.asarray(origin, np.float32) + view * hits.range[seen, None] + normal * np.float32(2e-3)
-    base, gloss = np.empty_like(normal), np.empty(len(seen), np.float32)
-    for rows in np.split(np.arange(len(seen)), np.flatnonzero(np.diff(material)) + 1) if len(seen) else []:
-        substance = scene.materials[material[rows[0]]]
-        base[rows], gloss[rows] = albedo(substance, local[rows]), substance.gloss
+    base, gloss = _surface(scene, hits, seen)
     # the room reflects light: surfaces that look up get more of it than those that look down
     light = ambient * (0.8 + 0.2 * normal[:, 2:])
     shine = np.zeros(len(seen), np.float32)
@@ -106,14 +102,27 @@ def shade(scene: Scene, origin: ArrayLike, directions: Array, hits: Hits, lights
         way /= distance[:, None]
         facing = np.einsum("ni,ni->n", normal, way)
         lit = np.flatnonzero(facing > 0)
-        _, stopped = nearest(scene.solids, lamp.position, -way[lit], limit=distance[lit] - np.float32(5e-3))
-        lit = lit[stopped < 0]
+        lit = lit[~scene.caster.blocked(lamp.position, point[lit])]
         light[lit] += facing[lit, None] * np.asarray(lamp.colour, np.float32)
         half = way[lit] - view[lit]
         half /= np.linalg.norm(half, axis=1, keepdims=True)
         shine[lit] += np.maximum(np.einsum("ni,ni->n", normal[lit], half), 0) ** 40 * lamp.colour[1]
     out[seen] = base * light + (0.35 * gloss * shine)[:, None]
     return out
+
+
+def _surface(scene: Scene, hits: Hits, rows: NDArray[np.intp]) -> tuple[Array, Array]:
+    """Linear RGB float32 [K, 3] and gloss float32 [K] of the surface at the hits ``rows`` [K]."""
+    material = scene.solids.material[hits.solid[rows]]
+    order = np.argsort(material, kind="stable")
+    base, gloss = np.empty((len(rows), 3), np.float32), np.zeros(len(rows), np.float32)
+    for some in np.split(order, np.flatnonzero(np.diff(material[order])) + 1) if len(rows) else []:
+        substance = scene.materials[material[some[0]]]
+        if isinstance(substance, TexturedMesh):
+            base[some] = substance.albedo(hits.triangle[rows[some]], hits.weights[rows[some]])
+        else:
+            base[some], gloss[some] = albedo(substance, hits.local[rows[some]]), substance.gloss
+    return base, gloss
 
 
 def develop(linear: Array, exposure: float) -> NDArray[np.uint8]:
@@ -128,7 +137,7 @@ def render(scene: Scene, camera: Camera, rng: np.random.Generator) -> Picture:
     h, w = camera.height, camera.width
     lights, ambient = random_lights(rng, scene)
     rays = camera.rays() @ camera.rotation.T
-    hits = cast(scene.solids, camera.position, rays)
+    hits = scene.caster.cast(camera.position, rays)
     linear = shade(scene, camera.position, rays, hits, lights, ambient).reshape(h, w, 3)
     solid = hits.solid.reshape(h, w)
     _smooth_edges(scene, camera, solid, linear, lights, ambient)
@@ -165,7 +174,7 @@ def _smooth_edges(scene: Scene, camera: Camera, solid: NDArray[np.int32], linear
     y = ((v[:, None] + corners[:, 1]).ravel() - (camera.height - 1) / 2) / camera.focal
     rays = np.stack([x, y, np.ones_like(x)], axis=1)
     rays = (rays / np.linalg.norm(rays, axis=1, keepdims=True)).astype(np.float32) @ camera.rotation.T
-    hits = cast(scene.solids, camera.position, rays)
+    hits = scene.caster.cast(camera.position, rays)
     linear[v, u] = shade(scene, camera.position, rays, hits, lights, ambient).reshape(-1, 4, 3).mean(axis=1)
 
 
@@ -188,28 +197,30 @@ def find_view(
     wanted = [o for o in scene.objects if family is None or o.family == family]
     if not wanted:
         return None
+    alone: dict[int, RayCaster] = {}  # instance -> the object without the rest of the room
     for _ in range(tries):
         target = wanted[int(rng.integers(len(wanted)))]
-        extent = max(target.height, 2 * max(target.half), 0.7)
+        extent = max(target.height, 2 * max(target.half), 0.35 if target.base else 0.7)
         distance, azimuth = extent * rng.uniform(1.2, 2.7), rng.uniform(0, 2 * np.pi)
         at = np.array([target.position[0] + distance * np.cos(azimuth), target.position[1] + distance * np.sin(azimuth)])
         if not (x0 + 0.15 < at[0] < x1 - 0.15 and y0 + 0.15 < at[1] < y1 - 0.15) or footprint_distance(at[None], scene.objects)[0] < 0.25:
             continue
-        aim = np.array([*target.position, target.height * rng.uniform(0.35, 0.65)]) + rng.normal(0, 0.12, 3)
+        aim = np.array([*target.position, target.base + target.height * rng.uniform(0.35, 0.65)]) + rng.normal(0, 0.12, 3)
         position = np.array([*at, rng.uniform(0.7, 1.7)], np.float32)
         lens = float(width * rng.uniform(0.75, 1.05)) if focal is None else focal
         camera = Camera(position, look_at(position, aim), width, height, lens)
         small = Camera(position, camera.rotation, width // 5, height // 5, lens / 5)
         rays = small.rays() @ small.rotation.T
-        _, solid = nearest(scene.solids, position, rays)
-        solid = np.maximum(solid, 0)  # solid 0 is the floor
+        solid = np.maximum(scene.caster.first_solid(position, rays), 0)  # solid 0 is the floor
         if family is None:
             if np.mean(scene.solids.instance[solid] > 0) > 0.1:
                 return camera
             continue
         own = scene.solids.instance == target.instance
-        alone = nearest(scene.solids.select(own), position, rays)[1] >= 0
-        visible = int(np.count_nonzero(own[solid])) / max(int(np.count_nonzero(alone)), 1) * _inside(scene.solids.select(own), camera)
+        if target.instance not in alone:
+            alone[target.instance] = RayCaster(scene.solids.select(own), scene.materials)
+        whole = int(np.count_nonzero(alone[target.instance].first_solid(position, rays) >= 0))
+        visible = int(np.count_nonzero(own[solid])) / max(whole, 1) * _inside(scene.solids.select(own), camera)
         fills = np.mean(scene.solids.family[solid] == scene.solids.family[own][0])
         if visible > 0.5 and share[0] < fills < share[1]:
             return camera

@@ -9,18 +9,22 @@ from __future__ import annotations
 import zlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
 
 from geoseg_ros.simulation import materials
-from geoseg_ros.simulation.families import FAMILIES, PARTS, family_id, instance_materials, instance_solids
+from geoseg_ros.simulation.families import FURNITURE, PARTS, Catalogue
 from geoseg_ros.simulation.materials import Material
+from geoseg_ros.simulation.meshes import TexturedMesh
+from geoseg_ros.simulation.raycast import RayCaster
 from geoseg_ros.simulation.solids import BOX, QUAD, Builder, Solids, axis_matrix, concatenate, yaw_matrix
 
 FLOOR, WALL, CEILING, FITTING = (PARTS.index(p) for p in ("floor", "wall", "ceiling", "fitting"))
-DOOR = 5  # material slot, see _shell_materials
+TRIM, DOOR = 4, 5  # material slots, see _shell_materials
 DOORWAY = (1.3, 2.1)  # width and height, metres; in the middle of the wall between two rooms
+STAND = 0.7  # metres; meshes that are smaller than this stand on a pillar of this height, where sensors can see them
 
 Rng = np.random.Generator
 Zone = tuple[float, float, float, float]  # x low, x high, y low, y high of a room, metres
@@ -49,7 +53,10 @@ class SeedSource:
 
 @dataclass(frozen=True)
 class Placed:
-    """One object of a scene: ids, pose and footprint (half lengths along its own x and y), all in the world frame."""
+    """One object of a scene: ids, pose and footprint (half lengths along its own x and y), all in the world frame.
+
+    ``height`` is its own, and ``base`` the height of what it stands on, metres.
+    """
 
     family: str
     instance: int
@@ -59,6 +66,7 @@ class Placed:
     yaw: float
     half: tuple[float, float]
     height: float
+    base: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -75,11 +83,16 @@ class Scene:
     """
 
     solids: Solids
-    materials: tuple[Material, ...]
+    materials: tuple[Material | TexturedMesh, ...]
     objects: tuple[Placed, ...]
     zones: tuple[Zone, ...]
     height: float
     ids: dict[str, frozenset[int]]
+
+    @cached_property
+    def caster(self) -> RayCaster:
+        """Finds what rays hit in the scene."""
+        return RayCaster(self.solids, self.materials)
 
     def families(self) -> frozenset[str]:
         """Names of the families in the scene."""
@@ -93,6 +106,7 @@ def make_scene(
     size: tuple[float, float] = (5.0, 4.5),
     path: Callable[[Sequence[Zone]], NDArray[np.float64]] | None = None,
     touch: float = 0.3,
+    catalogue: Catalogue = FURNITURE,
 ) -> Scene:
     """Build one room per entry of ``furniture`` and furnish it.
 
@@ -102,6 +116,7 @@ def make_scene(
         size: mean length and width of a room, metres; each room varies by 10 %.
         path: gives for the zones of the rooms the points (world x, y, float64 [K, 2]) around which 0.4 m stay free, or None.
         touch: share of the objects at a wall that touch it.
+        catalogue: of the families.
     """
     room_seed, texture_seed = source.draw("room"), source.draw("texture")
     rng = np.random.default_rng(room_seed)
@@ -109,28 +124,34 @@ def make_scene(
     height = rng.uniform(2.4, 2.9)
     zones = [(k * length - length / 2, k * length + length / 2, -width / 2, width / 2) for k in range(len(furniture))]
     keep_free = None if path is None else path(zones)
-    solids, table = [_shell(rng, zones, height)], list(_shell_materials(texture_seed))
+    solids = [_shell(rng, zones, height)]
+    table: list[Material | TexturedMesh] = list(_shell_materials(texture_seed))
     ids: dict[str, set[int]] = {"room": {room_seed}, "texture": {texture_seed}, "instance": set()}
     objects: list[Placed] = []
     for zone, names in zip(zones, furniture, strict=True):
         for name in names:
             seed, texture = source.draw("instance"), source.draw("texture")
-            shape = instance_solids(name, seed)
+            family, shape = catalogue[name], catalogue.solids(name, seed)
             low, high = shape.bounds()
-            half = (high - low)[:2] / 2
-            pose = _free_pose(rng, zone, half, FAMILIES[family_id(name) - 1].wall, touch, objects, keep_free)
+            half, tall = (high - low)[:2] / 2, float(high[2])
+            base = STAND if family.mesh is not None and max(tall, *(2 * half)) < STAND else 0.0
+            pose = _free_pose(rng, zone, half, family.wall, touch, objects, keep_free)
             if pose is None:
                 continue
             x, y, yaw = pose
-            placed = Placed(name, len(objects) + 1, seed, texture, (x, y), yaw, (float(half[0]), float(half[1])), float(high[2]))
+            placed = Placed(name, len(objects) + 1, seed, texture, (x, y), yaw, (float(half[0]), float(half[1])), tall, base)
             shift = np.array([(low[0] + high[0]) / 2, (low[1] + high[1]) / 2, 0], np.float32)
             turn = yaw_matrix(yaw)
-            shape = shape.moved(turn, np.array([x, y, 0], np.float32) - turn @ shift)
+            shape = shape.moved(turn, np.array([x, y, base], np.float32) - turn @ shift)
             shape.instance[:] = placed.instance
             shape.material[:] += len(table)
             objects.append(placed)
             solids.append(shape)
-            table.extend(instance_materials(texture))
+            if base:
+                pillar = Builder()
+                pillar.box(FITTING, TRIM, (x, y, base / 2), (*(2 * half), base), yaw=yaw)
+                solids.append(pillar.solids(family=0))
+            table.extend(catalogue.materials(name, texture))
             ids["instance"].add(seed)
             ids["texture"].add(texture)
     frozen = {kind: frozenset(values) for kind, values in ids.items()}

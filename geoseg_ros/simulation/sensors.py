@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from geoseg_ros.geometry.cloud import Cloud
-from geoseg_ros.simulation.raycast import Hits, cast
+from geoseg_ros.simulation.raycast import Hits
 from geoseg_ros.simulation.render import Camera, develop, random_lights, shade
 from geoseg_ros.simulation.rooms import Scene
 
@@ -73,7 +73,7 @@ class Lidar:
         """One turn at a standing pose."""
         rays = self.rays()
         world = rays @ pose.rotation.T
-        hits = cast(scene.solids, pose.position, world)
+        hits = scene.caster.cast(pose.position, world)
         keep = (hits.solid >= 0) & (hits.range > self.range_min) & (hits.range < self.range_max)
         keep &= rng.random(len(rays), np.float32) > _swallowed(hits, world, self.grazing) + np.float32(self.lost)
         rows = np.flatnonzero(keep)
@@ -110,7 +110,7 @@ class DepthCamera:
         camera = Camera(pose.position, pose.rotation, self.width, self.height, self.focal)
         rays = camera.rays()
         world = rays @ pose.rotation.T
-        hits = cast(scene.solids, pose.position, world)
+        hits = scene.caster.cast(pose.position, world)
         rgb = _colour(scene, pose, world, hits, rng, exposure)
         z = self._depth(hits, rays, world, rng)
         valid = np.isfinite(z)
@@ -167,7 +167,7 @@ class Scanner:
         xyz, rgb, solid = [], [], []
         for pose in poses:
             world = rays @ pose.rotation.T
-            hits = cast(scene.solids, pose.position, world)
+            hits = scene.caster.cast(pose.position, world)
             keep = (hits.solid >= 0) & (hits.range < self.range_max)
             rows = np.flatnonzero(keep & (rng.random(len(rays), np.float32) > _swallowed(hits, world, self.grazing)))
             measured = hits.range[rows] + rng.normal(0, self.noise, len(rows)).astype(np.float32)

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from geoseg_ros.errors import GeosegError, InputError
 from geoseg_ros.geometry.cloud import Cloud
-from geoseg_ros.simulation.families import NAMES, family_id, similar
+from geoseg_ros.simulation.families import FURNITURE, Catalogue
 from geoseg_ros.simulation.render import find_view, render
 from geoseg_ros.simulation.rooms import Scene, SeedSource, footprint_distance, make_scene
 from geoseg_ros.simulation.sensors import DepthCamera, Lidar, Pose, Scan, Scanner, level_pose
@@ -46,6 +46,7 @@ class Dials:
         image_size: width and height of the pictures.
         lidar, depth, scanner: the sensors.
         min_points: fewest points of the family in a cloud that is no outlier.
+        catalogue: the families that can stand in the rooms.
     """
 
     clouds: int = 40
@@ -62,6 +63,7 @@ class Dials:
     depth: DepthCamera = field(default_factory=DepthCamera)
     scanner: Scanner = field(default_factory=Scanner)
     min_points: int = 300
+    catalogue: Catalogue = FURNITURE
 
 
 PRESETS = {
@@ -128,20 +130,9 @@ def make_dials(preset: str, **changes: object) -> Dials:
     return replace(PRESETS[preset], **changes)  # type: ignore[arg-type]
 
 
-def check_families(names: Iterable[str]) -> tuple[str, ...]:
-    """The names as a tuple. Raises InputError for an unknown or repeated family."""
-    found = tuple(names)
-    for name in found:
-        if name not in NAMES:
-            raise InputError(f"family {name}: unknown, expected one of {', '.join(NAMES)}")
-        if found.count(name) > 1:
-            raise InputError(f"family {name}: named twice")
-    return found
-
-
-def others(rng: np.random.Generator, count: int, avoid: Collection[str]) -> list[str]:
+def others(rng: np.random.Generator, count: int, avoid: Collection[str], catalogue: Catalogue = FURNITURE) -> list[str]:
     """``count`` families drawn with repetition, none of ``avoid``."""
-    pool = [n for n in NAMES if n not in avoid]
+    pool = [n for n in catalogue.names if n not in avoid]
     return [pool[i] for i in rng.integers(len(pool), size=count)]
 
 
@@ -164,12 +155,12 @@ def make_cloud(
     for _ in range(_ATTEMPTS):
         rng = np.random.default_rng(source.draw("view"))
         wanted = [] if family is None else [family] * int(rng.integers(1, 3))
-        rest = others(rng, int(rng.integers(dials.others[0], dials.others[1] + 1)), avoid)
-        scene = make_scene(source, [[*wanted, *extra, *rest]], size=dials.room, touch=dials.touch)
+        rest = others(rng, int(rng.integers(dials.others[0], dials.others[1] + 1)), avoid, dials.catalogue)
+        scene = make_scene(source, [[*wanted, *extra, *rest]], size=dials.room, touch=dials.touch, catalogue=dials.catalogue)
         scan = _scan_depth(scene, rng, dials, family) if sensor == "depth" else _scan_standing(scene, rng, dials, sensor)
         if scan is None:
             continue
-        truth = _truth(scan.family, family)
+        truth = _truth(scan.family, family, dials)
         if family is None or int(truth.sum()) >= dials.min_points:
             return CloudItem(scan, truth, scene.ids, scene.families())
     raise GeosegError(f"family {family}: no room of {_ATTEMPTS} shows it with {dials.min_points} points")
@@ -185,13 +176,15 @@ def make_image(source: SeedSource, family: str | None, avoid: Collection[str], d
     for _ in range(_ATTEMPTS):
         rng = np.random.default_rng(source.draw("view"))
         low, high = dials.image_others
-        rest = others(rng, int(rng.integers(low if family else max(low, 1), max(high, 1) + 1)), avoid)
-        scene = make_scene(source, [[*([family] if family else []), *extra, *rest]], size=dials.room, touch=dials.touch)
+        rest = others(rng, int(rng.integers(low if family else max(low, 1), max(high, 1) + 1)), avoid, dials.catalogue)
+        scene = make_scene(
+            source, [[*([family] if family else []), *extra, *rest]], size=dials.room, touch=dials.touch, catalogue=dials.catalogue
+        )
         camera = find_view(scene, rng, family, width=width, height=height)
         if camera is None:
             continue
         picture = render(scene, camera, rng)
-        return ImageItem(picture.rgb, _truth(picture.family, family), picture.family, picture.instance, scene.ids, scene.families())
+        return ImageItem(picture.rgb, _truth(picture.family, family, dials), picture.family, picture.instance, scene.ids, scene.families())
     raise GeosegError(f"family {family}: no room of {_ATTEMPTS} offers a view of it")
 
 
@@ -213,7 +206,7 @@ def concept_set(
     """Make the set of one family.
 
     Args:
-        family: one of ``families.NAMES``.
+        family: of the dials' catalogue.
         n_clouds, n_images: items; None takes the preset's number.
         seed: of the set.
         preset: one of ``PRESETS``; ``dials``, where given, replaces it.
@@ -226,12 +219,12 @@ def concept_set(
     Raises:
         InputError: unknown family, preset or sensor.
     """
-    check_families([family])
     if sensor not in SENSORS:
         raise InputError(f"sensor {sensor}: unknown, expected one of {', '.join(SENSORS)}")
     dials = make_dials(preset) if dials is None else dials
+    dials.catalogue.check([family])
     n_clouds, n_images = dials.clouds if n_clouds is None else n_clouds, dials.images if n_images is None else n_images
-    near = similar(family)
+    near = dials.catalogue.similar(family)
     avoid = {family, *absent} | (set() if dials.similar else near)
     confounder = next(n for n in ("cabinet", "plant", "bin") if n not in near | {family, *absent})
     image_avoid = avoid | ({confounder} if dials.confounder else set())
@@ -297,8 +290,8 @@ def parallel(make: Callable[[Job], Made], jobs: Iterable[Job], progress: Callabl
                 yield result
 
 
-def _truth(family: NDArray[np.int16], name: str | None) -> NDArray[np.uint8]:
-    return np.zeros(family.shape, np.uint8) if name is None else (family == family_id(name)).astype(np.uint8)
+def _truth(family: NDArray[np.int16], name: str | None, dials: Dials) -> NDArray[np.uint8]:
+    return np.zeros(family.shape, np.uint8) if name is None else (family == dials.catalogue.id(name)).astype(np.uint8)
 
 
 def _scan_standing(scene: Scene, rng: np.random.Generator, dials: Dials, sensor: str) -> Scan | None:

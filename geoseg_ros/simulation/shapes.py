@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from geoseg_ros.geometry.sampling import unit_sphere
-from geoseg_ros.simulation.families import NAMES, instance_solids
+from geoseg_ros.simulation.families import FURNITURE
 from geoseg_ros.simulation.solids import BOX, ELLIPSOID, FRUSTUM, QUAD, Solids
 
 Array = NDArray[np.floating]
@@ -31,9 +31,9 @@ def sample_surface(solids: Solids, count: int, rng: np.random.Generator) -> tupl
 
 
 def shape(family: int, seed: int, count: int) -> tuple[Array, Array]:
-    """One instance of family ``family`` (index into ``families.NAMES``) in the unit sphere: points and normals float32 [count, 3]."""
+    """One instance of family ``family`` (index into ``families.FURNITURE``) in the unit sphere: points and normals float32 [count, 3]."""
     rng = np.random.default_rng((family, seed))
-    xyz, normal = sample_surface(instance_solids(NAMES[family], int(rng.integers(1 << 31))), count, rng)
+    xyz, normal = sample_surface(FURNITURE.solids(FURNITURE.names[family], int(rng.integers(1 << 31))), count, rng)
     return unit_sphere(xyz)[0], normal
 
 

@@ -1,4 +1,4 @@
-"""Analytic solids as arrays: what a procedural scene is made of.
+"""Solids as arrays: what a procedural scene is made of.
 
 A local frame sits in the middle of every solid. ``size`` means, by kind:
 
@@ -7,6 +7,7 @@ BOX         half lengths along local x, y, z
 FRUSTUM     radius at local z = -h, radius at z = +h, and h (a cylinder has equal radii, a cone one zero radius); capped
 ELLIPSOID   half axes along local x, y, z
 QUAD        half lengths along local x, y; a rectangle at local z = 0 (third value unused)
+MESH        half lengths of the bounding box along local x, y, z; the triangles are those of the solid's material, a TexturedMesh
 ==========  =====================================================================
 """
 
@@ -18,7 +19,7 @@ from dataclasses import dataclass, fields, replace
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-BOX, FRUSTUM, ELLIPSOID, QUAD = range(4)
+BOX, FRUSTUM, ELLIPSOID, QUAD, MESH = range(5)
 
 
 @dataclass(frozen=True)
@@ -32,7 +33,7 @@ class Solids:
         centre: float32 [P, 3].
         part: int16 [P], index into ``families.PARTS``.
         instance: int32 [P], 0 = the room itself, 1 .. = objects.
-        family: int16 [P], 0 = the room, i + 1 = ``families.FAMILIES[i]``.
+        family: int16 [P], 0 = the room, else the id of ``families.Catalogue``.
         material: int32 [P], index into the materials of the scene (or of the object).
     """
 
@@ -58,7 +59,7 @@ class Solids:
         box = np.linalg.norm(s, axis=1)
         frustum = np.hypot(np.maximum(s[:, 0], s[:, 1]), s[:, 2])
         quad = np.hypot(s[:, 0], s[:, 1])
-        return np.choose(self.kind, [box, frustum, s.max(axis=1), quad]).astype(np.float32)
+        return np.choose(self.kind, [box, frustum, s.max(axis=1), quad, box]).astype(np.float32)
 
     def half_extent(self) -> NDArray[np.float32]:
         """float32 [P, 3]: half lengths of the axis-aligned box around ``centre`` (of the oriented bounding box, so not always tight)."""

@@ -19,10 +19,10 @@ from geoseg_ros.errors import GeosegError, InputError
 from geoseg_ros.files import atomic_path
 from geoseg_ros.io.folders import write_image
 from geoseg_ros.io.recordings import RecordingWriter
-from geoseg_ros.simulation.families import family_id, similar
+from geoseg_ros.simulation.families import FURNITURE, Catalogue
 from geoseg_ros.simulation.rooms import Scene, SeedSource, Zone, close_doors, make_scene
 from geoseg_ros.simulation.sensors import DepthCamera, Lidar, Pose, Scan, level_pose, optical_pose
-from geoseg_ros.simulation.sets import ImageItem, check_families, concept_set, make_dials, make_image, others, parallel
+from geoseg_ros.simulation.sets import Dials, ImageItem, concept_set, make_dials, make_image, others, parallel
 from geoseg_ros.simulation.truth import Truth, save_truth
 
 _DOOR_OPENS = 1.0  # metres from the door
@@ -44,6 +44,7 @@ class WalkConfig:
         empty: share of the pictures without any of the concepts.
         room: mean length and width of each room, metres.
         cloud_topic, image_topic, cloud_frame, image_frame: names in the recording.
+        catalogue: the families that can stand in the rooms; each of its meshes stands in the first room where there is place.
     """
 
     seed: int = 0
@@ -59,9 +60,10 @@ class WalkConfig:
     image_topic: str = "/camera/image_raw"
     cloud_frame: str = ""
     image_frame: str = "camera_optical_frame"
+    catalogue: Catalogue = FURNITURE
 
     def __post_init__(self) -> None:
-        check_families(self.concepts)
+        self.catalogue.check(self.concepts)
         if not self.concepts:
             raise InputError("concepts: expected at least one family")
         if self.sensor not in ("lidar", "depth"):
@@ -71,6 +73,21 @@ class WalkConfig:
                 raise InputError(f"{name}: expected a value above 0 and at most 3600, got {getattr(self, name)}")
         if self.cloud_rate is not None and not 0 < self.cloud_rate <= 100:
             raise InputError(f"cloud_rate: expected a value above 0 and at most 100, got {self.cloud_rate}")
+
+    def dials(self) -> Dials:
+        """What the rooms of the pictures and of the training items are like."""
+        return make_dials("standard", similar=False, catalogue=self.catalogue)
+
+    def avoid(self) -> set[str]:
+        """The families that stand in a room only where they are asked for: the concepts, and what is easily taken for them."""
+        return set(self.concepts).union(*(self.catalogue.similar(c) for c in self.concepts))
+
+    def labels(self, family: NDArray[np.int16]) -> NDArray[np.uint8]:
+        """The label (position in ``concepts`` + 1, or 0) for each family id, uint8 of the same shape."""
+        table = np.zeros(len(self.catalogue.families) + 1, np.uint8)
+        for label, concept in enumerate(self.concepts, 1):
+            table[self.catalogue.id(concept)] = label
+        return table[family]
 
 
 def walk_path(zones: Sequence[Zone]) -> NDArray[np.float64]:
@@ -114,13 +131,14 @@ def walk_scene(config: WalkConfig) -> Scene:
     Raises:
         GeosegError: no room of several tries has place for all concepts.
     """
-    avoid = _avoid(config.concepts)
+    avoid, catalogue = config.avoid(), config.catalogue
+    meshes = [f.name for f in catalogue.families if f.mesh is not None and f.name not in config.concepts]
     for attempt in range(12):
         source = SeedSource(config.seed, f"walk/clouds/{attempt}")
         rng = np.random.default_rng(source.draw("view"))
         first = [*config.concepts, *config.concepts[: max(0, 4 - len(config.concepts))]]
-        furniture = [[*first, *others(rng, 6, avoid)], others(rng, 8, avoid)]
-        scene = make_scene(source, furniture, size=config.room, path=walk_path)
+        furniture = [[*first, *meshes, *others(rng, 6, avoid, catalogue)], others(rng, 8, avoid, catalogue)]
+        scene = make_scene(source, furniture, size=config.room, path=walk_path, catalogue=catalogue)
         if scene.families() >= set(config.concepts):
             return scene
     raise GeosegError(f"concepts {', '.join(config.concepts)}: no room has place for all of them")
@@ -131,19 +149,19 @@ def walk_pictures(
 ) -> list[tuple[ImageItem, NDArray[np.uint8]]]:
     """``count`` pictures and their masks (uint8 [H, W] of labels). Stretches of five show one concept or none; in the room of every fourth
     picture with a concept stands a second one."""
-    dials = make_dials("standard", similar=False)
+    dials = config.dials()
     blocks = -(-count // 5)
     empty = round(config.empty * blocks)
     role = np.resize(np.arange(len(config.concepts)), blocks)
     role[np.linspace(0, blocks - 1, empty + 2)[1:-1].round().astype(int)] = -1
-    avoid = _avoid(config.concepts)
+    avoid = config.avoid()
 
     def make(k: int) -> ImageItem:
         shown = int(role[k // 5])
         extra = [config.concepts[(shown + 1) % len(config.concepts)]] if shown >= 0 and k % 4 == 3 and len(config.concepts) > 1 else []
         return make_image(SeedSource(config.seed, f"walk/images/{k}"), config.concepts[shown] if shown >= 0 else None, avoid, dials, extra)
 
-    return [(item, _labels(item.family, config.concepts)) for item in parallel(make, range(count), progress)]
+    return [(item, config.labels(item.family)) for item in parallel(make, range(count), progress)]
 
 
 def record(out: str | os.PathLike[str], config: WalkConfig, progress: Callable[[int, int], object] | None = None) -> dict[str, object]:
@@ -201,7 +219,7 @@ def record(out: str | os.PathLike[str], config: WalkConfig, progress: Callable[[
         for stamp, scanned in zip(cloud_stamps, parallel(scan, range(len(poses)), step), strict=True):
             write_images(int(stamp))
             writer.write_cloud(config.cloud_topic, int(stamp), frame, scanned.cloud)
-            labels.append(_labels(scanned.family, config.concepts))
+            labels.append(config.labels(scanned.family))
             instances.append(scanned.instance.astype(np.uint16))
             sizes.append(len(scanned.cloud))
         write_images(int(image_stamps[-1]) + 1)
@@ -262,7 +280,7 @@ def write_training(
 
     for concept in config.concepts:
         made = concept_set(
-            concept, clouds, images, config.seed, dials=make_dials("standard", similar=False), sensor=config.sensor,
+            concept, clouds, images, config.seed, dials=config.dials(), sensor=config.sensor,
             n_without_clouds=without // 2, n_without_images=without, stream="training", progress=step,
         )  # fmt: skip
         for folder, scans in (("clouds", made.clouds), ("without_clouds", made.without_clouds)):
@@ -281,17 +299,6 @@ def write_training(
 
 def _stamps(seconds: float, rate: float) -> NDArray[np.int64]:
     return START_NS + (np.arange(max(1, round(seconds * rate))) * (1e9 / rate)).astype(np.int64)
-
-
-def _avoid(concepts: Sequence[str]) -> set[str]:
-    return set(concepts).union(*(similar(c) for c in concepts))
-
-
-def _labels(family: NDArray[np.int16], concepts: Sequence[str]) -> NDArray[np.uint8]:
-    table = np.zeros(int(max(family.max(initial=0), max(family_id(c) for c in concepts))) + 1, np.uint8)
-    for label, concept in enumerate(concepts, 1):
-        table[family_id(concept)] = label
-    return table[family]
 
 
 def _check_other_seeds(scene: Scene, pictures: Sequence[ImageItem]) -> None:

@@ -8,7 +8,7 @@ import pytest
 from geoseg_ros.errors import InputError
 from geoseg_ros.evaluate.items import paper_protocol
 from geoseg_ros.evaluate.world import world_sets
-from geoseg_ros.simulation.families import family_id
+from geoseg_ros.simulation.families import FURNITURE
 
 
 @pytest.fixture(scope="module")
@@ -37,7 +37,7 @@ def test_switch_measures_the_rooms_of_the_other_family(sets) -> None:
     rooms = next(s for s in sets if s.name == "lamp" and s.seed == switch.seed and s.given == switch.given)
     for a, b in zip(switch.clouds, rooms.clouds, strict=False):
         assert a.data is b.data and a.other is not None and np.array_equal(a.other, b.truth)
-    assert family_id("stool") != family_id("lamp")
+    assert FURNITURE.id("stool") != FURNITURE.id("lamp")
 
 
 def test_learnt_and_measured_rooms_differ(sets) -> None:

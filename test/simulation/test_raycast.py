@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from geoseg_ros.simulation.families import NAMES, instance_solids
-from geoseg_ros.simulation.raycast import cast, nearest
+from geoseg_ros.simulation.families import FURNITURE, NAMES
+from geoseg_ros.simulation.raycast import RayCaster
 from geoseg_ros.simulation.solids import BOX, ELLIPSOID, FRUSTUM, QUAD, Builder, Solids, axis_matrix, concatenate, yaw_matrix
 
 
@@ -50,7 +50,7 @@ def inside(solids: Solids, p: int, x: np.ndarray, shrink: float = 0.0) -> np.nda
     ],
 )
 def test_analytic(solids, direction, distance, normal):
-    hits = cast(solids, (0, 0, 0), unit(direction))
+    hits = RayCaster(solids).cast((0, 0, 0), unit(direction))
     assert hits.solid[0] == 0
     assert hits.range[0] == pytest.approx(distance, abs=1e-5)
     if normal is not None:
@@ -60,7 +60,7 @@ def test_analytic(solids, direction, distance, normal):
 @pytest.mark.parametrize("kind", [BOX, FRUSTUM, ELLIPSOID, QUAD])
 def test_misses(kind):
     solids = one(kind, (0.5, 0.5, 0.5), (5, 0, 0))
-    hits = cast(solids, (0, 0, 0.2), unit([(-1, 0, 0), (0, 1, 0), (1, 0.2, 0.5), (0, 0, 1)]))
+    hits = RayCaster(solids).cast((0, 0, 0.2), unit([(-1, 0, 0), (0, 1, 0), (1, 0.2, 0.5), (0, 0, 1)]))
     assert (hits.solid == -1).all() and np.isinf(hits.range).all()
     assert (hits.normal == 0).all() and (hits.local == 0).all()
 
@@ -68,7 +68,7 @@ def test_misses(kind):
 def test_thin_rod_far_away():
     rod = one(FRUSTUM, (0.005, 0.005, 1), (20, 0, 0))
     offsets = np.linspace(-0.0049, 0.0049, 21)
-    hits = cast(rod, (0, 0, 0), unit(np.stack([np.full(21, 20.0), offsets, np.zeros(21)], axis=1)))
+    hits = RayCaster(rod).cast((0, 0, 0), unit(np.stack([np.full(21, 20.0), offsets, np.zeros(21)], axis=1)))
     assert (hits.solid == 0).all()
     np.testing.assert_allclose(hits.range, 20 - np.sqrt(0.005**2 - offsets**2), atol=3e-4)
 
@@ -79,13 +79,13 @@ def test_furniture_against_marching():
     shapes = []
     for k, name in enumerate(NAMES):
         place = (1.6 * (k % 5) - 3.2, 1.6 * (k // 5) - 3.2, 0)
-        shape = instance_solids(name, k).moved(yaw_matrix(rng.uniform(0, 6)), place)
+        shape = FURNITURE.solids(name, k).moved(yaw_matrix(rng.uniform(0, 6)), place)
         shape.instance[:] = k + 1
         shapes.append(shape)
     solids = concatenate(shapes)
     origin = np.array([0.4, 0.3, 2.6], np.float32)
     rays = unit(rng.normal(size=(800, 3)) - (0, 0, 1.2))
-    hits = cast(solids, origin, rays)
+    hits = RayCaster(solids).cast(origin, rays)
     assert 0.2 < np.mean(hits.solid >= 0) < 0.95
     found = np.flatnonzero(hits.solid >= 0)
     np.testing.assert_allclose(np.linalg.norm(hits.normal[found], axis=1), 1, atol=1e-4)
@@ -104,23 +104,24 @@ def test_furniture_against_marching():
         assert not inside(solids, p, samples[near], shrink=1e-4).any()
 
 
-def test_culling_changes_nothing():
+def test_solids_do_not_change_each_other():
     rng = np.random.default_rng(5)
     shapes = []
     for k in range(12):
-        shape = instance_solids(NAMES[k], k).moved(yaw_matrix(k), rng.uniform(-3, 3, 3))
+        shape = FURNITURE.solids(NAMES[k], k).moved(yaw_matrix(k), rng.uniform(-3, 3, 3))
         shape.instance[:] = 1 + k % 4
         shapes.append(shape)
     solids = concatenate(shapes)
     rays = unit(rng.normal(size=(4000, 3)))
-    t, which = nearest(solids, (0, 0, 0), rays)
-    alone = np.stack([nearest(solids.select(np.arange(len(solids)) == p), (0, 0, 0), rays)[0] for p in range(len(solids))])
-    np.testing.assert_array_equal(t, alone.min(axis=0))
-    hit = which >= 0
-    np.testing.assert_array_equal(alone[which[hit], np.flatnonzero(hit)], t[hit])
+    together = RayCaster(solids).cast((0, 0, 0), rays)
+    alone = np.stack([RayCaster(solids.select(np.arange(len(solids)) == p)).cast((0, 0, 0), rays).range for p in range(len(solids))])
+    np.testing.assert_array_equal(together.range, alone.min(axis=0))
+    hit = together.solid >= 0
+    np.testing.assert_array_equal(alone[together.solid[hit], np.flatnonzero(hit)], together.range[hit])
+    np.testing.assert_array_equal(RayCaster(solids).first_solid((0, 0, 0), rays), together.solid)
 
 
-def test_limit_hides_what_is_farther():
-    box, ray = one(BOX, (1, 1, 1), (5, 0, 0)), unit((1, 0, 0))
-    assert nearest(box, (0, 0, 0), ray, limit=np.array([3.9], np.float32))[1][0] == -1
-    assert nearest(box, (0, 0, 0), ray, limit=np.array([4.1], np.float32))[1][0] == 0
+def test_what_stands_behind_the_target_does_not_block():
+    caster = RayCaster(one(BOX, (1, 1, 1), (5, 0, 0)))
+    targets = np.array([[3.9, 0, 0], [4.001, 0, 0], [4.1, 0, 0], [0.003, 0, 0], [0, 0, 0]], np.float32)
+    np.testing.assert_array_equal(caster.blocked((0, 0, 0), targets), [False, False, True, False, False])

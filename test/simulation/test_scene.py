@@ -5,9 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from geoseg_ros.simulation.families import FAMILIES, NAMES, PARTS, family_id, instance_materials, instance_solids, similar
+from geoseg_ros.simulation.families import FAMILIES, FURNITURE, NAMES, PARTS
 from geoseg_ros.simulation.materials import TEXTURES, Material, albedo
-from geoseg_ros.simulation.raycast import nearest
 from geoseg_ros.simulation.render import Camera, find_view, look_at, render
 from geoseg_ros.simulation.rooms import FLOOR, SeedSource, _overlap, close_doors, footprint_distance, make_scene
 from geoseg_ros.simulation.sensors import DepthCamera, Lidar, Scanner, level_pose, optical_pose
@@ -30,23 +29,23 @@ def lone_box(centre, half):
 @pytest.mark.parametrize("name", NAMES)
 def test_family(name):
     for seed in range(25):
-        solids = instance_solids(name, seed)
+        solids = FURNITURE.solids(name, seed)
         low, high = solids.bounds()
         assert -0.05 < low[2] < 0.12, "stands on the floor"
         assert 0.3 < high[2] < 2.2
         assert 0.2 < (high - low)[:2].max() < 2.5
         assert (solids.size[:, :2] >= 0).all() and np.isfinite(solids.centre).all()
-        assert set(solids.family) == {family_id(name)} and solids.part.max() < len(PARTS) and solids.part.min() >= 4
-        assert solids.material.max() < len(instance_materials(seed))
+        assert set(solids.family) == {FURNITURE.id(name)} and solids.part.max() < len(PARTS) and solids.part.min() >= 4
+        assert solids.material.max() < len(FURNITURE.materials(name, seed))
         np.testing.assert_allclose(np.linalg.det(solids.rotation), 1, atol=1e-4)
     assert len(NAMES) >= 20 and len(set(NAMES)) == len(NAMES)
 
 
 def test_instances_vary_and_repeat():
-    a, b, again = instance_solids("chair", 1), instance_solids("chair", 2), instance_solids("chair", 1)
+    a, b, again = FURNITURE.solids("chair", 1), FURNITURE.solids("chair", 2), FURNITURE.solids("chair", 1)
     np.testing.assert_array_equal(a.size, again.size)
     assert not np.allclose(a.bounds()[1], b.bounds()[1])
-    assert "stool" in similar("chair") and "chair" not in similar("chair") and "lamp" not in similar("chair")
+    assert "stool" in FURNITURE.similar("chair") and "chair" not in FURNITURE.similar("chair") and "lamp" not in FURNITURE.similar("chair")
     assert {f.group for f in FAMILIES} > {"seat", "storage"}
 
 
@@ -67,7 +66,7 @@ def test_room_is_collision_free_and_repeats(scene):
         low, high = scene.solids.select(scene.solids.instance == o.instance).bounds()
         zone = scene.zones[0 if o.instance <= 5 else 1]
         assert zone[0] <= low[0] + 1e-3 and high[0] <= zone[1] + 1e-3 and zone[2] <= low[1] + 1e-3 and high[1] <= zone[3] + 1e-3
-        assert set(scene.solids.family[scene.solids.instance == o.instance]) == {family_id(o.family)}
+        assert set(scene.solids.family[scene.solids.instance == o.instance]) == {FURNITURE.id(o.family)}
     again = make_scene(SeedSource(3, "test"), [["chair", "lamp", "table", "bookcase", "plant"], ["sofa", "bin"]])
     assert again.objects == objects and again.ids == scene.ids
     other = make_scene(SeedSource(4, "test"), [["chair", "lamp", "table", "bookcase", "plant"], ["sofa", "bin"]])
@@ -115,7 +114,7 @@ def test_lidar_truth_is_aligned(scene):
         rows = scan.instance == o.instance
         low, high = scene.solids.select(scene.solids.instance == o.instance).bounds()
         assert ((world[rows] > low - 0.06) & (world[rows] < high + 0.06)).all()
-        assert (scan.family[rows] == family_id(o.family)).all()
+        assert (scan.family[rows] == FURNITURE.id(o.family)).all()
     assert sum(np.count_nonzero(scan.instance == o.instance) >= 300 for o in scene.objects) >= 3
     assert np.abs(world[scan.part == FLOOR, 2]).max() < 0.05
     again = lidar.scan(scene, pose, np.random.default_rng(1))
@@ -164,7 +163,7 @@ def test_scanner_registers_its_stations_and_thins(scene):
     for o in scene.objects:
         low, high = scene.solids.select(scene.solids.instance == o.instance).bounds()
         rows = both.instance == o.instance
-        assert ((world[rows] > low - 0.01) & (world[rows] < high + 0.01)).all() and (both.family[rows] == family_id(o.family)).all()
+        assert ((world[rows] > low - 0.01) & (world[rows] < high + 0.01)).all() and (both.family[rows] == FURNITURE.id(o.family)).all()
         assert rows.sum() >= (one.instance == o.instance).sum()
     cells = np.floor(both.cloud.xyz / scanner.spacing).astype(int)
     assert len(np.unique(cells, axis=0)) == len(cells)
@@ -185,7 +184,7 @@ def test_picture_shows_the_family_where_the_mask_says(scene):
     picture = render(scene, camera, rng)
     assert picture.rgb.shape == (120, 160, 3) and picture.rgb.dtype == np.uint8
     assert 25 < picture.rgb.mean() < 230 and picture.rgb.std() > 8
-    v, u = np.nonzero(picture.family == family_id("chair"))
+    v, u = np.nonzero(picture.family == FURNITURE.id("chair"))
     assert 0.02 * 19200 < len(v) < 0.6 * 19200
     chair = next(o for o in scene.objects if o.family == "chair")
     low, high = scene.solids.select(scene.solids.instance == chair.instance).bounds()
@@ -203,9 +202,8 @@ def test_no_view_of_what_is_not_there(scene):
 def test_shut_door_hides_the_other_room(scene):
     x, y = scene.zones[0][1], 0.0
     ray = np.array([[1, 0, 0]], np.float32)
-    t_open, _ = nearest(scene.solids, (x - 1, y, 1.0), ray)
-    t_shut, _ = nearest(close_doors(scene).solids, (x - 1, y, 1.0), ray)
-    assert t_shut[0] == pytest.approx(0.98, abs=1e-3) and t_open[0] > 1.2
+    opened, shut = (s.caster.cast((x - 1, y, 1.0), ray).range[0] for s in (scene, close_doors(scene)))
+    assert shut == pytest.approx(0.98, abs=1e-3) and opened > 1.2
 
 
 def test_camera_rays_are_unit_and_centred():

@@ -12,7 +12,7 @@ from geoseg_ros.cli.main import main
 from geoseg_ros.errors import GeosegError, InputError
 from geoseg_ros.io.cloud_files import read_cloud
 from geoseg_ros.io.recordings import Recording
-from geoseg_ros.simulation.families import family_id
+from geoseg_ros.simulation.families import FURNITURE
 from geoseg_ros.simulation.rooms import footprint_distance
 from geoseg_ros.simulation.sets import PRESETS, SENSORS, check_unpaired, concept_set, make_dials, trivial_scores
 from geoseg_ros.simulation.trajectory import WalkConfig, _check_other_seeds, record, walk_path, walk_poses, walk_scene
@@ -25,7 +25,7 @@ def chairs():
 
 
 def test_truth_marks_the_family_and_nothing_else(chairs):
-    wanted = family_id("chair")
+    wanted = FURNITURE.id("chair")
     for item in [*chairs.clouds, *chairs.without_clouds]:
         np.testing.assert_array_equal(item.truth, item.scan.family == wanted)
         assert item.truth.shape == (len(item.cloud),) and item.truth.dtype == np.uint8
@@ -43,7 +43,7 @@ def test_truth_marks_the_family_and_nothing_else(chairs):
 def test_every_sensor_shows_the_family(sensor):
     made = concept_set("chair", 1, 0, seed=6, preset="tiny", sensor=sensor, n_without_clouds=1)
     item, without = made.clouds[0], made.without_clouds[0]
-    np.testing.assert_array_equal(item.truth, item.scan.family == family_id("chair"))
+    np.testing.assert_array_equal(item.truth, item.scan.family == FURNITURE.id("chair"))
     assert item.truth.sum() >= PRESETS["tiny"].min_points and not without.truth.any()
     assert (item.cloud.rgb is None) == (sensor == "lidar") and (item.cloud.shape is None) == (sensor != "depth")
 

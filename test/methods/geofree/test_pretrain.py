@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from geoseg_ros.methods.geofree.pretraining import SOURCE, PretrainConfig, accuracy, augment, make_shapes, pretrain
-from geoseg_ros.simulation.families import NAMES, instance_solids
+from geoseg_ros.simulation.families import FURNITURE, NAMES
 from geoseg_ros.simulation.shapes import sample_surface, shape
 from geoseg_ros.simulation.solids import Builder
 
@@ -73,7 +73,7 @@ def test_shapes_are_repeatable_and_of_their_family():
     assert not np.array_equal(xyz, shape(3, 8, 100)[0]) and np.linalg.norm(xyz, axis=1).max() == pytest.approx(1, abs=1e-5)
     points, normals, label = make_shapes(2, 50, 0)
     assert points.shape == normals.shape == (2 * len(NAMES), 50, 3) and label.tolist() == [k // 2 for k in range(2 * len(NAMES))]
-    solids = instance_solids("table", 1)
+    solids = FURNITURE.solids("table", 1)
     low, high = solids.bounds()
     inside = sample_surface(solids, 500, np.random.default_rng(1))[0]
     assert (inside >= low - 1e-4).all() and (inside <= high + 1e-4).all()

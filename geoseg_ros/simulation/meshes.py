@@ -1,0 +1,261 @@
+"""Textured meshes from files, made ready to stand in a room.
+
+Reading is done by trimesh. Before trimesh sees a file, its size and the numbers in its header are checked, because some of them would make
+a reader allocate any amount of memory.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+import re
+import struct
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from geoseg_ros.errors import InputError
+
+FORMATS = {".obj": "y", ".glb": "y", ".ply": "z"}  # and the axis that points up unless the user says otherwise
+UNITS = {"m": 1.0, "cm": 0.01, "mm": 0.001}
+_BYTES, _TRIANGLES, _PIXELS = 256 << 20, 1_000_000, 8192 * 8192  # largest file, mesh and texture
+_LONGEST = (0.02, 2.5)  # metres; what fits into a room and is large enough for the sensors
+
+
+@dataclass(frozen=True)
+class TexturedMesh:
+    """F triangles and their colours. The frame is the middle of the bounding box, z up, front towards +x; metres.
+
+    Attributes:
+        corners: float32 [F, 3, 3].
+        colours: float32 [F, 3, 3], linear RGB at the corners.
+        uv: float32 [F, 3, 2], texture coordinates at the corners; v grows upwards in the image.
+        image: int32 [F], index into ``images``, -1 = no texture.
+        images: uint8 [H, W, 3] each, sRGB.
+    """
+
+    corners: NDArray[np.float32]
+    colours: NDArray[np.float32]
+    uv: NDArray[np.float32]
+    image: NDArray[np.int32]
+    images: tuple[NDArray[np.uint8], ...] = ()
+
+    def half(self) -> NDArray[np.float32]:
+        """float32 [3]: half lengths of the bounding box."""
+        return np.abs(self.corners).max(axis=(0, 1))
+
+    def albedo(self, triangle: NDArray[np.int32], weights: NDArray[np.floating]) -> NDArray[np.float32]:
+        """Linear RGB at points of the surface: colour of the corners times texture, which repeats beyond its borders.
+
+        Args:
+            triangle: int32 [N].
+            weights: float32 [N, 3], barycentric coordinates.
+
+        Returns:
+            float32 [N, 3].
+        """
+        colour = np.einsum("nk,nkc->nc", weights, self.colours[triangle])
+        uv, which = np.einsum("nk,nkc->nc", weights, self.uv[triangle]), self.image[triangle]
+        for k, image in enumerate(self.images):
+            rows = np.flatnonzero(which == k)
+            height, width = image.shape[:2]
+            column = np.minimum((uv[rows, 0] % 1 * width).astype(np.int64), width - 1)
+            row = np.minimum(((1 - uv[rows, 1]) % 1 * height).astype(np.int64), height - 1)
+            colour[rows] *= _linear(image[row, column])
+        return colour.astype(np.float32)
+
+
+def read_meshes(folder: str | os.PathLike[str], unit: str = "m", up: str | None = None) -> dict[str, TexturedMesh]:
+    """All meshes of a folder.
+
+    Args:
+        folder: holds OBJ, GLB and PLY files; anything else in it is ignored.
+        unit: of the coordinates in OBJ and PLY files, of UNITS. Those of GLB are metres by its standard.
+        up: "y" or "z", the axis that points up in OBJ and PLY files; None: y in OBJ, z in PLY. In GLB it is y by its standard.
+
+    Returns:
+        File name without suffix -> mesh, in the order of the names.
+
+    Raises:
+        InputError: no folder, no mesh in it, two with one name, or a file that cannot be used.
+    """
+    root = Path(folder)
+    if not root.is_dir():
+        raise InputError(f"{root}: not a folder")
+    paths = sorted(p for p in root.iterdir() if p.suffix.lower() in FORMATS and p.is_file())
+    if not paths:
+        raise InputError(f"{root}: holds no mesh, expected files {', '.join(FORMATS)}")
+    meshes: dict[str, TexturedMesh] = {}
+    for path in paths:
+        if path.stem in meshes:
+            raise InputError(f"{path}: another mesh of this folder has the name {path.stem}")
+        meshes[path.stem] = read_mesh(path, unit, up)
+    return meshes
+
+
+def read_mesh(path: str | os.PathLike[str], unit: str = "m", up: str | None = None) -> TexturedMesh:
+    """Read one OBJ, GLB or PLY file; arguments and errors as in :func:`read_meshes`."""
+    file = Path(path)
+    suffix = file.suffix.lower()
+    if suffix not in FORMATS:
+        raise InputError(f"{file}: expected a file {', '.join(FORMATS)}")
+    if unit not in UNITS:
+        raise InputError(f"unit {unit}: unknown, expected one of {', '.join(UNITS)}")
+    if up not in (None, "y", "z"):
+        raise InputError(f"up {up}: unknown, expected y or z")
+    try:
+        if file.stat().st_size > _BYTES:
+            raise InputError(f"{file}: {file.stat().st_size >> 20} MB, expected at most {_BYTES >> 20}")
+        data = file.read_bytes()
+    except OSError as error:
+        raise InputError(f"{file}: {error.strerror}") from None
+    try:
+        _check_header(suffix, data)
+        mesh = _assemble(_load(file, suffix, data), _glb_light if suffix == ".glb" else _linear)
+    except InputError as error:
+        raise InputError(f"{file}: {error}") from None
+    except MemoryError:
+        raise InputError(f"{file}: needs more memory than there is") from None
+    except Exception as error:  # trimesh lets through whatever its parsers meet
+        raise InputError(f"{file}: not a readable mesh: {type(error).__name__}: {' '.join(str(error).split())[:100]}") from None
+    glb = suffix == ".glb"
+    corners = mesh.corners
+    if (FORMATS[suffix] if glb or up is None else up) == "y":
+        corners = corners[..., [2, 0, 1]]  # glTF: y up, front towards +z
+    with np.errstate(over="ignore"):
+        corners = corners * np.float32(1.0 if glb else UNITS[unit])
+        low, high = corners.min(axis=(0, 1)), corners.max(axis=(0, 1))
+        longest = float((high - low).max())
+    if not _LONGEST[0] <= longest <= _LONGEST[1]:
+        measured = "m" if glb else unit
+        raise InputError(
+            f"{file}: longest side {longest:.3g} m (unit {measured}), expected {_LONGEST[0]} to {_LONGEST[1]}; see --mesh-unit"
+        )
+    return TexturedMesh(corners - (low + high) / 2, mesh.colours, mesh.uv, mesh.image, mesh.images)
+
+
+def _check_header(suffix: str, data: bytes) -> None:
+    """Refuse a file whose header announces more than it holds or more than is allowed. Raises InputError."""
+    if not data:
+        raise InputError("empty file")
+    if suffix == ".ply":
+        if not data.startswith(b"ply"):
+            raise InputError("not a PLY file")
+        header = data[: data.find(b"end_header")] if b"end_header" in data[: 1 << 16] else b""
+        counts = [int(n) for n in re.findall(rb"^element\s+\S+\s+(\d{1,18})\s*$", header, re.MULTILINE)]
+        if not counts or max(counts) > 3 * _TRIANGLES or sum(counts) > len(data):
+            raise InputError("the header announces no elements, or more than the file holds")
+    elif suffix == ".glb":
+        if len(data) < 20 or data[:4] != b"glTF":
+            raise InputError("not a GLB file")
+        length = struct.unpack("<I", data[12:16])[0]
+        tree = json.loads(data[20 : 20 + length])
+        if not isinstance(tree, dict):
+            raise InputError("the JSON part is no object")
+        if sum(int(a.get("count", 0)) for a in tree.get("accessors", [])) > len(data):
+            raise InputError("the accessors announce more than the file holds")
+        _check_nodes(tree.get("nodes", []))
+
+
+def _check_nodes(nodes: list[dict[str, Any]]) -> None:
+    """Refuse a scene graph in which a node has two parents or is its own ancestor. Raises InputError."""
+    children = [int(c) for node in nodes for c in node.get("children", [])]
+    if len(children) != len(set(children)):
+        raise InputError("a node of the scene has two parents")
+    parent = {int(c): k for k, node in enumerate(nodes) for c in node.get("children", [])}
+    for start in parent:
+        seen, at = set(), start
+        while at in parent:
+            if at in seen:
+                raise InputError("the scene contains itself")
+            seen.add(at)
+            at = parent[at]
+
+
+def _load(file: Path, suffix: str, data: bytes) -> list[Any]:
+    """The parts of a file as ``trimesh.Trimesh``, each moved to where the file's scene has it."""
+    import trimesh
+
+    resolver = trimesh.resolvers.FilePathResolver(str(file))  # reads nothing outside the file's folder
+    loaded = trimesh.load_scene(io.BytesIO(data), file_type=suffix[1:], resolver=resolver, process=False)
+    return [part for part in loaded.dump() if isinstance(part, trimesh.Trimesh) and len(part.faces)]
+
+
+def _assemble(parts: list[Any], light: Callable[[NDArray[np.uint8]], NDArray[np.float32]]) -> TexturedMesh:
+    """One mesh of all parts, in the unit and axes of the file.
+
+    Args:
+        parts: ``trimesh.Trimesh``.
+        light: linear light of the colours that the file holds, textures aside.
+
+    Raises:
+        InputError: no or too many triangles, or wrong coordinates.
+    """
+    count = sum(len(part.faces) for part in parts)
+    if not 1 <= count <= _TRIANGLES:
+        raise InputError(f"{count} triangles, expected 1 to {_TRIANGLES}")
+    corners, colours, uvs, index = [], [], [], []
+    images: list[NDArray[np.uint8]] = []
+    for part in parts:
+        faces = np.asarray(part.faces)
+        if faces.min() < 0 or faces.max() >= len(part.vertices):
+            raise InputError("a triangle names a vertex that does not exist")
+        corners.append(np.asarray(part.vertices, np.float32)[faces])
+        colour, uv, image = _appearance(part, light)
+        colours.append(colour)
+        uvs.append(uv)
+        index.append(np.full(len(faces), -1 if image is None else len(images), np.int32))
+        if image is not None:
+            images.append(image)
+    mesh = TexturedMesh(np.concatenate(corners), np.concatenate(colours), np.concatenate(uvs), np.concatenate(index), tuple(images))
+    if not (np.isfinite(mesh.corners).all() and np.isfinite(mesh.colours).all() and np.isfinite(mesh.uv).all()):
+        raise InputError("coordinates or colours are not finite")
+    return mesh
+
+
+def _appearance(
+    part: Any, light: Callable[[NDArray[np.uint8]], NDArray[np.float32]]
+) -> tuple[NDArray[np.float32], NDArray[np.float32], NDArray[np.uint8] | None]:
+    """Of a ``trimesh.Trimesh``: linear colours float32 [F, 3, 3], texture coordinates float32 [F, 3, 2], and the texture if it has one."""
+    faces, visual = np.asarray(part.faces), part.visual
+    shape = (len(faces), 3, 3)
+    uv, image, tint = np.zeros((len(faces), 3, 2), np.float32), None, np.ones(3, np.float32)
+    if visual.kind == "texture":
+        material = visual.material
+        texture = getattr(material, "baseColorTexture", None) or getattr(material, "image", None)
+        factor = getattr(material, "baseColorFactor", None)
+        if factor is None and texture is None:
+            factor = material.main_color
+        if factor is not None:
+            tint = light(np.asarray(factor, np.uint8)[:3])
+        if texture is not None and visual.uv is not None and len(visual.uv) == len(part.vertices):
+            if texture.width * texture.height > _PIXELS:
+                raise InputError(f"texture of {texture.width} x {texture.height} pixels, expected at most {_PIXELS >> 20} million")
+            image = np.array(texture.convert("RGB"), np.uint8)
+            uv = np.asarray(visual.uv, np.float32)[faces]
+        colour = np.broadcast_to(tint, shape)
+        stored = visual.vertex_attributes.get("color")
+        if stored is not None and len(stored) == len(part.vertices):
+            colour = colour * light(np.asarray(stored, np.uint8)[:, :3])[faces]
+    elif visual.kind == "face":
+        colour = np.broadcast_to(light(np.asarray(visual.face_colors)[:, None, :3]), shape)
+    elif visual.kind == "vertex":
+        colour = light(np.asarray(visual.vertex_colors)[:, :3])[faces]
+    else:
+        colour = np.full(shape, _linear(np.full(3, 170, np.uint8)))
+    return np.ascontiguousarray(colour, np.float32), uv, image
+
+
+def _glb_light(values: NDArray[np.uint8]) -> NDArray[np.float32]:
+    """Linear light of colours in GLB files, which are linear by its standard."""
+    return np.asarray(values, np.float32) / np.float32(255)
+
+
+def _linear(srgb: NDArray[np.uint8]) -> NDArray[np.float32]:
+    """Linear light of display values (gamma 2.2, as everywhere in this room)."""
+    return np.asarray((np.asarray(srgb, np.float32) / 255) ** np.float32(2.2), np.float32)
