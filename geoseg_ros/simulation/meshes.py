@@ -14,12 +14,15 @@ import struct
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from geoseg_ros.errors import InputError
+
+if TYPE_CHECKING:
+    from PIL import Image
 
 FORMATS = {".obj": "y", ".glb": "y", ".ply": "z"}  # and the axis that points up unless the user says otherwise
 UNITS = {"m": 1.0, "cm": 0.01, "mm": 0.001}
@@ -234,9 +237,7 @@ def _appearance(
         if factor is not None:
             tint = light(np.asarray(factor, np.uint8)[:3])
         if texture is not None and visual.uv is not None and len(visual.uv) == len(part.vertices):
-            if texture.width * texture.height > _PIXELS:
-                raise InputError(f"texture of {texture.width} x {texture.height} pixels, expected at most {_PIXELS >> 20} million")
-            image = np.array(texture.convert("RGB"), np.uint8)
+            image = _pixels(texture)
             uv = np.asarray(visual.uv, np.float32)[faces]
         colour = np.broadcast_to(tint, shape)
         stored = visual.vertex_attributes.get("color")
@@ -249,6 +250,12 @@ def _appearance(
     else:
         colour = np.full(shape, _linear(np.full(3, 170, np.uint8)))
     return np.ascontiguousarray(colour, np.float32), uv, image
+
+
+def _pixels(texture: Image.Image) -> NDArray[np.uint8]:
+    if texture.width * texture.height > _PIXELS:
+        raise InputError(f"texture of {texture.width} x {texture.height} pixels, expected at most {_PIXELS >> 20} million")
+    return np.array(texture.convert("RGB"), np.uint8)
 
 
 def _glb_light(values: NDArray[np.uint8]) -> NDArray[np.float32]:

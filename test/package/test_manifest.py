@@ -14,6 +14,7 @@ from support.paths import ROOT
 
 # import name -> (rosdep key, PyPI names); no key where there is none and pip brings it
 PYTHON = {
+    "PIL": ("python3-pil", "pillow"),
     "cv2": ("python3-opencv", "opencv-python-headless"),
     "h5py": (None, "h5py"),
     "lightning_fabric": (None, "lightning-fabric"),
