@@ -4,7 +4,7 @@ Three ways in the same run: ours; structured arrays as in sensor_msgs_py (a copy
 or byte at a time. Nothing is sent and no network runs.
 
 Then the node's own work, which is all but the pipeline: a live node takes a cloud of 120k points and a 2 megapixel image from bytes to
-published answers, with a listener on every output. Below each function stand those that it calls.
+published results, with a listener on every output. Below each function stand those that it calls.
 
 With --pipeline, the pipeline instead: clouds of so many points, pictures, more concepts, with the packs that ship. Needs no ROS.
 
@@ -46,8 +46,8 @@ def run(options: argparse.Namespace) -> dict[str, object]:
     from geoseg_ros.ros.live_run import need_ros
 
     need_ros("bench")
-    from geoseg_ros.ros.message_costs import measure_messages
-    from geoseg_ros.ros.own_work import as_json, measure_own_work
+    from geoseg_ros.ros.bench_messages import measure_messages
+    from geoseg_ros.ros.bench_node import as_json, measure_own_work
 
     rows = measure_messages(options.points, _IMAGE_SHAPE, options.repeat)
     own = measure_own_work(_NODE_POINTS, _IMAGE_SHAPE, max(options.repeat, _NODE_REPEAT))

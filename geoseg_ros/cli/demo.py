@@ -54,7 +54,7 @@ def run(options: argparse.Namespace) -> dict[str, object]:
 
     need_ros("the demo")
     from geoseg_ros.evaluate.demo_report import format_table
-    from geoseg_ros.ros.demo import summarise
+    from geoseg_ros.evaluate.demo_run import summarise
 
     if not 1 <= options.seconds <= 600:
         raise InputError(f"--seconds: expected 1 to 600, got {options.seconds}")

@@ -1,58 +1,91 @@
-"""Run the pipeline over every cloud and image of a recording, without DDS. Equal input gives equal bytes (a recording holds its own name).
+"""Do the node's work on a recording, without DDS and without ROS. Equal input gives equal bytes (a recording holds its own name).
 
-The output holds what the live node would have published: points_labeled, objects, mask and label_info.
+The output holds what the live node would have published. It takes the node's parameter file and its inputs: clouds, or depth images with
+their calibration and colour, and images, raw or compressed; for target_frame it reads /tf and /tf_static of the recording.
 
 example:
   geoseg replay drive/ --packs mug.pack --out OUT.mcap
+  geoseg replay drive/ --params-file coseg.yaml -p target_frame:=odom --out OUT.mcap
   geoseg replay old.bag --packs mug.pack can.pack --points /camera/depth/points --out OUT.mcap
+  geoseg replay rgbd/ --packs mug.pack -p cloud_source:=depth --depth /depth/image --color /color/image --out OUT.mcap
 """
 
 from __future__ import annotations
 
 import argparse
 import sys
+from dataclasses import replace as with_changes
 from functools import partial
 
 import numpy as np
 
-from geoseg_ros.cli.inputs import add_backend, engine_options
-from geoseg_ros.runtime.engines.options import DEVICES
+from geoseg_ros.errors import InputError
+from geoseg_ros.runtime.engines.options import BACKENDS, DEVICES
+
+_INPUTS = {
+    "points": "cloud topic (default: the only one)",
+    "depth": "topic of depth images, with cloud_source depth",
+    "camera-info": "topic of their calibration (default: the one beside them, or the only one)",
+    "color": "topic of their colour images (default: none)",
+    "image": "image topic, raw or compressed (default: the only one)",
+}
+_MOST_LINES = 10  # of rejected messages and of warnings that are printed
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the options."""
     parser.add_argument("bag", metavar="BAG", help="rosbag2 folder, .mcap, .db3, or ROS 1 .bag")
-    parser.add_argument("--packs", required=True, nargs="+", metavar="PACK", help="concept packs: files, or names of shipped ones")
+    parser.add_argument("--packs", nargs="+", metavar="PACK", help="concept packs: files, or names of shipped ones")
     parser.add_argument("--out", required=True, metavar="OUT", help="recording to write: an .mcap file or a folder")
-    parser.add_argument("--points", metavar="TOPIC", help="cloud topic (default: the only one)")
-    parser.add_argument("--image", metavar="TOPIC", help="image topic, raw or compressed (default: the only one)")
-    parser.add_argument("--backbone", default="", metavar="NAME", help="image backbone (default: the one the packs were made with)")
-    add_backend(parser)
-    parser.add_argument("--device", default="auto", choices=DEVICES, help="default %(default)s")
+    parser.add_argument("--params-file", metavar="FILE", help="the node's parameter file (YAML)")
+    parser.add_argument(
+        "-p", "--param", action="append", default=[], metavar="NAME:=VALUE", help="one parameter of the node; may be repeated"
+    )
+    for name, text in _INPUTS.items():
+        parser.add_argument(f"--{name}", metavar="TOPIC", help=text)
+    parser.add_argument(
+        "--outputs",
+        nargs="+",
+        choices=("points_labeled", "points_obstacles", "objects", "mask", "overlay"),
+        help="what to write (default: points_labeled objects mask; with wanted_labels also points_obstacles)",
+    )
+    parser.add_argument("--backbone", metavar="NAME", help="image backbone (default: the one the packs were made with)")
+    parser.add_argument("--backend", choices=BACKENDS, help="what runs the image backbone (default auto); it must work")
+    parser.add_argument("--device", choices=DEVICES, help="default auto")
 
 
 def run(options: argparse.Namespace) -> dict[str, object]:
     """Replay and return the counts."""
     from geoseg_ros.cli.progress import Stages
     from geoseg_ros.io.recordings import Recording
-    from geoseg_ros.ros.replay import replay
-    from geoseg_ros.runtime.pipeline import PipelineConfig, open_pipeline
+    from geoseg_ros.runtime.opening import PipelineOpener
+    from geoseg_ros.runtime.parameter_file import read_parameters
+    from geoseg_ros.runtime.replay import ReplayTopics, replay
 
+    parameters = read_parameters(options.params_file, options.param)
+    given = {"packs": options.packs and tuple(options.packs), "backbone": options.backbone, "device": options.device}
+    if options.backend is not None:
+        given |= {"backend": options.backend, "backend_strict": options.backend != "auto"}
+    parameters = with_changes(parameters, **{name: value for name, value in given.items() if value is not None})
+    if not parameters.packs:
+        raise InputError("no packs, expected some from --packs or from the parameter file")
+    topics = ReplayTopics(**{name: getattr(options, name) for name in (key.replace("-", "_") for key in _INPUTS)})
     with Recording(options.bag) as recording:
-        engines = engine_options(options, options.device)
-        pipeline = open_pipeline(tuple(options.packs), options.backbone, options.device, PipelineConfig(), engines=engines)
+        pipeline = PipelineOpener(log=lambda line: print(f"geoseg replay: {line}", file=sys.stderr))(parameters)
         with Stages("message", options.json) as stages:
-            report = replay(recording, pipeline, options.out, options.points, options.image, progress=partial(stages, "replay"))
-    for line in report.rejected[:10]:
-        print(f"rejected {line}", file=sys.stderr)
-    if len(report.rejected) > 10:
-        print(f"rejected {len(report.rejected) - 10} more", file=sys.stderr)
+            progress = partial(stages, "replay")
+            report = replay(recording, pipeline, options.out, parameters, topics, options.outputs, progress=progress)
+    for kind, lines in (("rejected", report.rejected), ("warning:", report.warnings)):
+        for line in lines[:_MOST_LINES]:
+            print(f"{kind} {line}", file=sys.stderr)
+        if len(lines) > _MOST_LINES:
+            print(f"{kind} {len(lines) - _MOST_LINES} more", file=sys.stderr)
     medians = {
         "cloud_ms": 1e3 * float(np.median(report.cloud_seconds)) if report.cloud_seconds else None,
         "image_ms": 1e3 * float(np.median(report.image_seconds)) if report.image_seconds else None,
     }
     if not options.json:
-        print(f"backend: {pipeline.backend_reason}")
+        print(f"backend: {getattr(pipeline, 'backend_reason', pipeline.backend)}")
         times = ", ".join(f"{name.removesuffix('_ms')} {value:.0f} ms" for name, value in medians.items() if value is not None)
         print(f"{options.out}: {report.clouds} clouds with {report.objects} objects, {report.images} masks; median {times or 'none'}")
     return {
@@ -61,6 +94,8 @@ def run(options: argparse.Namespace) -> dict[str, object]:
         "clouds": report.clouds,
         "images": report.images,
         "objects": report.objects,
+        "unplaced": report.unplaced,
         "rejected": report.rejected,
+        "warnings": report.warnings,
         **medians,
     }

@@ -57,14 +57,14 @@ def run(options: argparse.Namespace) -> dict[str, object]:
     with _signals(stop):
         if options.bag is None:
             return _live_picture(options, stop) if options.screenshot else _live_stream(options, stop)
+        from geoseg_ros.display.recorded_results import RecordedResults
         from geoseg_ros.io.recordings import Recording
-        from geoseg_ros.ros.recorded_results import Answered
 
         with ExitStack() as stack:
             recording = stack.enter_context(Recording(options.bag))
             inputs = stack.enter_context(Recording(options.inputs)) if options.inputs else recording
-            answered = Answered(recording, inputs, options.node, options.points, options.image)
-            return _picture(options, answered) if options.screenshot else _stream(options, answered, stop)
+            results = RecordedResults(recording, inputs, options.node, options.points, options.image)
+            return _picture(options, results) if options.screenshot else _stream(options, results, stop)
 
 
 def _check(options: argparse.Namespace) -> None:
@@ -105,8 +105,8 @@ def _signals(stop: threading.Event) -> Iterator[None]:
 # ---- pictures
 
 
-def _picture(options: argparse.Namespace, answered: Any) -> dict[str, object]:
-    return _write(options, answered.frame(options.at))
+def _picture(options: argparse.Namespace, results: Any) -> dict[str, object]:
+    return _write(options, results.frame(options.at))
 
 
 def _live_picture(options: argparse.Namespace, stop: threading.Event) -> dict[str, object]:
@@ -142,13 +142,13 @@ def _write(options: argparse.Namespace, frame: LabelledFrame) -> dict[str, objec
 # ---- rerun
 
 
-def _stream(options: argparse.Namespace, answered: Any, stop: threading.Event) -> dict[str, object]:
+def _stream(options: argparse.Namespace, results: Any, stop: threading.Event) -> dict[str, object]:
     from geoseg_ros.display.frame import LabelledCloud
 
     clouds = images = 0
     with _rerun(options) as (sink, viewer):
-        sink.labels(answered.labels)
-        for item in answered.items():
+        sink.labels(results.labels)
+        for item in results.items():
             if stop.is_set() or not (viewer is None or viewer.open()):
                 break
             sink.add(item)

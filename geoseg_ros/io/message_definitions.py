@@ -8,8 +8,6 @@ from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from rosbags.typesys import Stores, get_types_from_msg, get_typestore
-
 import geoseg_ros
 
 if TYPE_CHECKING:
@@ -18,9 +16,11 @@ if TYPE_CHECKING:
 CLOUD_TYPE = "sensor_msgs/msg/PointCloud2"
 IMAGE_TYPE = "sensor_msgs/msg/Image"
 COMPRESSED_TYPE = "sensor_msgs/msg/CompressedImage"
+CAMERA_INFO_TYPE = "sensor_msgs/msg/CameraInfo"
+TRANSFORMS_TYPE = "tf2_msgs/msg/TFMessage"
 
 _OWN_MESSAGES = ("StreamStatus", "NodeStatus", "CosegObject", "CosegObjectArray")
-_RENAMED = {"tf/msg/tfMessage": "tf2_msgs/msg/TFMessage"}
+_RENAMED = {"tf/msg/tfMessage": TRANSFORMS_TYPE}
 
 
 @lru_cache(maxsize=1)
@@ -29,6 +29,8 @@ def standard_types() -> Typestore:
 
     The standard messages have had the same layout on the wire since the first ROS 2 releases, so one distribution serves all.
     """
+    from rosbags.typesys import Stores, get_types_from_msg, get_typestore  # the node needs the names above, and no definition
+
     store = get_typestore(Stores.ROS2_KILTED)
     folder = _message_folder()
     if folder is not None:

@@ -18,16 +18,17 @@ from rclpy.signals import SignalHandlerOptions
 
 from geoseg_ros.errors import GeosegError, InputError
 from geoseg_ros.ros.diagnostics import Diagnostics
-from geoseg_ros.ros.handler import Handler
 from geoseg_ros.ros.inputs import Inputs
-from geoseg_ros.ros.objects import missing_interfaces
-from geoseg_ros.ros.packs import Opening, PackOpener, Pipeline, check_packs
+from geoseg_ros.ros.message_types import missing_interfaces
+from geoseg_ros.ros.packs import check_packs
 from geoseg_ros.ros.parameters import declare, follow
 from geoseg_ros.ros.publishers import Outputs
 from geoseg_ros.ros.services import Control
 from geoseg_ros.ros.transforms import Frames
 from geoseg_ros.ros.worker import Worker, describe
 from geoseg_ros.runtime.node_parameters import NodeParameters
+from geoseg_ros.runtime.opening import OpenedPipeline, Opening, PipelineOpener
+from geoseg_ros.runtime.stream_step import unknown_labels
 
 _OPENING = "opening packs"
 
@@ -41,7 +42,7 @@ class CosegNode(LifecycleNode):
 
     Args:
         pipeline_factory: makes the pipeline; called in a thread of its own.
-        pack_check: gets new packs, answers with the names of their concepts or raises InputError.
+        pack_check: gets new packs, returns the names of their concepts or raises InputError.
         stop: when set, a configure that is under way is given up.
         arguments: of ``rclpy.node.Node``.
 
@@ -56,7 +57,7 @@ class CosegNode(LifecycleNode):
 
     def __init__(
         self,
-        pipeline_factory: Callable[[NodeParameters], Pipeline] | None = None,
+        pipeline_factory: Callable[[NodeParameters], OpenedPipeline] | None = None,
         pack_check: Callable[[Sequence[str]], Sequence[str]] = check_packs,
         stop: threading.Event | None = None,
         **arguments: Any,
@@ -64,13 +65,13 @@ class CosegNode(LifecycleNode):
         super().__init__("coseg_node", **arguments)
         try:
             stop = stop or threading.Event()
-            self._start(pipeline_factory or PackOpener(stop, self.get_logger().warning), pack_check, stop)
+            self._start(pipeline_factory or PipelineOpener(stop, self.get_logger().warning), pack_check, stop)
         except BaseException:
             self.destroy_node()
             raise
 
     def _start(
-        self, factory: Callable[[NodeParameters], Pipeline], check: Callable[[Sequence[str]], Sequence[str]], stop: threading.Event
+        self, factory: Callable[[NodeParameters], OpenedPipeline], check: Callable[[Sequence[str]], Sequence[str]], stop: threading.Event
     ) -> None:
         self.parameters = declare(self, NodeParameters())
         self.failure: Exception | None = None
@@ -86,14 +87,13 @@ class CosegNode(LifecycleNode):
         self._diagnostics.timeout = self.parameters.input_timeout
         self._diagnostics.progress = lambda: getattr(factory, "progress", "")
         frames = Frames(self, self.parameters.target_frame)
-        self.handler = Handler(self, lambda: self.parameters, self.inputs.streams, self._outputs, frames)
+        self.worker = Worker(self, self.mailbox, lambda: self.parameters, self.inputs.streams, self._outputs, frames)
         Control(self, self.inputs, self._outputs, self._diagnostics)
         follow(self, self.parameters, self._refusal, self._store)
         self._service_change_state.callback = self._change_or_refuse(self._service_change_state.callback)
         self._opened = self.create_guard_condition(self._take_new_packs)
         if missing := missing_interfaces():
             self.get_logger().info(missing)
-        self.worker = Worker(self.mailbox, self.handler, self.handler.report)
         self.worker.start()
         if self.parameters.autostart or self.parameters.build_only:
             # simulated time may stand still
@@ -104,7 +104,7 @@ class CosegNode(LifecycleNode):
     def stop(self, timeout: float = 30.0) -> None:
         """Let the worker finish its item and end."""
         self._stop.set()
-        self.handler.active = False
+        self.worker.active = False
         self.mailbox.close()
         self.worker.join(timeout)
         if self._opening is not None:
@@ -145,7 +145,7 @@ class CosegNode(LifecycleNode):
             except BaseException:
                 self.inputs.close()
                 raise
-            self.handler.active = True
+            self.worker.active = True
 
         return self._done("active", activate)
 
@@ -197,13 +197,13 @@ class CosegNode(LifecycleNode):
         return TransitionCallbackReturn.SUCCESS
 
     def _quiet(self) -> None:
-        self.handler.active = False
+        self.worker.active = False
         self.inputs.close()
 
     def _forget(self) -> None:
         self._quiet()
         self._diagnostics.pipeline = None
-        self.handler.drop()
+        self.worker.drop()
 
     # ---- packs and parameters (executor thread)
 
@@ -216,10 +216,10 @@ class CosegNode(LifecycleNode):
             raise opening.failure
         pipeline = opening.pipeline
         assert pipeline is not None
-        if unknown := _unknown_labels(self.parameters, pipeline.labels.names):
+        if unknown := unknown_labels(self.parameters.wanted_labels, pipeline.labels.names):
             raise InputError(f"parameter {unknown}")
         pipeline.config = self.parameters.pipeline  # a threshold may have been changed meanwhile
-        self.handler.use(pipeline)
+        self.worker.use(pipeline)
         self._diagnostics.pipeline = pipeline
         names = ", ".join(f"{i} {name}" for i, name in enumerate(pipeline.labels.names, 1))
         reason = getattr(pipeline, "backend_reason", pipeline.backend)
@@ -230,7 +230,7 @@ class CosegNode(LifecycleNode):
         if self._opening is None or not self._opening.finished:
             return
         self._diagnostics.doing = ""
-        if self.handler.pipeline is None:
+        if self.worker.pipeline is None:
             self._opening = None  # cleaned up meanwhile; a configure opens them
             return
         try:
@@ -243,22 +243,22 @@ class CosegNode(LifecycleNode):
 
     def _refusal(self, parameters: NodeParameters) -> str:
         """Why new parameters cannot be taken, or an empty string."""
-        pipeline = self.handler.pipeline
+        pipeline = self.worker.pipeline
         if pipeline is None or self._reverting:
             return ""  # looked at when the packs are opened
         if parameters.packs == self.parameters.packs:
-            return _unknown_labels(parameters, pipeline.labels.names)
+            return unknown_labels(parameters.wanted_labels, pipeline.labels.names)
         if self._opening is not None:
             return "packs: others are being opened, try again later"
         try:
-            return _unknown_labels(parameters, self._check(parameters.packs))
+            return unknown_labels(parameters.wanted_labels, self._check(parameters.packs))
         except InputError as error:
             return f"packs: {describe(error)}"
 
     def _store(self, parameters: NodeParameters) -> None:
         before, self.parameters = self.parameters, parameters
         self._diagnostics.timeout = parameters.input_timeout
-        pipeline = self.handler.pipeline
+        pipeline = self.worker.pipeline
         if pipeline is None:
             return
         pipeline.config = parameters.pipeline  # read once per item; what may be changed decides only, and is part of no reference
@@ -270,12 +270,7 @@ class CosegNode(LifecycleNode):
         self._opening.start()
 
 
-def _unknown_labels(parameters: NodeParameters, known: Sequence[str]) -> str:
-    unknown = [name for name in parameters.wanted_labels if name not in known]
-    return f"wanted_labels: no concept {', '.join(unknown)}, expected some of {', '.join(known) or 'none'}" if unknown else ""
-
-
-def main(args: Sequence[str] | None = None, pipeline_factory: Callable[[NodeParameters], Pipeline] | None = None) -> int:
+def main(args: Sequence[str] | None = None, pipeline_factory: Callable[[NodeParameters], OpenedPipeline] | None = None) -> int:
     """Run the node until SIGINT or SIGTERM. Returns 0 after these, 1 when it failed, 2 for bad parameters or packs."""
     node, executor, code, stop = None, None, 0, threading.Event()
     log = rclpy.logging.get_logger("coseg_node")

@@ -1,4 +1,4 @@
-"""What the node tells about itself: ~/status, /diagnostics, and a line when an input is silent or cannot be heard."""
+"""What the node reports about itself: ~/status, /diagnostics, and a log line when an input is silent or cannot be heard."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ from rclpy.clock import Clock, ClockType
 from rclpy.node import Node
 from rclpy.qos import ReliabilityPolicy
 
-from geoseg_ros.ros.objects import geoseg_msgs
+from geoseg_ros.ros.message_types import geoseg_msgs
 from geoseg_ros.ros.qos import output_qos
-from geoseg_ros.ros.stream import Stream
+from geoseg_ros.ros.stream_state import StreamState
 from geoseg_ros.runtime.mailbox import Mailbox, StreamCounts
 
 
@@ -32,7 +32,7 @@ class Diagnostics:
         paused: the node was asked to pause.
     """
 
-    def __init__(self, node: Node, mailbox: Mailbox, streams: Mapping[str, Stream], period: float) -> None:
+    def __init__(self, node: Node, mailbox: Mailbox, streams: Mapping[str, StreamState], period: float) -> None:
         self._node, self._mailbox, self._streams = node, mailbox, streams
         self.period = period
         self.timeout = 2.0
@@ -71,7 +71,7 @@ class Diagnostics:
                 message.pack_versions = [str(v) for v in self.pipeline.pack_versions]
             self._status.publish(message)
 
-    def _watch(self, stream: Stream) -> None:
+    def _watch(self, stream: StreamState) -> None:
         log, news = self._node.get_logger(), stream.watch(self.timeout, self._mailbox.counts()[stream.name].rejected)
         if news == "silent":
             log.warning(f"{stream.topic}: no input for {stream.rate.age():.0f} s, {self._publishers(stream)}")
@@ -82,7 +82,7 @@ class Diagnostics:
         elif news == "back":
             log.info(f"{stream.topic}: input is back")
 
-    def _publishers(self, stream: Stream) -> str:
+    def _publishers(self, stream: StreamState) -> str:
         """Who publishes the topic, and what may keep the messages away."""
         found = self._node.get_publishers_info_by_topic(stream.topic)
         if not found:
@@ -121,7 +121,7 @@ class Diagnostics:
         status.values = _values(values)
         return status
 
-    def _stream_status(self, stream: Stream, counts: StreamCounts) -> DiagnosticStatus:
+    def _stream_status(self, stream: StreamState, counts: StreamCounts) -> DiagnosticStatus:
         p50, p95 = stream.latency.percentiles(50, 95)
         said, wrong = [f"{stream.rate.hertz():.1f} Hz"], False
         if self.state == "active":
@@ -162,7 +162,7 @@ class Diagnostics:
         )
 
 
-def _advice(stream: Stream) -> str:
+def _advice(stream: StreamState) -> str:
     if not stream.best_effort or os.environ.get("FASTDDS_DEFAULT_PROFILES_FILE"):
         return ""
     return "; for large messages set FASTDDS_DEFAULT_PROFILES_FILE to config/fastdds_shm.xml in both processes, or the QoS to reliable"
@@ -185,7 +185,7 @@ def _values(pairs: Mapping[str, Any]) -> list[KeyValue]:
     return [KeyValue(key=key, value=str(value)) for key, value in pairs.items()]
 
 
-def _stream_message(stream: Stream, counts: StreamCounts) -> Any:
+def _stream_message(stream: StreamState, counts: StreamCounts) -> Any:
     p50, p95 = stream.latency.percentiles(50, 95)
     return geoseg_msgs.StreamStatus(
         name=stream.name,

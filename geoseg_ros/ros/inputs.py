@@ -2,47 +2,76 @@
 
 from __future__ import annotations
 
+import threading
 import time
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
+from rclpy.clock import ClockType
 from rclpy.node import Node
 from rclpy.qos import ReliabilityPolicy
+from rclpy.time import Time
 from sensor_msgs.msg import CameraInfo, CompressedImage, Image, PointCloud2
 
 from geoseg_ros.errors import InputError
+from geoseg_ros.ros.message_types import type_name
 from geoseg_ros.ros.parameters import refuse_unknown
 from geoseg_ros.ros.qos import subscribe
-from geoseg_ros.ros.stream import Stream
+from geoseg_ros.ros.stream_state import StreamState
 from geoseg_ros.runtime.mailbox import Mailbox
 from geoseg_ros.runtime.node_parameters import NodeParameters
+from geoseg_ros.runtime.rgbd import KEPT, DepthFrame, RecentImages
 
-_MESSAGE_TYPES = {kind: f"sensor_msgs/msg/{kind.__name__}" for kind in (PointCloud2, Image, CompressedImage)}
+try:
+    import message_filters
+except ImportError:
+    message_filters = None
+
 _Put = Callable[[Any], None]
-_COLORS = 10  # kept for a depth image that comes before its colour or after it: a third of a second of them
 
 
 class Arrival(NamedTuple):
-    """What a callback stores. Attributes: message (with its companions for depth); seconds of the monotonic clock."""
+    """What a callback stores. Attributes: message (a DepthFrame for depth); seconds of the monotonic clock."""
 
     message: Any
     time: float
 
 
-class Depth(NamedTuple):
-    """A depth image with the newest calibration at its arrival, or None where none had come yet.
+class FilteredImages(RecentImages):
+    """The same on message_filters.
 
-    ``colors`` gives the last colour images, those too that come while the depth image waits for the worker.
+    Its Cache fits, and not its synchronizers: these keep back every depth image that finds no colour, and give every colour image to one
+    depth image only, so that of a depth camera at 30 Hz beside a colour camera at 5 Hz, 25 images a second would be lost.
     """
 
-    header: Any
-    image: Any
-    info: Any
-    colors: Callable[[], Sequence[Any]]
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self.clear()
+
+    def add(self, image: Any) -> None:
+        if image.header.stamp.sec >= 0:  # rclpy has no time before 1970
+            with self._lock:
+                self._input.signalMessage(image)
+
+    def between(self, begin: int, end: int) -> Sequence[Any]:
+        if end < 0:
+            return ()
+        first, last = (Time(nanoseconds=max(0, stamp), clock_type=ClockType.ROS_TIME) for stamp in (begin, end))
+        with self._lock:
+            return self._cache.getInterval(first, last)
+
+    def clear(self) -> None:
+        with self._lock:
+            self._input = message_filters.SimpleFilter()
+            self._cache = message_filters.Cache(self._input, KEPT)
 
 
 class Inputs:
     """The inputs that the parameters ask for.
+
+    Args:
+        node: subscribes.
+        parameters: where clouds and images come from.
 
     Attributes:
         streams: one per input that is worked on.
@@ -58,17 +87,17 @@ class Inputs:
         self._node = node
         self._plan: list[tuple[Any, str, _Put]] = []
         self._subscriptions: list[Any] = []
-        self.streams: dict[str, Stream] = {}
+        self.streams: dict[str, StreamState] = {}
         self.paused = False
         self.newest: dict[str, tuple[str, Any]] = {}
-        self._colors: tuple[Any, ...] = ()
+        self._colors = RecentImages() if message_filters is None else FilteredImages()
         source, transport = parameters.cloud_source, parameters.image_transport
         if source == "points":
             self._stream("cloud", PointCloud2, "~/points")
         elif source == "depth":
             self._stream("cloud", Image, "~/depth", self._depth)
             self._companion(CameraInfo, "~/camera_info")
-            self._companion(Image, "~/color")
+            self._companion(Image, "~/color", self._colors.add)
         if transport == "raw":
             self._stream("image", Image, "~/image")
         elif transport == "compressed":
@@ -97,7 +126,7 @@ class Inputs:
         self._subscriptions.clear()
         self.mailbox.clear()
         self.newest.clear()
-        self._colors = ()
+        self._colors.clear()
 
     def pause(self, paused: bool) -> None:
         """Forget messages from now on, or take them again."""
@@ -105,8 +134,12 @@ class Inputs:
         if paused:
             self.mailbox.clear()
 
+    def companion(self, topic: str) -> Any:
+        """The newest message of ``~/camera_info`` or ``~/color``, or None."""
+        return self.newest.get(self._node.resolve_topic_name(topic), ("", None))[1]
+
     def _stream(self, name: str, kind: Any, topic: str, wrap: Callable[[Any], Any] = lambda message: message) -> None:
-        stream = Stream(name, self._node.resolve_topic_name(topic), _MESSAGE_TYPES[kind])
+        stream = StreamState(name, self._node.resolve_topic_name(topic), type_name(kind))
         self.streams[name] = stream
 
         def put(message: Any) -> None:
@@ -119,19 +152,15 @@ class Inputs:
 
         self._plan.append((kind, topic, put))
 
-    def _companion(self, kind: Any, topic: str) -> None:
-        name, type_name = self._node.resolve_topic_name(topic), f"sensor_msgs/msg/{kind.__name__}"
+    def _companion(self, kind: Any, topic: str, keep: _Put = lambda message: None) -> None:
+        name = self._node.resolve_topic_name(topic)
 
         def put(message: Any) -> None:
-            self.newest[name] = (type_name, message)
-            if kind is Image:
-                self._colors = (*self._colors[1 - _COLORS :], message)  # a new tuple, for the worker reads the old one
+            keep(message)
+            self.newest[name] = (type_name(kind), message)
 
         self._plan.append((kind, topic, put))
 
-    def companion(self, topic: str) -> Any:
-        """The newest message of ``~/camera_info`` or ``~/color``, or None."""
-        return self.newest.get(self._node.resolve_topic_name(topic), ("", None))[1]
-
-    def _depth(self, message: Image) -> Depth:
-        return Depth(message.header, message, self.companion("~/camera_info"), lambda: self._colors)
+    def _depth(self, message: Image) -> DepthFrame:
+        topic = "~/camera_info"
+        return DepthFrame(message, self.companion(topic), self._colors, self._node.resolve_topic_name(topic))

@@ -1,10 +1,10 @@
-"""Records what a ``coseg_node`` publishes, as raw bytes, and tells when the node is ready and when it has nothing left to do.
+"""Records what a ``coseg_node`` publishes, as raw bytes; says when the node is ready and when it has nothing left to do.
 
 example:
   python -m geoseg_ros.ros.recorder --out OUT.mcap --node /coseg_node
 
 Prints ``ready`` once the node has opened its packs and all its outputs are connected. Ends when standard input is closed and the node
-has worked off what it received, or at a signal; then prints one JSON object: messages per topic, and the node's last status.
+has processed what it received, or at a signal; then prints one JSON object: messages per topic, and the node's last status.
 """
 
 from __future__ import annotations
@@ -29,6 +29,7 @@ from std_msgs.msg import String
 
 from geoseg_ros.errors import GeosegError, InputError
 from geoseg_ros.io.recordings import RecordingWriter
+from geoseg_ros.ros.message_types import type_name
 
 _DEPTH = 20
 _QUIET = 0.5  # seconds without a message after which nothing is under way any more
@@ -61,14 +62,13 @@ class Recorder:
             topic = f"{source}/{name}"
             durability = DurabilityPolicy.TRANSIENT_LOCAL if latched else DurabilityPolicy.VOLATILE
             qos = QoSProfile(history=HistoryPolicy.KEEP_LAST, depth=_DEPTH, reliability=ReliabilityPolicy.RELIABLE, durability=durability)
-            type_name = f"{kind.__module__.split('.')[0]}/msg/{kind.__name__}"
             self.counts[topic] = 0
-            node.create_subscription(kind, topic, partial(self._keep, topic, type_name, latched), qos, raw=True)
+            node.create_subscription(kind, topic, partial(self._keep, topic, type_name(kind), latched), qos, raw=True)
         self._labels = f"{source}/label_info"
         self._status = f"{source}/status"
 
-    def _keep(self, topic: str, type_name: str, latched: bool, data: bytes) -> None:
-        self._writer.write(topic, type_name, time.time_ns(), data, latched)
+    def _keep(self, topic: str, kind: str, latched: bool, data: bytes) -> None:
+        self._writer.write(topic, kind, time.time_ns(), data, latched)
         self.counts[topic] += 1
         if topic == self._status:
             if self._draining:
@@ -83,14 +83,14 @@ class Recorder:
         return self.counts[self._labels] > 0 and all(self._node.count_publishers(topic) for topic in self.counts)
 
     def drained(self) -> bool:
-        """Whether the node has worked off everything. The first call starts the watch; only statuses that come later count."""
+        """Whether the node has processed everything. The first call starts the watch; only statuses that come later count."""
         if not self._draining:
             self._draining, self._statuses = True, self._statuses[-1:]
-            self._seen = len(self._statuses)
-        fresh = self._statuses[self._seen :]
-        if len(fresh) < 2 or time.monotonic() - self._arrived < _QUIET:
+            self._old = len(self._statuses)
+        new = self._statuses[self._old :]
+        if len(new) < 2 or time.monotonic() - self._arrived < _QUIET:
             return False
-        before, last = fresh[-2:]
+        before, last = new[-2:]
         idle = all(s.received == s.processed + s.dropped + s.rejected for s in last.streams)
         return idle and [s.received for s in before.streams] == [s.received for s in last.streams]
 
@@ -149,11 +149,11 @@ def _watch_input(closing: threading.Event) -> None:
 
 
 def _spin(node: Node, recorder: Recorder, stop: threading.Event, closing: threading.Event, drain_seconds: float) -> None:
-    told, deadline = False, float("inf")
+    announced, deadline = False, float("inf")
     while not stop.is_set() and time.monotonic() < deadline:
         rclpy.spin_once(node, timeout_sec=0.1)
-        if not told and recorder.ready():
-            told = True
+        if not announced and recorder.ready():
+            announced = True
             print("ready", flush=True)
         if closing.is_set():
             deadline = min(deadline, time.monotonic() + drain_seconds)

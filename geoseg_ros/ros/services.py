@@ -17,7 +17,7 @@ from geoseg_ros.ros.worker import describe
 
 
 class Control:
-    """``~/pause`` (std_srvs/SetBool): forget what comes in, until told otherwise. ``~/snapshot`` (std_srvs/Trigger): see ``snapshot``."""
+    """``~/pause`` (std_srvs/SetBool): forget what comes in. ``~/snapshot`` (std_srvs/Trigger): see ``snapshot``."""
 
     def __init__(self, node: Node, inputs: Inputs, outputs: Outputs, diagnostics: Diagnostics) -> None:
         self._node, self._inputs, self._outputs, self._diagnostics = node, inputs, outputs, diagnostics

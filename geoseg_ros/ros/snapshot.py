@@ -18,7 +18,7 @@ import yaml
 from rclpy.serialization import serialize_message
 
 import geoseg_ros
-from geoseg_ros.io.recordings import RecordingWriter
+from geoseg_ros.ros.message_types import type_name
 
 _LIBRARIES = ("numpy", "scipy", "opencv-python-headless", "torch", "onnxruntime", "rclpy")
 
@@ -42,6 +42,8 @@ def write_snapshot(
     Raises:
         OSError: the disk is full, the folder cannot be written.
     """
+    from geoseg_ros.io.recordings import RecordingWriter  # not needed to start a node
+
     folder.mkdir(parents=True, exist_ok=True)
     target = folder / f"{name}_{time.strftime('%Y%m%dT%H%M%S', time.gmtime())}_{time.monotonic_ns() % 10**6:06d}"
     temporary = Path(tempfile.mkdtemp(prefix=f".{name}_", dir=folder))
@@ -49,12 +51,11 @@ def write_snapshot(
         left_out = {}
         with RecordingWriter(temporary / "messages.mcap") as writer:
             for number, (topic, message) in enumerate(messages):
-                kind = type(message)
-                type_name = f"{kind.__module__.split('.')[0]}/msg/{kind.__name__}"
-                if type_name in writer.types.fielddefs:
-                    writer.write(topic, type_name, time.time_ns() + number, serialize_message(message))
+                kind = type_name(type(message))
+                if kind in writer.types.fielddefs:
+                    writer.write(topic, kind, time.time_ns() + number, serialize_message(message))
                 else:
-                    left_out[topic] = type_name
+                    left_out[topic] = kind
         (temporary / "parameters.yaml").write_text(yaml.safe_dump({"/**": {"ros__parameters": dict(parameters)}}, sort_keys=True))
         (temporary / "report.json").write_text(json.dumps({"versions": versions(), "left_out": left_out, **state}, indent=1) + "\n")
         temporary.chmod(0o755)

@@ -1,45 +1,26 @@
-"""The frame in which obstacles and objects are published."""
+"""The frame in which obstacles and objects are published, by way of tf2."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
-from numpy.typing import NDArray
 from rclpy.node import Node
 from rclpy.time import Time
-from scipy.spatial.transform import Rotation
 from std_msgs.msg import Header
+
+from geoseg_ros.io.messages import stamp_ns
+from geoseg_ros.runtime.placement import NoTransform, Placement, rigid_matrix
 
 try:
     import tf2_ros
 except ImportError:
     tf2_ros = None
 
-
-_JUMP = 1.0  # seconds; stamps that go back farther than that come from a recording that starts again
-
-
-@dataclass(frozen=True)
-class Placement:
-    """Where a result is published. Attributes: header; matrix [4, 4] from the sensor's frame to that of the header, None for the same."""
-
-    header: Header
-    matrix: NDArray[np.float64] | None = None
-
-
-class NoTransform(Exception):
-    """The sensor's frame cannot be joined to the target frame at the stamp of the message. The text says why."""
-
-
-def seconds(header: Header) -> float:
-    """The stamp."""
-    return header.stamp.sec + 1e-9 * header.stamp.nanosec
+_JUMP = 10**9  # nanoseconds; stamps that go back farther than that come from a recording that starts again
 
 
 class Frames:
-    """Looks transforms up, and never waits for one: by the time that a cloud is worked off, its transform has usually come.
+    """Looks transforms up, and never waits for one: by the time that a cloud is processed, its transform has usually come.
 
     Attributes:
         target: frame to publish in; empty: that of the sensor.
@@ -48,7 +29,7 @@ class Frames:
     def __init__(self, node: Node, target: str) -> None:
         self.target = target
         self._buffer: Any = None
-        self._stamp = -float("inf")
+        self._stamp: int | None = None
         if target and tf2_ros is None:
             node.get_logger().warning(f"target_frame {target}: tf2_ros is not installed, obstacles and objects stay in the sensor's frame")
             self.target = ""
@@ -63,17 +44,14 @@ class Frames:
             NoTransform: the transform is not there (yet).
         """
         if not self.target or header.frame_id == self.target:
-            return Placement(header)
-        before, self._stamp = self._stamp, seconds(header)
-        if self._stamp < before - _JUMP:
+            return Placement(header.frame_id)
+        before, self._stamp = self._stamp, stamp_ns(header)
+        if before is not None and self._stamp < before - _JUMP:
             # the buffer refuses transforms that are older than its newest by more than its length, and would do so until time catches up
             self._buffer.clear()
         try:
             found = self._buffer.lookup_transform(self.target, header.frame_id, Time.from_msg(header.stamp)).transform
         except (tf2_ros.TransformException, ValueError) as error:  # ValueError: a stamp before 1970
             raise NoTransform(f"no transform from {header.frame_id!r} to {self.target!r}: {' '.join(str(error).split())}") from None
-        matrix = np.eye(4)
-        turn, shift = found.rotation, found.translation
-        matrix[:3, :3] = Rotation.from_quat([turn.x, turn.y, turn.z, turn.w]).as_matrix()
-        matrix[:3, 3] = shift.x, shift.y, shift.z
-        return Placement(Header(stamp=header.stamp, frame_id=self.target), matrix)
+        shift, turn = found.translation, found.rotation
+        return Placement(self.target, rigid_matrix((shift.x, shift.y, shift.z), (turn.x, turn.y, turn.z, turn.w)))

@@ -25,13 +25,14 @@ from geoseg_ros.display.frame import LabelledCloud, LabelledImage, Sink
 from geoseg_ros.errors import InputError
 from geoseg_ros.geometry.cloud import Cloud
 from geoseg_ros.io import messages as codec
-from geoseg_ros.io.messages import results as answers
-from geoseg_ros.ros.objects import geoseg_msgs
+from geoseg_ros.io.messages import results, stamp_ns
+from geoseg_ros.ros.message_types import geoseg_msgs
 from geoseg_ros.ros.qos import latched_qos, output_qos
-from geoseg_ros.ros.transforms import Frames, NoTransform
+from geoseg_ros.ros.transforms import Frames
+from geoseg_ros.runtime.placement import NoTransform
 
 _JOIN = 0.3  # seconds that a cloud waits for its objects, which come right behind it
-_SILENT = 5.0  # seconds without a result after which it is told why
+_SILENT = 5.0  # seconds without a result after which the reason is logged
 _LINES = 20  # of rejected messages that are kept
 _CHECK = 1.0  # seconds between two looks at the publishers
 
@@ -52,13 +53,13 @@ def follow(
     stop: threading.Event,
     finished: Callable[[LiveReport], bool] = lambda report: False,
     seconds: float | None = None,
-    tell: Callable[[str], None] = lambda line: None,
+    log: Callable[[str], None] = lambda line: None,
 ) -> LiveReport:
     """Show what a node publishes until ``stop`` is set, ``finished`` says so, or the seconds are over.
 
     Args:
         source: full name of the node.
-        tell: gets a line where nothing comes, once.
+        log: gets a line where nothing comes, once.
 
     Raises:
         InputError: ``source`` is no name of a node.
@@ -68,7 +69,7 @@ def follow(
     try:
         node = rclpy.create_node("geoseg_viewer", context=context, start_parameter_services=False, enable_rosout=False)
         try:
-            follower = _Follower(node, source, sink, tell)
+            follower = _Follower(node, source, sink, log)
         except InvalidTopicNameException:
             raise InputError(f"--node: {source!r} is no name of a node, expected one like /coseg_node") from None
         executor = SingleThreadedExecutor(context=context)
@@ -85,8 +86,8 @@ def follow(
 class _Follower:
     """Subscriptions to one node. Only the newest message of a topic waits; a viewer that is too slow leaves some out."""
 
-    def __init__(self, node: Node, source: str, sink: Sink, tell: Callable[[str], None]) -> None:
-        self._node, self._source, self._sink, self._tell = node, source, sink, tell
+    def __init__(self, node: Node, source: str, sink: Sink, log: Callable[[str], None]) -> None:
+        self._node, self._source, self._sink, self._log = node, source, sink, log
         self.report = LiveReport()
         self._labels = False
         self._early: dict[type, LabelledCloud | LabelledImage] = {}
@@ -94,7 +95,7 @@ class _Follower:
         self._objects: Any = None
         self._frames: Frames | None = None
         self._begin = self._checked = time.monotonic()
-        self._told = False
+        self._explained = False
         self._subscriptions: dict[str, tuple[Any, Any, QoSProfile]] = {}  # topic -> subscription, how it is made, and as what
         self._subscribe("label_info", String, self._take_labels, latched_qos())
         self._subscribe("points_labeled", PointCloud2, self._take_cloud, output_qos())
@@ -102,7 +103,7 @@ class _Follower:
         if geoseg_msgs is not None:
             self._subscribe("objects", geoseg_msgs.CosegObjectArray, self._take_objects, output_qos())
         else:
-            tell("geoseg_ros was installed without its messages: no boxes")
+            log("geoseg_ros was installed without its messages: no boxes")
 
     def tick(self) -> None:
         """What has to be done between messages."""
@@ -117,9 +118,9 @@ class _Follower:
             if qos.reliability == ReliabilityPolicy.RELIABLE and ReliabilityPolicy.BEST_EFFORT in offered:
                 self._subscribe_again(topic)
         silent = not (self.report.clouds or self.report.images)
-        if silent and not self._told and now - self._begin > _SILENT:
-            self._told = True
-            self._tell(self._silence())
+        if silent and not self._explained and now - self._begin > _SILENT:
+            self._explained = True
+            self._log(self._silence())
 
     def _subscribe(self, name: str, kind: Any, take: Callable[[str, Any], None], qos: QoSProfile) -> None:
         topic = f"{self._source}/{name}"
@@ -153,7 +154,7 @@ class _Follower:
     # ---- messages
 
     def _take_labels(self, topic: str, message: String) -> None:
-        self._sink.labels(answers.label_space(message.data, topic))
+        self._sink.labels(results.label_space(message.data, topic))
         self._labels = True
         while self._early:
             self._show(self._early.popitem()[1])
@@ -162,16 +163,16 @@ class _Follower:
         if self._cloud is not None:  # its objects have not come, and will not
             self._show_cloud()
         self._cloud = message, time.monotonic()
-        if self._objects is not None and answers.stamp_of(self._objects) == answers.stamp_of(message):
+        if self._objects is not None and stamp_ns(self._objects.header) == stamp_ns(message.header):
             self._show_cloud()
 
     def _take_objects(self, topic: str, message: Any) -> None:
         self._objects = message
-        if self._cloud is not None and answers.stamp_of(message) == answers.stamp_of(self._cloud[0]):
+        if self._cloud is not None and stamp_ns(message.header) == stamp_ns(self._cloud[0].header):
             self._show_cloud()
 
     def _take_image(self, topic: str, message: Image) -> None:
-        self._show(LabelledImage(answers.stamp_of(message), codec.image_from_message(message, topic)))
+        self._show(LabelledImage(stamp_ns(message.header), codec.image_from_message(message, topic)))
 
     def _show_cloud(self) -> None:
         assert self._cloud is not None
@@ -194,9 +195,9 @@ class _Follower:
 
     def _joined(self, message: PointCloud2) -> LabelledCloud:
         """The cloud with its objects, in their frame where it is another one and TF knows the way."""
-        cloud, label = answers.labelled_cloud(message, f"{self._source}/points_labeled")
-        stamp, frame = answers.stamp_of(message), message.header.frame_id
-        if self._objects is None or answers.stamp_of(self._objects) != stamp:
+        cloud, label = results.labelled_cloud(message, f"{self._source}/points_labeled")
+        stamp, frame = stamp_ns(message.header), message.header.frame_id
+        if self._objects is None or stamp_ns(self._objects.header) != stamp:
             return LabelledCloud(stamp, frame, cloud, label)
         where = self._objects.header.frame_id
         if where != frame:
@@ -204,7 +205,7 @@ class _Follower:
             if matrix is None:
                 return LabelledCloud(stamp, frame, cloud, label, elsewhere=where)
             cloud = _moved(cloud, matrix)
-        return LabelledCloud(stamp, where, cloud, label, answers.objects(self._objects, f"{self._source}/objects"))
+        return LabelledCloud(stamp, where, cloud, label, results.objects(self._objects, f"{self._source}/objects"))
 
     def _transform(self, header: Header, frame: str) -> NDArray[np.float64] | None:
         """[4, 4] from the frame of the cloud to that of the objects; None where TF does not know it."""

@@ -1,4 +1,4 @@
-"""The one thread that works with the pipeline."""
+"""The one thread that works on messages: takes the newest, runs the stream step, publishes."""
 
 from __future__ import annotations
 
@@ -6,39 +6,134 @@ import re
 import threading
 import time
 import traceback
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Callable, Mapping
+
+from rclpy.node import Node
 
 from geoseg_ros.errors import InputError
+from geoseg_ros.ros.inputs import Arrival
+from geoseg_ros.ros.message_types import InstalledTypes
+from geoseg_ros.ros.publishers import Outputs
+from geoseg_ros.ros.stream_state import StreamState
+from geoseg_ros.ros.transforms import Frames
 from geoseg_ros.runtime.mailbox import Mailbox
+from geoseg_ros.runtime.node_parameters import NodeParameters
+from geoseg_ros.runtime.opening import OpenedPipeline, free_memory
+from geoseg_ros.runtime.stream_step import CLOUD_OUTPUTS, IMAGE_OUTPUTS, Segmented, StreamStep
 
 
 class Worker(threading.Thread):
-    """Handles one item of the mailbox after the other until the mailbox is closed.
+    """Works on one message of the mailbox after the other until the mailbox is closed.
 
-    An error of one item is counted and reported, and the next item is taken.
+    An error of one message is counted and logged, and the next message is taken. The methods are for the executor's thread.
+
+    Args:
+        node: for its log.
+        mailbox: where messages wait.
+        parameters: gives the parameters as they are now.
+        streams: what is known about each input, by its name in the mailbox.
+        outputs: where results go.
+        frames: where obstacles and objects are placed.
+
+    Attributes:
+        active: results are published.
+        frames: as given.
+        throttle: of the log.
     """
 
-    def __init__(self, mailbox: Mailbox, handle: Callable[[str, Any], None], report: Callable[[str, Exception], None]) -> None:
+    def __init__(
+        self,
+        node: Node,
+        mailbox: Mailbox,
+        parameters: Callable[[], NodeParameters],
+        streams: Mapping[str, StreamState],
+        outputs: Outputs,
+        frames: Frames,
+    ) -> None:
         super().__init__(name="pipeline", daemon=True)
-        self._mailbox, self._work, self._report = mailbox, handle, report  # a Thread has a _handle of its own (Python 3.13)
+        self._node, self._mailbox, self._parameters, self._streams, self._outputs = node, mailbox, parameters, streams, outputs
+        self.active = False
+        self.frames = frames
+        self.throttle = Throttle()
+        self._step = StreamStep(InstalledTypes(), parameters().tracking, frames.place, self._warn)
+        self._busy = threading.Lock()
+
+    @property
+    def pipeline(self) -> OpenedPipeline | None:
+        """What messages are worked on with from now on."""
+        return self._step.pipeline  # type: ignore[return-value]
+
+    def use(self, pipeline: OpenedPipeline) -> None:
+        """Take this pipeline from the next message on, and publish its labels; the result of a message in work is given up."""
+        with self._outputs.lock:
+            self._step.use(pipeline)
+            for stream in self._streams.values():
+                stream.forget_concepts()
+            self._outputs.publish_labels(pipeline.labels)
+
+    def drop(self) -> None:
+        """Let the message in work end, and free the memory of the pipeline."""
+        with self._outputs.lock:
+            self._step.use(None)
+        with self._busy:
+            self._outputs.last.clear()
+            free_memory()
 
     def run(self) -> None:
+        """The thread."""
         while (taken := self._mailbox.take()) is not None:
-            stream, item = taken
+            name, arrival = taken
             del taken  # nothing may hold the message while the next one is awaited
             try:
-                self._work(stream, item)
+                self.process(name, arrival)
                 accepted = True
             except Exception as error:  # one bad message must not stop the node
                 accepted = False
-                self._report(stream, error)
-            self._mailbox.finish(stream, accepted)
-            del item
+                self._report(name, error)
+            self._mailbox.finish(name, accepted)
+            del arrival
+
+    def process(self, name: str, arrival: Arrival) -> None:
+        """Work on one message. It is always decoded, so that bad input shows, but segmented only for who listens."""
+        stream, parameters = self._streams[name], self._parameters()
+        with self._busy:
+            if self._step.pipeline is None:
+                return
+            outputs = CLOUD_OUTPUTS if name == "cloud" else IMAGE_OUTPUTS
+            found = self._step.segment(arrival.message, stream.message_type, stream.topic, parameters, self._outputs.wanted(outputs))
+            if found is not None and self._publish(stream, found, parameters):
+                stream.latency.add(time.monotonic() - arrival.time)
+            else:
+                stream.unheard += 1
+
+    def _publish(self, stream: StreamState, found: Segmented, parameters: NodeParameters) -> bool:
+        """Encode and send, unless the pipeline was exchanged or the node deactivated meanwhile."""
+        stream.note_result(found.result.seconds, found.result.presence)
+        with self._outputs.lock:
+            if not (self.active and self._step.pipeline is found.pipeline):
+                return False
+            outputs = CLOUD_OUTPUTS if stream.name == "cloud" else IMAGE_OUTPUTS
+            self._outputs.publish(self._step.encode(found, parameters, self._outputs.wanted(outputs)))
+        found.clock.stop("publish")
+        stream.note_result(found.clock.seconds)
+        stream.unplaced += found.unplaced
+        return True
+
+    def _report(self, stream: str, error: Exception) -> None:
+        """Log why a message was rejected."""
+        if not self._node.context.ok():
+            return  # shutting down: what was in work cannot be published any more
+        if line := self.throttle(f"{stream} rejected: {describe(error)}"):
+            logger = self._node.get_logger()
+            logger.warning(line) if isinstance(error, InputError) else logger.error(line)
+
+    def _warn(self, text: str) -> None:
+        if line := self.throttle(text):
+            self._node.get_logger().warning(line)
 
 
 class Throttle:
-    """Lets a line through at most once per ``period`` seconds and kind, and tells how many were held back.
+    """Lets a line through at most once per ``period`` seconds and kind, and says how many were held back.
 
     Two lines are of one kind if they differ only in numbers.
     """

@@ -19,7 +19,7 @@ from geoseg_ros.cli.main import main
 from geoseg_ros.geometry.cloud import Cloud
 from geoseg_ros.io.recordings import Recording, RecordingWriter
 from geoseg_ros.results import CloudResult, ImageResult, LabelSpace
-from geoseg_ros.ros.replay import replay
+from geoseg_ros.runtime.replay import replay
 
 COMMAND = [sys.executable, "-m", "geoseg_ros.cli", "view"]
 

@@ -14,11 +14,11 @@ pytest.importorskip("rclpy")
 
 from geoseg_ros.methods.contrast.pack import save_pack
 from geoseg_ros.ros.coseg_node import main
-from geoseg_ros.ros.packs import PackOpener
 from geoseg_ros.runtime.engines.backbone import EngineBackbone
 from geoseg_ros.runtime.engines.choose import FallbackSession
 from geoseg_ros.runtime.engines.session import EngineError, check_inputs
 from geoseg_ros.runtime.engines.spec import EngineSpec, TensorRange
+from geoseg_ros.runtime.opening import PipelineOpener
 from support.fake_world import picture, table
 from support.live_node import LiveNode
 from support.ros_cases import image_message, large_cloud_message
@@ -75,7 +75,7 @@ def gpu(monkeypatch):
 
 def start(packs, **parameters):
     told = []
-    node = LiveNode(PackOpener(tell=told.append), packs=packs, status_period=0.1, **CONFIG, **parameters)
+    node = LiveNode(PipelineOpener(tell=told.append), packs=packs, status_period=0.1, **CONFIG, **parameters)
     return node, told
 
 
@@ -150,7 +150,7 @@ def test_the_diagnostics_show_how_far_a_build_is_and_a_stop_ends_it(packs, monke
 
     monkeypatch.setattr("geoseg_ros.runtime.pipeline.with_engine", with_engine)
     stop = threading.Event()
-    opener = PackOpener(stop)
+    opener = PipelineOpener(stop)
     node = LiveNode(opener, packs=packs, autostart=False, status_period=0.1, stop=stop, **CONFIG)
     try:
         transition = threading.Thread(target=node.node.trigger_configure)

@@ -16,6 +16,7 @@ from geoseg_ros.errors import InputError
 from geoseg_ros.geometry.cloud import Cloud
 from geoseg_ros.io import messages as codec
 from geoseg_ros.results import CloudResult, LabelSpace
+from geoseg_ros.ros.message_types import InstalledTypes
 from support.ros_cases import (
     XYZ,
     bad_clouds,
@@ -30,6 +31,7 @@ from support.ros_cases import (
     points,
 )
 
+TYPES = InstalledTypes()
 PALETTE = LabelSpace(("red", "high")).palette()
 
 
@@ -326,7 +328,7 @@ def test_labelled_cloud():
     xyz = expected(points())
     xyz[2, 1] = np.nan
     cloud = Cloud(xyz, None, (2, 3))
-    message = codec.labelled_cloud_message(header, cloud, labelled(cloud, [0, 1, 2, 0, 2, 1]), PALETTE)
+    message = codec.labelled_cloud_message(TYPES, header, cloud, labelled(cloud, [0, 1, 2, 0, 2, 1]), PALETTE)
     assert isinstance(message, PointCloud2) and isinstance(message.data, array.array)
     assert message.header == header
     assert (message.height, message.width, message.point_step, message.row_step, message.is_dense) == (2, 3, 28, 84, False)
@@ -344,14 +346,14 @@ def test_labelled_cloud():
 def test_buffers_are_reused_and_never_mixed():
     header = Header(frame_id="a")
     first = Cloud(expected(points(6)))
-    message = codec.labelled_cloud_message(header, first, labelled(first, [2] * 6), PALETTE)
+    message = codec.labelled_cloud_message(TYPES, header, first, labelled(first, [2] * 6), PALETTE)
     buffer = message.data
     second = Cloud(expected(points(6)) + 1)
-    again = codec.labelled_cloud_message(Header(frame_id="b"), second, labelled(second, [1] * 6), PALETTE, message)
+    again = codec.labelled_cloud_message(TYPES, Header(frame_id="b"), second, labelled(second, [1] * 6), PALETTE, message)
     assert again is message and again.data is buffer and again.header.frame_id == "b"
     assert {r["label"] for r in decode_labelled(again)} == {1}
     third = Cloud(expected(points(4)))
-    last = codec.labelled_cloud_message(header, third, labelled(third, [0] * 4), PALETTE, message)
+    last = codec.labelled_cloud_message(TYPES, header, third, labelled(third, [0] * 4), PALETTE, message)
     assert last.width == 4 and len(last.data) == 4 * 28 and last.is_dense
     np.testing.assert_array_equal(codec.cloud_from_message(last).xyz, third.xyz)
 
@@ -361,25 +363,25 @@ def test_obstacle_cloud():
     xyz[4, 0] = np.inf
     cloud, label = Cloud(xyz, None, (2, 3)), np.array([0, 1, 2, 0, 2, 1], np.uint32)
     for wanted, rows in (([1], [1, 5]), ([2], [2]), ([1, 2], [1, 2, 5]), ([], [])):
-        message = codec.obstacle_cloud_message(Header(frame_id="lidar"), cloud, label, wanted)
+        message = codec.obstacle_cloud_message(TYPES, Header(frame_id="lidar"), cloud, label, wanted)
         assert [f.name for f in message.fields] == ["x", "y", "z"] and message.height == 1 and message.is_dense
         np.testing.assert_array_equal(codec.cloud_from_message(message).xyz, xyz[rows])
 
 
 def test_empty_cloud_out():
     cloud = Cloud(np.zeros((0, 3), np.float32))
-    message = codec.labelled_cloud_message(Header(), cloud, labelled(cloud, []), PALETTE)
+    message = codec.labelled_cloud_message(TYPES, Header(), cloud, labelled(cloud, []), PALETTE)
     assert (message.width, message.row_step, len(message.data), message.is_dense) == (0, 0, 0, True)
-    assert codec.obstacle_cloud_message(Header(), cloud, np.zeros(0, np.uint32), [1]).width == 0
+    assert codec.obstacle_cloud_message(TYPES, Header(), cloud, np.zeros(0, np.uint32), [1]).width == 0
 
 
 def test_mask_and_overlay():
     image = picture()
     mask = (image[..., 0] > image[..., 1]).astype(np.uint8)
-    message = codec.mask_message(Header(frame_id="camera"), mask)
+    message = codec.mask_message(TYPES, Header(frame_id="camera"), mask)
     assert (message.encoding, message.height, message.width, message.step) == ("mono8", 24, 32, 32)
     np.testing.assert_array_equal(np.frombuffer(message.data, np.uint8).reshape(24, 32), mask)
-    overlay = codec.overlay_message(Header(), image, mask, PALETTE)
+    overlay = codec.overlay_message(TYPES, Header(), image, mask, PALETTE)
     assert (overlay.encoding, overlay.step, len(overlay.data)) == ("rgb8", 96, 24 * 96)
     pixels = codec.image_from_message(overlay)
     np.testing.assert_array_equal(pixels[mask == 0], image[mask == 0])

@@ -21,8 +21,8 @@ from geoseg_ros.errors import InputError
 from geoseg_ros.io import messages as codec
 from geoseg_ros.io.recordings import Recording
 from geoseg_ros.results import LabelSpace, ObjectInstance
-from geoseg_ros.ros import objects
 from geoseg_ros.ros import transforms as frames
+from geoseg_ros.ros.message_types import InstalledTypes
 from support import fake_tf
 from support.fake_pipeline import FakePipeline
 from support.ros_cases import cloud_message, image_message, large_cloud_message, picture, points
@@ -33,6 +33,8 @@ try:
     from rclpy.event_handler import PublisherEventCallbacks
 except ImportError:  # Humble
     from rclpy.qos_event import PublisherEventCallbacks
+
+TYPES = InstalledTypes()
 
 
 def values(node, stream):
@@ -98,7 +100,7 @@ def test_a_snapshot_that_cannot_be_written_is_refused_and_leaves_nothing(live, t
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, whole)
     assert not answer.success and "File too large" in answer.message and "\n" not in answer.message
-    assert list((tmp_path / "shots").iterdir()) == [] and node.node.handler.active
+    assert list((tmp_path / "shots").iterdir()) == [] and node.node.worker.active
     answer = node.call(Trigger, "snapshot", Trigger.Request())
     assert answer.success, "once there is room"
     assert [str(path) for path in (tmp_path / "shots").iterdir()] == [answer.message]
@@ -142,7 +144,7 @@ class Packs:
 
 
 def names(node):
-    return list(node.node.handler.pipeline.labels.names)
+    return list(node.node.worker.pipeline.labels.names)
 
 
 def test_packs_change_while_the_node_works(live):
@@ -155,13 +157,13 @@ def test_packs_change_while_the_node_works(live):
     assert names(node) == ["red", "high"], "the old ones work until the new ones are open"
     assert node.set_one("packs", ["mug"]) == (False, "packs: others are being opened, try again later")
     assert node.set_one("pipeline.coseg.p_max", 0.01) == (True, "")
-    assert node.node.handler.pipeline.config.coseg.p_max == 0.01
+    assert node.node.worker.pipeline.config.coseg.p_max == 0.01
     assert values(node, "pipeline")[1] == "opening packs"
     packs.go.set()
     node.wait(lambda: names(node) == ["red", "high", "mug"])
     node.wait(lambda: "mug" in node.labels[-1])
     assert values(node, "pipeline")[1:] == ("running", values(node, "pipeline")[2])
-    assert node.node.handler.pipeline.config.coseg.p_max == 0.01, "also of packs that were being opened"
+    assert node.node.worker.pipeline.config.coseg.p_max == 0.01, "also of packs that were being opened"
     assert node.set_one("wanted_labels", ["mug"]) == (True, "")
     assert node.set_one("packs", ["red", "high"])[1] == "wanted_labels: no concept mug, expected some of red, high"
     node.received["points_labeled"].clear()
@@ -209,16 +211,16 @@ def test_markers_that_are_filled_again_are_as_new_ones():
     message = None
     for count in (2, 0, 3, 1):
         given, header = things(count), Header(frame_id=f"frame {count}")
-        poses = objects.poses_of(given)
-        message = objects.marker_array(header, given, poses, palette, message)
-        assert message == objects.marker_array(header, given, poses, palette) and len(message.markers) == 1 + 2 * count
+        poses = codec.object_poses(TYPES, given)
+        message = codec.marker_array(TYPES, header, given, poses, palette, message)
+        assert message == codec.marker_array(TYPES, header, given, poses, palette) and len(message.markers) == 1 + 2 * count
 
 
 def test_obstacles_and_objects_go_to_the_target_frame(live, monkeypatch):
     messages = pytest.importorskip("geoseg_ros.msg", reason="the package is installed without its messages")
     monkeypatch.setattr(frames, "tf2_ros", fake_tf)
     node = live(listen=("points_labeled", "points_obstacles"), target_frame="odom")
-    node.node.handler._frames._buffer.set_transform(fake_tf.transform(100.0), "test")
+    node.node.worker.frames._buffer.set_transform(fake_tf.transform(100.0), "test")
     node.listen("objects", messages.CosegObjectArray)
     early = cloud_message(points(), stamp=(50, 0))
     node.send("points", early)
@@ -247,7 +249,7 @@ def test_without_tf_the_sensor_frame_stays(live, monkeypatch):
     message = cloud_message(points())
     node.send("points", message)
     node.wait(lambda: node.received["points_obstacles"])
-    assert node.received["points_obstacles"][0].header == message.header and node.node.handler._frames.target == ""
+    assert node.received["points_obstacles"][0].header == message.header and node.node.worker.frames.target == ""
 
 
 def test_stages_presence_age_and_memory_are_told(live):

@@ -13,7 +13,7 @@ from rclpy.qos import ReliabilityPolicy
 from std_msgs.msg import String
 
 from geoseg_ros.io import messages as codec
-from geoseg_ros.ros import diagnostics, objects, publishers
+from geoseg_ros.ros import diagnostics, message_types, publishers
 from support.fake_pipeline import FakePipeline
 from support.live_node import LATCHED
 from support.ros_cases import XYZ, cloud_message, image_message, labels_of, large_cloud_message, picture, points
@@ -87,7 +87,7 @@ def test_nothing_is_computed_that_nobody_listens_to(live):
     node.wait(lambda: node.received["mask"])
     assert pipeline.calls == {"image": 1, "cloud": 0}
     node.client.destroy_subscription(subscription)
-    node.wait(lambda: not node.node._outputs.wants_image())
+    node.wait(lambda: not node.node._outputs.wanted(["mask", "overlay"]))
     node.listen("points_obstacles")
     node.send_and_wait("image", image_message(picture(), "rgb8"), "image")
     node.send("points", cloud_message(points()))
@@ -175,9 +175,9 @@ def test_detections_and_label_info_of_vision_msgs(live):
 
 
 def test_without_our_messages_the_rest_works(live, monkeypatch):
-    for module in (objects, publishers, diagnostics):
+    for module in (message_types, publishers, diagnostics):
         monkeypatch.setattr(module, "geoseg_msgs", None)
-    assert "~/objects and ~/status" in objects.missing_interfaces()
+    assert "~/objects and ~/status" in message_types.missing_interfaces()
     node = live()
     node.send("points", cloud_message(points()))
     node.wait(lambda: node.received["points_labeled"])

@@ -139,7 +139,7 @@ def placed(live, monkeypatch, request):
     else:
         pytest.importorskip("tf2_ros", reason="tf2_ros is not installed")
     node = live(listen=("points_labeled", "points_obstacles"), target_frame="odom")
-    buffer = node.node.handler._frames._buffer
+    buffer = node.node.worker.frames._buffer
     return node, lambda seconds: buffer.set_transform(fake_tf.transform(seconds), "test")
 
 

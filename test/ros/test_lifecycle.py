@@ -112,7 +112,7 @@ def test_a_failed_configure_leaves_it_unconfigured_and_may_be_repeated(live):
 
 def test_an_unknown_label_fails_the_configure_and_keeps_nothing(live):
     node = live(autostart=False, wanted_labels=["tall"])
-    assert not change(node, "configure") and node.node.handler.pipeline is None
+    assert not change(node, "configure") and node.node.worker.pipeline is None
     node.wait(lambda: node.lines)
     assert node.lines == ["parameter wanted_labels: no concept tall, expected some of red, high"]
 
@@ -124,14 +124,14 @@ def test_an_activate_that_fails_leaves_it_inactive(live):
     assert change(node, "configure") and not change(node, "activate") and state(node) == "inactive"
     node.wait(lambda: node.lines)
     assert len(node.lines) == 1 and "maybe" in node.lines[0]
-    assert not node.node.handler.active and not list(node.node.inputs._subscriptions)
+    assert not node.node.worker.active and not list(node.node.inputs._subscriptions)
     assert change(node, "cleanup") and state(node) == "unconfigured"
 
 
 def test_a_misspelt_quality_of_service_fails_the_start(live):
     node = live(**{"qos_overrides./coseg_node/image.subscription.reliabilty": "reliable"})
     assert isinstance(node.node.failure, InputError) and "reliabilty: unknown" in str(node.node.failure)
-    assert not node.node.handler.active
+    assert not node.node.worker.active
 
 
 def test_the_node_tells_that_it_is_opening(live):
@@ -193,7 +193,7 @@ def test_an_error_in_a_transition_is_cleaned_up(live, monkeypatch):
     monkeypatch.setattr(CosegNode, "on_deactivate", broken)
     node = live()
     assert not change(node, "deactivate") and state(node) == "unconfigured"
-    assert node.node.handler.pipeline is None and not node.node.handler.active
+    assert node.node.worker.pipeline is None and not node.node.worker.active
     assert change(node, "configure") and change(node, "activate")
 
 

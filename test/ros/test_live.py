@@ -27,7 +27,7 @@ from support.paths import ROOT
 pytest.importorskip("rclpy", reason="needs ROS 2")
 pytest.importorskip("geoseg_ros.msg", reason="needs the messages of this package")
 
-from geoseg_ros.ros.demo import summarise  # noqa: E402
+from geoseg_ros.evaluate.demo_run import summarise  # noqa: E402
 from geoseg_ros.ros.live_run import LiveRun, run_live  # noqa: E402
 
 pytestmark = pytest.mark.dds

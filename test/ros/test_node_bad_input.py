@@ -41,7 +41,7 @@ def test_bad_input_is_counted_and_named_and_the_node_lives_on(live):
     large = large_cloud_message(np.zeros((5_000_000, 3)))
     cases.append(("points", "cloud", "5M points", large, "5000000 points, expected at most 4000000"))
     for topic, stream, name, message, line in cases:
-        node.node.handler.throttle = Throttle()  # so that cases which differ in numbers only are all told
+        node.node.worker.throttle = Throttle()  # so that cases which differ in numbers only are all told
         node.lines.clear()
         before = node.counts(stream)
         node.send_and_wait(topic, message, stream)
@@ -83,7 +83,7 @@ def test_bad_input_is_counted_and_named_and_the_node_lives_on(live):
 def test_bad_compressed_input(live):
     node = live(image_transport="compressed")
     for name, (message, line) in bad_compressed().items():
-        node.node.handler.throttle = Throttle()
+        node.node.worker.throttle = Throttle()
         node.lines.clear()
         node.send_and_wait("image/compressed", message, "image")
         node.wait(lambda: node.lines)

@@ -10,8 +10,9 @@ pytest.importorskip("rclpy")
 
 from geoseg_ros.errors import InputError
 from geoseg_ros.methods.contrast.pack import save_pack
-from geoseg_ros.ros.packs import Opening, PackOpener, check_packs
+from geoseg_ros.ros.packs import check_packs
 from geoseg_ros.runtime.node_parameters import NodeParameters
+from geoseg_ros.runtime.opening import Opening, PipelineOpener
 
 
 @pytest.fixture
@@ -51,7 +52,7 @@ def test_a_backbone_in_use_is_shared_and_freed_with_its_pipeline(files, fake_bac
         return Backbone()
 
     monkeypatch.setattr("geoseg_ros.runtime.pipeline.open_backbone", open_backbone)
-    opener = PackOpener()
+    opener = PipelineOpener()
     one = opener(NodeParameters(packs=(files["red"],)))
     two = opener(NodeParameters(packs=(files["red"], files["blue"])))
     assert two.backbone is one.backbone and len(opened) == 1 and two.labels.names == ("red", "blue")

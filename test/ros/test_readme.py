@@ -7,7 +7,7 @@ import pytest
 
 pytest.importorskip("rclpy")
 
-from geoseg_ros.ros.objects import vision_msgs
+from geoseg_ros.ros.message_types import vision_msgs
 from geoseg_ros.runtime.node_parameters import NodeParameters
 from geoseg_ros.settings import list_settings
 from support.paths import ROOT

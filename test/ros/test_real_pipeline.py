@@ -18,7 +18,7 @@ from sensor_msgs.msg import PointCloud2
 
 from geoseg_ros.methods.contrast.pack import KEY, save_pack
 from geoseg_ros.ros.coseg_node import main
-from geoseg_ros.ros.packs import PackOpener
+from geoseg_ros.runtime.opening import PipelineOpener
 from support.fake_world import picture, table
 from support.live_node import LiveNode
 from support.ros_cases import cloud_message, image_message, large_cloud_message
@@ -62,7 +62,7 @@ def packs(tmp_path, fake_packs, fake_backbone, monkeypatch):
 
 @pytest.fixture
 def live(packs):
-    node = LiveNode(PackOpener(), packs=[packs["red"], packs["blue"]], **CONFIG)
+    node = LiveNode(PipelineOpener(), packs=[packs["red"], packs["blue"]], **CONFIG)
     yield node
     node.close()
 

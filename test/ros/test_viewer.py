@@ -22,12 +22,12 @@ from std_srvs.srv import Trigger
 
 import geoseg_ros.msg
 from geoseg_ros.display.frame import LabelledCloud, LabelledImage
+from geoseg_ros.display.recorded_results import RecordedResults
 from geoseg_ros.errors import InputError
 from geoseg_ros.io.recordings import Recording
 from geoseg_ros.results import LabelSpace
 from geoseg_ros.ros import transforms as frames
 from geoseg_ros.ros import viewer
-from geoseg_ros.ros.recorded_results import Answered
 from geoseg_ros.ros.viewer import LiveReport, follow
 from support import fake_tf
 from support.live_node import LiveNode
@@ -64,7 +64,7 @@ class Watching:
         self._thread.start()
 
     def _run(self, source, options) -> None:
-        self.report = follow(source, self.shown, self.stop, tell=self.lines.append, **options)
+        self.report = follow(source, self.shown, self.stop, log=self.lines.append, **options)
 
     def end(self) -> LiveReport:
         self.stop.set()
@@ -119,7 +119,7 @@ def test_a_snapshot_can_be_viewed(live, tmp_path):
     node.call(Trigger, "snapshot", Trigger.Request())
     (folder,) = tmp_path.iterdir()
     with Recording(folder / "messages.mcap") as recording:
-        answered = Answered(recording, recording)
+        answered = RecordedResults(recording, recording)
         frame = answered.frame()
     assert answered.labels.names == ("label 1", "high") and frame.image.found == (1,)
     assert frame.cloud.label.max() == 2 and len(frame.cloud.objects) == 1

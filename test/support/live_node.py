@@ -71,7 +71,7 @@ class LiveNode:
             self.wait(self._probe)  # or its first lines would be missed
             self._spinners[0].start()
             if self.node.parameters.autostart:
-                self.wait(lambda: self.node.handler.active or self.node.failure)
+                self.wait(lambda: self.node.worker.active or self.node.failure)
             for publisher in self._publishers.values():
                 if self.node.count_subscribers(publisher.topic_name):
                     self.wait(lambda p=publisher: p.get_subscription_count() > 0)

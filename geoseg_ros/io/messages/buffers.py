@@ -1,8 +1,9 @@
-"""What all readers and writers of messages share: limits, the buffer of a message, and how it is quoted."""
+"""What all readers and writers of messages share: limits, the buffer of a message, its stamp, and how it is quoted."""
 
 from __future__ import annotations
 
 import array
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -11,11 +12,19 @@ from numpy.typing import NDArray
 MAX_POINTS = 5_000_000
 MAX_PIXELS = 50_000_000
 
+MessageTypes = Mapping[str, Any]
+"""Message classes by their ROS name, such as ``sensor_msgs/msg/Image``: those of rclpy, or those of a recording."""
 
-def shown(text: Any) -> str:
+
+def stamp_ns(header: Any) -> int:
+    """The stamp of a std_msgs/Header, nanoseconds."""
+    return int(header.stamp.sec) * 10**9 + int(header.stamp.nanosec)
+
+
+def quoted(text: Any) -> str:
     """A string of a message as part of an error line: quoted, on one line, and no longer than 80 characters."""
-    quoted = repr(str(text))
-    return quoted if len(quoted) <= 80 else f"{quoted[:76]}...'"
+    line = repr(str(text))
+    return line if len(line) <= 80 else f"{line[:76]}...'"
 
 
 def data_view(message: Any, size: int) -> NDArray[np.uint8]:

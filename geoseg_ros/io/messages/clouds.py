@@ -1,7 +1,8 @@
-"""sensor_msgs/PointCloud2 to clouds and back."""
+"""sensor_msgs/PointCloud2, and sensor_msgs/Image of depth, to clouds; labelled clouds to sensor_msgs/PointCloud2."""
 
 from __future__ import annotations
 
+import array
 from collections.abc import Collection
 from typing import Any
 
@@ -12,11 +13,13 @@ from numpy.typing import NDArray
 from geoseg_ros.errors import InputError
 from geoseg_ros.geometry.cloud import Cloud
 from geoseg_ros.io.fields import pack_rgb
-from geoseg_ros.io.messages.buffers import MAX_POINTS, data_view, set_data, shown
+from geoseg_ros.io.messages.buffers import MAX_PIXELS, MAX_POINTS, MessageTypes, data_view, quoted, set_data
+from geoseg_ros.io.messages.images import image_from_message, pixel_plane
 from geoseg_ros.results import CloudResult
 
 _BLOCK = 65536  # points at a time: intermediate arrays stay in the cache, which halves the time of a million points
 
+_DEPTH_ENCODINGS: dict[str, tuple[str, float]] = {"16UC1": ("u2", 0.001), "mono16": ("u2", 0.001), "32FC1": ("f4", 1.0)}  # REP 118
 # sensor_msgs/PointField datatype -> numpy
 _FIELD_TYPES = {1: "i1", 2: "u1", 3: "i2", 4: "u2", 5: "i4", 6: "u4", 7: "f4", 8: "f8"}
 _UINT32, _FLOAT32 = 6, 7
@@ -71,7 +74,7 @@ def cloud_from_message(message: Any, topic: str = "points", max_points: int = MA
 
     missing = [name for name in "xyz" if name not in fields]
     if missing:
-        raise InputError(f"{topic}: no field {', '.join(missing)}, expected x, y, z, found {shown(', '.join(fields))}")
+        raise InputError(f"{topic}: no field {', '.join(missing)}, expected x, y, z, found {quoted(', '.join(fields))}")
     columns = [column(name, ("f4", "f8")) for name in "xyz"]
     colour = next((name for name in ("rgb", "rgba") if name in fields), None)
     rgb = None
@@ -98,6 +101,50 @@ def _join(columns: list[NDArray], count: int) -> NDArray[np.float32]:
     return xyz.reshape(count, 3)
 
 
+def cloud_from_depth(
+    depth: Any, info: Any, color: Any = None, topic: str = "depth", max_points: int = MAX_POINTS, max_pixels: int = MAX_PIXELS
+) -> Cloud:
+    """Back-project a rectified depth image: x = (u - cx) z / fx, y = (v - cy) z / fy, in the optical frame (REP 103).
+
+    Args:
+        depth: sensor_msgs/Image, 16UC1 (millimetres, 0 = nothing measured) or 32FC1 (metres) (REP 118).
+        info: its sensor_msgs/CameraInfo. The pinhole is that of P (the rectified camera), or of K where P is zero.
+        color: sensor_msgs/Image registered to the depth image, or None.
+
+    Returns:
+        An organised cloud of the size of the depth image; pixels without depth are NaN.
+
+    Raises:
+        InputError: another encoding, sizes that differ, no focal length, too many points.
+    """
+    if depth.encoding not in _DEPTH_ENCODINGS:
+        raise InputError(f"{topic}: encoding {quoted(depth.encoding)}, expected {', '.join(_DEPTH_ENCODINGS)}")
+    kind, scale = _DEPTH_ENCODINGS[depth.encoding]
+    with np.errstate(invalid="ignore"):  # signalling NaN
+        z = pixel_plane(depth, kind, 1, topic, min(max_points, max_pixels)).astype(np.float32) * np.float32(scale)
+    height, width = z.shape
+    if (info.height, info.width) != (height, width):
+        raise InputError(f"{topic}: {width} x {height}, expected the {info.width} x {info.height} of its camera_info")
+    fx, _, cx, _, _, fy, cy, *_ = info.p
+    if fx == 0:
+        fx, _, cx, _, fy, cy, *_ = info.k
+    if not (fx > 0 and fy > 0 and np.isfinite([fx, fy, cx, cy]).all()):
+        raise InputError(f"{topic}: camera_info has fx {fx}, fy {fy}, cx {cx}, cy {cy}, expected positive focal lengths")
+    z[~(np.isfinite(z) & (z > 0))] = np.nan
+    xyz = np.empty((height, width, 3), np.float32)
+    with np.errstate(over="ignore", invalid="ignore"):  # what does not fit float32 becomes infinite or NaN, that is invalid
+        xyz[..., 0] = z * ((np.arange(width) - cx) / fx).astype(np.float32)
+        xyz[..., 1] = z * ((np.arange(height) - cy) / fy).astype(np.float32)[:, None]
+    xyz[..., 2] = z
+    rgb = None
+    if color is not None:
+        rgb = image_from_message(color, topic, max_pixels)
+        if rgb.shape[:2] != (height, width):
+            raise InputError(f"{topic}: colour image is {rgb.shape[1]} x {rgb.shape[0]}, expected {width} x {height} as the depth image")
+        rgb = rgb.reshape(-1, 3)
+    return Cloud(xyz.reshape(-1, 3), rgb, (height, width))
+
+
 def fill_labelled(rows: NDArray[np.float32], cloud: Cloud, result: CloudResult, palette: NDArray[np.uint8]) -> bool:
     """Write the points of ``LABELLED_FIELDS`` into float32 ``rows`` [N, 7]; integers go in by their bits.
 
@@ -120,32 +167,43 @@ def fill_labelled(rows: NDArray[np.float32], cloud: Cloud, result: CloudResult, 
     return dense
 
 
-def labelled_cloud_message(header: Any, cloud: Cloud, result: CloudResult, palette: NDArray[np.uint8], message: Any = None) -> Any:
-    """sensor_msgs/PointCloud2 with ``LABELLED_FIELDS``: the points of ``cloud`` in their order, ``rgb`` the colour of the label.
+def labelled_cloud_message(
+    types: MessageTypes, header: Any, cloud: Cloud, result: CloudResult, palette: NDArray[np.uint8], message: Any = None
+) -> Any:
+    """Make a sensor_msgs/PointCloud2 with ``LABELLED_FIELDS``: the points of ``cloud`` in their order, ``rgb`` the colour of the label.
 
     Args:
+        types: message classes.
         header: that of the input message.
-        palette: uint8 [labels + 1, 3], row 0 for points without a label.
+        cloud: N points.
+        result: of the same points.
+        palette: uint8 [labels + 1, 3] RGB, row 0 for points without a label.
         message: a message from an earlier call, to be filled again in the same memory.
     """
-    message = _cloud_message(header, cloud.shape or (1, len(cloud)), LABELLED_FIELDS, message)
+    message = _cloud_message(types, header, cloud.shape or (1, len(cloud)), LABELLED_FIELDS, message)
     rows = data_view(message, len(cloud) * 4 * len(LABELLED_FIELDS)).view(np.float32).reshape(-1, len(LABELLED_FIELDS))
     message.is_dense = fill_labelled(rows, cloud, result, palette)
     return message
 
 
 def obstacle_cloud_message(
+    types: MessageTypes,
     header: Any,
     cloud: Cloud,
     label: NDArray[np.uint32],
     wanted: Collection[int],
-    message: Any = None,
     matrix: NDArray[np.float64] | None = None,
+    message: Any = None,
 ) -> Any:
-    """sensor_msgs/PointCloud2 with x, y, z float32 of the valid points whose label is one of ``wanted``, unorganised, in order.
+    """Make a sensor_msgs/PointCloud2 with x, y, z float32 of the valid points whose label is wanted, unorganised, in order.
 
     Args:
-        header: its frame is where ``matrix`` [4, 4] takes the points of the cloud.
+        types: message classes.
+        header: its frame is the one that ``matrix`` leads to.
+        cloud: N points.
+        label: uint32 [N].
+        wanted: label ids.
+        matrix: float64 [4, 4] from the frame of the cloud to that of the header, None for the same frame.
         message: a message from an earlier call, to be filled again in the same memory.
     """
     chosen = np.zeros(256, bool)  # label ids fit a mono8 mask
@@ -156,18 +214,26 @@ def obstacle_cloud_message(
         points = points[finite.all(axis=1)]
     if matrix is not None:
         points = (points @ matrix[:3, :3].T + matrix[:3, 3]).astype(np.float32)
-    message = _cloud_message(header, (1, len(points)), LABELLED_FIELDS[:3], message)
+    message = _cloud_message(types, header, (1, len(points)), LABELLED_FIELDS[:3], message)
     set_data(message, points)
     message.is_dense = True
     return message
 
 
-def _cloud_message(header: Any, shape: tuple[int, int], fields: tuple[tuple[str, int], ...], message: Any) -> Any:
+def _cloud_message(types: MessageTypes, header: Any, shape: tuple[int, int], fields: tuple[tuple[str, int], ...], message: Any) -> Any:
     if message is None:
-        from sensor_msgs.msg import PointCloud2, PointField
-
-        message = PointCloud2(is_bigendian=False, point_step=4 * len(fields))
-        message.fields = [PointField(name=name, offset=4 * i, datatype=kind, count=1) for i, (name, kind) in enumerate(fields)]
+        field = types["sensor_msgs/msg/PointField"]
+        message = types["sensor_msgs/msg/PointCloud2"](
+            header=header,
+            height=0,
+            width=0,
+            fields=[field(name=name, offset=4 * i, datatype=kind, count=1) for i, (name, kind) in enumerate(fields)],
+            is_bigendian=False,
+            point_step=4 * len(fields),
+            row_step=0,
+            data=array.array("B"),
+            is_dense=False,
+        )
     message.header = header
     message.height, message.width = shape
     message.row_step = shape[1] * message.point_step

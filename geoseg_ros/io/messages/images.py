@@ -1,7 +1,8 @@
-"""sensor_msgs/Image to pixels and back."""
+"""sensor_msgs/Image and sensor_msgs/CompressedImage to pixels, and labels of pixels to sensor_msgs/Image."""
 
 from __future__ import annotations
 
+import array
 from typing import Any
 
 import cv2
@@ -10,7 +11,7 @@ from numpy.typing import NDArray
 
 from geoseg_ros.errors import InputError
 from geoseg_ros.io.folders import draw_overlay
-from geoseg_ros.io.messages.buffers import MAX_PIXELS, set_data, shown
+from geoseg_ros.io.messages.buffers import MAX_PIXELS, MessageTypes, quoted, set_data
 
 # encoding -> (bytes per channel, channels, conversion to RGB). 8UC3 and 8UC4 are blue first, as OpenCV writes them. OpenCV names a
 # Bayer pattern by its second row and column, ROS by the first.
@@ -46,7 +47,7 @@ def image_from_message(message: Any, topic: str = "image", max_pixels: int = MAX
         InputError: unknown encoding; zero or excessive size; sizes that contradict each other.
     """
     if message.encoding not in _ENCODINGS:
-        raise InputError(f"{topic}: encoding {shown(message.encoding)}, expected one of {', '.join(_ENCODINGS)}")
+        raise InputError(f"{topic}: encoding {quoted(message.encoding)}, expected one of {', '.join(_ENCODINGS)}")
     depth, channels, code = _ENCODINGS[message.encoding]
     plane = pixel_plane(message, f"u{depth}", channels, topic, max_pixels)
     if depth == 2:
@@ -78,21 +79,81 @@ def pixel_plane(message: Any, kind: str, channels: int, topic: str, max_pixels: 
     return np.ndarray((height, width, channels), dtype, data, 0, (step, channels * dtype.itemsize, dtype.itemsize))
 
 
-def mask_message(header: Any, mask: NDArray[np.uint8], message: Any = None) -> Any:
-    """sensor_msgs/Image mono8 of label ids, uint8 [H, W]."""
-    return _image_message(header, mask, "mono8", message)
+def image_from_compressed(message: Any, topic: str = "image", max_pixels: int = MAX_PIXELS) -> NDArray[np.uint8]:
+    """Decode a sensor_msgs/CompressedImage (JPEG or PNG) to uint8 RGB [H, W, 3]. The declared size is checked before anything is decoded.
+
+    Raises:
+        InputError: neither JPEG nor PNG; truncated; too large; cannot be decoded.
+    """
+    data = bytes(message.data)
+    width, height = _declared_size(data, topic, quoted(message.format))
+    if not 0 < width * height <= max_pixels:
+        raise InputError(f"{topic}: {width} x {height} pixels, expected 1 to {max_pixels} in all (max_image_pixels)")
+    try:
+        # a mask must fit the image as it was sent, so an EXIF orientation is not applied
+        image = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION)
+    except cv2.error:
+        image = None
+    if image is None:
+        raise InputError(f"{topic}: {len(data)} bytes of {quoted(message.format)} cannot be decoded")
+    return cv2.cvtColor(image, cv2.COLOR_BGR2RGB)
 
 
-def overlay_message(header: Any, image: NDArray[np.uint8], mask: NDArray[np.uint8], palette: NDArray[np.uint8], message: Any = None) -> Any:
-    """sensor_msgs/Image rgb8: the image, uint8 RGB [H, W, 3], under the half transparent colours of its labels."""
-    return _image_message(header, draw_overlay(image, mask, palette), "rgb8", message)
+def _declared_size(data: bytes, topic: str, name: str) -> tuple[int, int]:
+    """(width, height) from the header of a JPEG (ITU T.81 B.1) or PNG file, which must also have its end."""
+    if data.startswith(b"\x89PNG\r\n\x1a\n"):
+        at, chunk = 8, b""
+        while at + 12 <= len(data) and chunk != b"IEND":  # OpenCV takes as much memory for a chunk, up to 4 GiB, as its length says
+            chunk = data[at + 4 : at + 8]
+            at += 12 + int.from_bytes(data[at : at + 4], "big")
+        if chunk != b"IEND" or at > len(data) or data[12:16] != b"IHDR":
+            raise InputError(f"{topic}: truncated PNG of {len(data)} bytes, expected whole chunks from IHDR to IEND")
+        return int.from_bytes(data[16:20], "big"), int.from_bytes(data[20:24], "big")
+    if not data.startswith(b"\xff\xd8"):
+        raise InputError(f"{topic}: {len(data)} bytes of {name}, expected JPEG or PNG")
+    # OpenCV fills the missing part of a cut file with grey and says nothing. The scan data holds no end marker of its own.
+    if data.rfind(b"\xff\xd9") <= data.rfind(b"\xff\xda"):
+        raise InputError(f"{topic}: truncated JPEG of {len(data)} bytes, expected an end marker")
+    at = 2
+    while at + 9 <= len(data) and data[at] == 0xFF:
+        marker = data[at + 1]
+        if marker in (0x00, 0x01) or 0xD0 <= marker <= 0xDA:
+            break  # has no length, or starts the scan. libjpeg reads on behind it, and may find another frame there than a jump would
+        if 0xC0 <= marker <= 0xCF and marker not in (0xC4, 0xC8, 0xCC):  # start of frame
+            return int.from_bytes(data[at + 7 : at + 9], "big"), int.from_bytes(data[at + 5 : at + 7], "big")
+        at += 1 if marker == 0xFF else 2 + int.from_bytes(data[at + 2 : at + 4], "big")  # 0xFF: fill byte
+    raise InputError(f"{topic}: JPEG of {len(data)} bytes without a frame header")
 
 
-def _image_message(header: Any, pixels: NDArray[np.uint8], encoding: str, message: Any) -> Any:
+def mask_message(types: MessageTypes, header: Any, mask: NDArray[np.uint8], message: Any = None) -> Any:
+    """Make a sensor_msgs/Image mono8 of label ids.
+
+    Args:
+        types: message classes.
+        header: std_msgs/Header of the message.
+        mask: uint8 [H, W].
+        message: a message from an earlier call, to be filled again in the same memory.
+    """
+    return _image_message(types, header, mask, "mono8", message)
+
+
+def overlay_message(
+    types: MessageTypes, header: Any, image: NDArray[np.uint8], mask: NDArray[np.uint8], palette: NDArray[np.uint8], message: Any = None
+) -> Any:
+    """Make a sensor_msgs/Image rgb8: the image under the half transparent colours of its labels.
+
+    Args:
+        image: uint8 RGB [H, W, 3].
+        palette: uint8 [labels + 1, 3] RGB.
+        types, header, mask, message: as for :func:`mask_message`.
+    """
+    return _image_message(types, header, draw_overlay(image, mask, palette), "rgb8", message)
+
+
+def _image_message(types: MessageTypes, header: Any, pixels: NDArray[np.uint8], encoding: str, message: Any) -> Any:
     if message is None:
-        from sensor_msgs.msg import Image
-
-        message = Image(encoding=encoding, is_bigendian=0)
+        empty = array.array("B")
+        message = types["sensor_msgs/msg/Image"](header=header, height=0, width=0, encoding=encoding, is_bigendian=0, step=0, data=empty)
     message.header = header
     message.height, message.width = pixels.shape[:2]
     message.step = pixels.nbytes // len(pixels)

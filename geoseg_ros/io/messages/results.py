@@ -1,4 +1,4 @@
-"""What a coseg_node has published, back to arrays. Reads attributes only, so messages of rclpy and of recordings will do."""
+"""What a coseg_node has published, back to arrays. Only attributes are read, so messages of rclpy and of recordings will do."""
 
 from __future__ import annotations
 
@@ -11,15 +11,10 @@ from scipy.spatial.transform import Rotation
 
 from geoseg_ros.errors import InputError
 from geoseg_ros.geometry.cloud import Cloud
-from geoseg_ros.io.messages import LABELLED_FIELDS, cloud_from_message
+from geoseg_ros.io.messages.clouds import LABELLED_FIELDS, cloud_from_message
 from geoseg_ros.results import LabelSpace, ObjectInstance
 
 _LABEL_TYPE = dict(LABELLED_FIELDS)["label"]
-
-
-def stamp_of(message: Any) -> int:
-    """The stamp of its header in nanoseconds."""
-    return message.header.stamp.sec * 10**9 + message.header.stamp.nanosec
 
 
 def labelled_cloud(message: Any, topic: str = "points_labeled") -> tuple[Cloud, NDArray[np.uint32]]:

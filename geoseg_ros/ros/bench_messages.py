@@ -15,6 +15,7 @@ from geoseg_ros.errors import GeosegError
 from geoseg_ros.io import messages as codec
 from geoseg_ros.io.fields import pack_rgb
 from geoseg_ros.results import CloudResult, LabelSpace
+from geoseg_ros.ros.message_types import InstalledTypes
 
 _SLOW_SECONDS = 2.0  # a way that takes longer than this is run once
 _IN, _OUT = struct.Struct("<ffff"), struct.Struct("<fffIIIf")
@@ -39,12 +40,12 @@ def measure_messages(points: Sequence[int], shape: tuple[int, int], repeat: int)
 
 
 def _compare(what: str, ways: dict[str, Callable[[], Any]], repeat: int) -> list[dict[str, Any]]:
-    """Median times of the ways, which must all answer the same bytes."""
+    """Median times of the ways, which must all make the same bytes."""
     rows: list[dict[str, Any]] = []
-    answers = set()
+    made = set()
     for way, function in ways.items():
         start = time.perf_counter()
-        answers.add(bytes(function().data))  # warms up, too
+        made.add(bytes(function().data))  # warms up, too
         first = time.perf_counter() - start
         seconds = []
         for _ in range(1 if first > _SLOW_SECONDS else min(repeat, 5) if first > 0.1 * _SLOW_SECONDS else repeat):
@@ -52,8 +53,8 @@ def _compare(what: str, ways: dict[str, Callable[[], Any]], repeat: int) -> list
             function()
             seconds.append(time.perf_counter() - start)
         rows.append({"what": what, "way": way, "median_ms": 1e3 * float(np.median(seconds)), "runs": len(seconds)})
-    if len(answers) != 1:
-        raise GeosegError(f"bench: {what}: the ways do not answer the same message")
+    if len(made) != 1:
+        raise GeosegError(f"bench: {what}: the ways do not make the same message")
     for row in rows:
         row["times_ours"] = row["median_ms"] / rows[0]["median_ms"]
     return rows
@@ -78,10 +79,11 @@ def _cloud_ways(count: int) -> dict[str, Callable[[], Any]]:
     codec.set_data(cloud_in, points.view(np.uint8))
     fields_out = fields([(name, 4 * i, kind) for i, (name, kind) in enumerate(codec.LABELLED_FIELDS)])
     kept: dict[str, Any] = {}
+    types = InstalledTypes()
 
     def ours() -> Any:
         cloud = codec.cloud_from_message(cloud_in)
-        kept["message"] = codec.labelled_cloud_message(cloud_in.header, cloud, result, palette, kept.get("message"))
+        kept["message"] = codec.labelled_cloud_message(types, cloud_in.header, cloud, result, palette, kept.get("message"))
         return kept["message"]
 
     def message_out() -> Any:
@@ -122,10 +124,11 @@ def _image_ways(encoding: str, shape: tuple[int, int]) -> dict[str, Callable[[],
     image_in = Image(height=height, width=width, encoding=encoding, step=3 * width)
     codec.set_data(image_in, rng.integers(0, 256, (height, width, 3)).astype(np.uint8))
     kept: dict[str, Any] = {}
+    types = InstalledTypes()
 
     def ours() -> Any:
         codec.image_from_message(image_in)
-        kept["message"] = codec.mask_message(image_in.header, mask, kept.get("message"))
+        kept["message"] = codec.mask_message(types, image_in.header, mask, kept.get("message"))
         return kept["message"]
 
     def message_out() -> Any:

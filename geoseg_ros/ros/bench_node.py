@@ -1,4 +1,4 @@
-"""What the node itself costs: everything that happens to a message but the pipeline, in one process, by function."""
+"""The cost of the node without its pipeline: everything else that happens to a message, in one process, by function."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ from geoseg_ros.runtime.pipeline import PipelineConfig
 
 _OBJECTS = 8  # in every cloud
 _WARM_UP = 5  # items of each kind that are not counted
-_LEAST_SHARE = 0.02  # of an item; what takes less is not told
+_LEAST_SHARE = 0.02  # of an item; what takes less is left out
 _NAMES = ("one", "two")
 _OUTPUTS = {"points_labeled", "points_obstacles", "objects", "markers", "detections", "mask", "overlay"}
 
@@ -45,8 +45,8 @@ class Row:
     p95: float
 
 
-class _FixedAnswers:
-    """A pipeline whose answers were made before."""
+class _FixedResults:
+    """A pipeline whose results were made before."""
 
     backbone_name, backend, pack_versions = "none", "none", ["0"] * len(_NAMES)
 
@@ -73,9 +73,9 @@ class _FixedAnswers:
 
 
 def measure_own_work(points: int, shape: tuple[int, int], repeat: int) -> dict[str, list[Row]]:
-    """Take clouds and images through a live node whose pipeline has its answers ready, and every output of which is listened to.
+    """Take clouds and images through a live node whose pipeline has its results ready, and all of whose outputs have a listener.
 
-    An item begins with its bytes (CDR, as they lie in the middleware) and ends when its answers are with the middleware. Clouds are x, y,
+    An item begins with its bytes (CDR, as they lie in the middleware) and ends when its results are with the middleware. Clouds are x, y,
     z, rgb of float32, images bgr8 [height, width].
 
     Returns:
@@ -88,7 +88,7 @@ def measure_own_work(points: int, shape: tuple[int, int], repeat: int) -> dict[s
     """
     rng = np.random.default_rng(0)
     xyz = rng.uniform(-5, 5, (points, 3)).astype(np.float32)
-    pipeline = _FixedAnswers(xyz, shape)
+    pipeline = _FixedResults(xyz, shape)
     inputs = {"cloud": (PointCloud2, _cloud(xyz)), "image": (Image, _image(rng.integers(0, 256, (*shape, 3)).astype(np.uint8)))}
     context = Context()
     rclpy.init(context=context)
@@ -127,7 +127,7 @@ def as_json(rows: dict[str, list[Row]]) -> dict[str, list[dict[str, Any]]]:
 
 def _item(node: CosegNode, name: str, kind: type, data: bytes) -> Callable[[], None]:
     def item() -> None:
-        node.handler(name, Arrival(deserialize_message(data, kind), time.monotonic()))
+        node.worker.process(name, Arrival(deserialize_message(data, kind), time.monotonic()))
 
     return item
 
@@ -138,7 +138,7 @@ def _listen(node: CosegNode, listener: Node, executor: SingleThreadedExecutor) -
     outputs = [publisher for publisher in node.publishers if publisher.topic_name.rsplit("/", 1)[1] in _OUTPUTS]
     for publisher in outputs:
         listener.create_subscription(publisher.msg_type, publisher.topic_name, lambda _: None, output_qos())
-    while not node.handler.active or not all(publisher.get_subscription_count() for publisher in outputs):
+    while not node.worker.active or not all(publisher.get_subscription_count() for publisher in outputs):
         if time.monotonic() > end or node.failure is not None:
             raise GeosegError(f"bench: the node did not come up{f': {node.failure}' if node.failure else ''}")
         executor.spin_once(timeout_sec=0.1)

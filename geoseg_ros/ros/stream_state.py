@@ -1,4 +1,4 @@
-"""What the node knows about one input."""
+"""The state of one input stream: rates, losses, latencies, what is wrong with it now."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _WINDOW = 200  # results that the presence rate is taken over
 
 
 @dataclass
-class Stream:
+class StreamState:
     """One input. The executor's thread counts arrivals, the worker's thread results.
 
     Attributes:
@@ -74,8 +74,8 @@ class Stream:
         """Called by the middleware."""
         self.mismatched = total > 0
 
-    def work(self, seconds: Mapping[str, float], presence: Sequence[Presence] = ()) -> None:
-        """Take note of a result: seconds per stage, and what was found."""
+    def note_result(self, seconds: Mapping[str, float], presence: Sequence[Presence] = ()) -> None:
+        """Count a result: seconds per stage, and which concepts were present."""
         with self._lock:
             for stage, value in seconds.items():
                 self.stages.setdefault(stage, Latency()).add(value)
@@ -90,7 +90,7 @@ class Stream:
     def presence_rates(self) -> dict[str, float]:
         """Concept -> share of the last results in which it was present."""
         with self._lock:
-            return {name: sum(seen) / len(seen) for name, seen in self._presence.items()}
+            return {name: sum(flags) / len(flags) for name, flags in self._presence.items()}
 
     def stage_percentiles(self) -> dict[str, tuple[float, float]]:
         """Stage -> median and 95th percentile of its seconds."""

@@ -14,7 +14,7 @@ from geoseg_ros.geometry.cloud import Cloud
 from geoseg_ros.io.messages import cloud_from_message
 from geoseg_ros.io.recordings import Recording, RecordingWriter
 from geoseg_ros.results import CloudResult, ImageResult, LabelSpace, ObjectInstance
-from geoseg_ros.ros.replay import replay
+from geoseg_ros.runtime.replay import ReplayTopics, replay
 
 QUARTER_TURN = np.array([[0.0, -1, 0], [1, 0, 0], [0, 0, 1]])  # about z
 
@@ -105,7 +105,7 @@ def test_topics_must_be_clear(tmp_path: Path) -> None:
     with Recording(write_bag(tmp_path / "bag", ("/left", "/right"))) as recording:
         with pytest.raises(InputError, match="several image topics"):
             replay(recording, FakePipeline(), tmp_path / "out.mcap")
-        assert replay(recording, FakePipeline(), tmp_path / "out.mcap", image_topic="/left").images == 4
+        assert replay(recording, FakePipeline(), tmp_path / "out.mcap", topics=ReplayTopics(image="/left")).images == 4
     with RecordingWriter(tmp_path / "text") as writer:
         writer.write_message("/text", 1, writer.types.types["std_msgs/msg/String"](data="hi"))
     with Recording(tmp_path / "text") as recording, pytest.raises(InputError, match="no cloud and no image"):

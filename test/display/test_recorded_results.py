@@ -11,13 +11,13 @@ from numpy.typing import NDArray
 from scipy.spatial.transform import Rotation
 
 from geoseg_ros.display.frame import LabelledCloud, LabelledImage
+from geoseg_ros.display.recorded_results import RecordedResults
 from geoseg_ros.errors import InputError
 from geoseg_ros.geometry.cloud import Cloud
-from geoseg_ros.io.messages import results as answers
+from geoseg_ros.io.messages import results
 from geoseg_ros.io.recordings import Recording, RecordingWriter
 from geoseg_ros.results import CloudResult, ImageResult, LabelSpace, ObjectInstance
-from geoseg_ros.ros.recorded_results import Answered
-from geoseg_ros.ros.replay import replay
+from geoseg_ros.runtime.replay import replay
 
 START = 10**9
 STEP = 10**8
@@ -56,7 +56,7 @@ def bags(tmp_path: Path) -> tuple[Path, Path]:
 
 def test_clouds_and_images_are_joined_with_their_inputs_by_stamp(bags: tuple[Path, Path]) -> None:
     with Recording(bags[1]) as out, Recording(bags[0]) as inputs:
-        answered = Answered(out, inputs)
+        answered = RecordedResults(out, inputs)
         items = list(answered.items())
     assert answered.labels == Thresholds.labels
     clouds = [item for item in items if isinstance(item, LabelledCloud)]
@@ -77,7 +77,7 @@ def test_clouds_and_images_are_joined_with_their_inputs_by_stamp(bags: tuple[Pat
 
 def test_without_inputs_there_is_no_colour(bags: tuple[Path, Path]) -> None:
     with Recording(bags[1]) as out:
-        items = list(Answered(out, out).items())
+        items = list(RecordedResults(out, out).items())
     assert all(item.cloud.rgb is None for item in items if isinstance(item, LabelledCloud))
     pictures = [item.picture for item in items if isinstance(item, LabelledImage)]
     assert len({int(p[0, 0, 0]) for p in pictures[:3]}) == 1
@@ -85,7 +85,7 @@ def test_without_inputs_there_is_no_colour(bags: tuple[Path, Path]) -> None:
 
 def test_a_frame_is_what_a_viewer_shows_at_that_time(bags: tuple[Path, Path]) -> None:
     with Recording(bags[1]) as out, Recording(bags[0]) as inputs:
-        answered = Answered(out, inputs)
+        answered = RecordedResults(out, inputs)
         end, middle, early = answered.frame(), answered.frame(0.25), answered.frame(0.0)
         # backwards as well
         assert middle.cloud is not None and middle.image is not None and end.cloud is not None
@@ -110,50 +110,50 @@ def test_what_nodes_record_differently(bags: tuple[Path, Path], tmp_path: Path) 
                 writer.write(f"/robot/seg/{name}", message.type, message.stamp_ns, message.data)
         writer.write_image("/robot/seg/overlay", START + 1, "camera", np.full((8, 9, 3), 200, np.uint8))
     with Recording(tmp_path / "all.mcap") as both:
-        answered = Answered(both, both)
+        answered = RecordedResults(both, both)
         frame = answered.frame()
         assert answered.labels.names == ("mug",), "as its objects say"
         assert frame.cloud is not None and frame.cloud.objects == () and frame.cloud.elsewhere == "odom"
         assert frame.cloud.cloud.rgb is not None and int(frame.cloud.cloud.rgb[0, 0]) == 35
         assert frame.image is not None and (frame.image.picture == 200).all() and frame.image.found is None
-        assert Answered(both, both, node="robot/seg/").frame().cloud is not None
+        assert RecordedResults(both, both, node="robot/seg/").frame().cloud is not None
 
 
 def test_recordings_that_cannot_be_shown(bags: tuple[Path, Path], tmp_path: Path) -> None:
     with Recording(bags[0]) as inputs, Recording(bags[1]) as out:
         with pytest.raises(InputError, match=r"in\.mcap: expected points_labeled, mask or overlay of a node, it has /camera/image, /lidar"):
-            Answered(inputs, inputs)
+            RecordedResults(inputs, inputs)
         with pytest.raises(InputError, match="no points_labeled, mask or overlay of /other"):
-            Answered(out, out, node="/other")
+            RecordedResults(out, out, node="/other")
         with pytest.raises(InputError, match="topic /camera/image is sensor_msgs/msg/Image, expected sensor_msgs/msg/PointCloud2"):
-            Answered(out, inputs, points="/camera/image")
+            RecordedResults(out, inputs, points="/camera/image")
         with pytest.raises(InputError, match="no topic /nix"):
-            Answered(out, inputs, image="/nix")
+            RecordedResults(out, inputs, image="/nix")
     with RecordingWriter(tmp_path / "two.mcap") as writer:
         for node in ("/a", "/b"):
             writer.write_image(f"{node}/mask", START, "camera", np.eye(4, dtype=np.uint8) * 2)
     with Recording(tmp_path / "two.mcap") as two:
         with pytest.raises(InputError, match=r"outputs of several nodes \(/a, /b\), name one"):
-            Answered(two, two)
-        answered = Answered(two, two, node="/b")
+            RecordedResults(two, two)
+        answered = RecordedResults(two, two, node="/b")
         assert answered.labels.names == ("label 1", "label 2") and answered.frame().image is not None
     with RecordingWriter(tmp_path / "cloud.mcap") as writer:
         writer.write_cloud("/coseg_node/points_labeled", START, "lidar", Cloud(np.zeros((3, 3), np.float32)))
     with Recording(tmp_path / "cloud.mcap") as cloud, pytest.raises(InputError, match="points_labeled: no field label of type uint32"):
-        Answered(cloud, cloud)
+        RecordedResults(cloud, cloud)
 
 
 @pytest.mark.parametrize("text", ["", "[]x", "{}", '[{"id": 0}]', '[{"id": 0, "name": "none"}, {"id": 2, "name": "gap"}]', "[1]"])
 def test_bad_label_info(text: str) -> None:
     with pytest.raises(InputError, match="label_info: expected a JSON list of id and name"):
-        answers.label_space(text)
+        results.label_space(text)
 
 
 def test_an_orientation_that_is_none() -> None:
     zero = SimpleNamespace(x=0.0, y=0.0, z=0.0, w=0.0)
     entry = SimpleNamespace(instance=3, center=SimpleNamespace(orientation=zero, position=zero))
     with pytest.raises(InputError, match="objects: object 3 has the orientation 0 0 0 0"):
-        answers.objects(SimpleNamespace(objects=[entry]))
+        results.objects(SimpleNamespace(objects=[entry]))
 
 
 @pytest.mark.parametrize(("big", "step"), [(False, 24), (True, 20)])
@@ -168,5 +168,5 @@ def test_labels_are_read_where_the_message_says(big: bool, step: int) -> None:
     ]
     sizes = {"height": 2, "width": 3, "point_step": step, "row_step": 3 * step}
     message = SimpleNamespace(fields=fields, is_bigendian=big, data=rows.tobytes(), **sizes)
-    cloud, label = answers.labelled_cloud(message)
+    cloud, label = results.labelled_cloud(message)
     assert label.tolist() == [0, 2, 70_000, 1, 0, 5] and cloud.xyz[:, 0].tolist() == list(range(6)) and cloud.shape == (2, 3)

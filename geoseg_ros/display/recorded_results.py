@@ -1,4 +1,4 @@
-"""A recording of what a node has published, as `geoseg replay`, the recorder of the demo, a snapshot or `ros2 bag record` write it."""
+"""The results of a node in a recording, as `geoseg replay`, the recorder of the demo, a snapshot or `ros2 bag record` write it."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from geoseg_ros.errors import InputError
 from geoseg_ros.geometry.cloud import Cloud
 from geoseg_ros.io import messages as codec
 from geoseg_ros.io.message_definitions import CLOUD_TYPE, COMPRESSED_TYPE, IMAGE_TYPE
-from geoseg_ros.io.messages import results as answers
+from geoseg_ros.io.messages import results, stamp_ns
 from geoseg_ros.io.recordings import RawMessage, Recording
 from geoseg_ros.results import LabelSpace
 
@@ -22,7 +22,7 @@ def stamp_in(message: RawMessage) -> int:
     """The stamp in the header with which the message begins, nanoseconds; read without decoding the rest."""
     if len(message.data) < 12:
         raise InputError(f"{message.topic}: {len(message.data)} bytes, expected a message with a header")
-    seconds, nanoseconds = struct.unpack_from("<iI", message.data, 4)  # behind the four bytes that tell the encoding
+    seconds, nanoseconds = struct.unpack_from("<iI", message.data, 4)  # behind the four bytes of the encoding
     return int(seconds) * 10**9 + int(nanoseconds)
 
 
@@ -51,12 +51,12 @@ class _ByStamp:
         return self._next if self._next is not None and stamp_in(self._next) == stamp else None
 
 
-class Answered:
+class RecordedResults:
     """The labelled clouds and images of a recording.
 
     Args:
         recording: of the node's outputs.
-        inputs: recording of what it was given, for the images under the masks and the colours of the clouds; may be the same one.
+        inputs: recording of its inputs, for the images under the masks and the colours of the clouds; may be the same one.
         node: full name of the node; None: the only one that the recording has outputs of.
         points, image: topics in ``inputs``; None: the only ones, or none.
 
@@ -118,11 +118,11 @@ class Answered:
 
     def _cloud(self, message: RawMessage) -> LabelledCloud:
         decoded = self._recording.decode(message)
-        stamp, frame = answers.stamp_of(decoded), decoded.header.frame_id
-        cloud, label = answers.labelled_cloud(decoded, message.topic)
-        seen = self._points.find(stamp)
-        if seen is not None:
-            rgb = codec.cloud_from_message(self._inputs.decode(seen), seen.topic).rgb
+        stamp, frame = stamp_ns(decoded.header), decoded.header.frame_id
+        cloud, label = results.labelled_cloud(decoded, message.topic)
+        source = self._points.find(stamp)
+        if source is not None:
+            rgb = codec.cloud_from_message(self._inputs.decode(source), source.topic).rgb
             if rgb is not None and len(rgb) == len(cloud):
                 cloud = Cloud(cloud.xyz, rgb, cloud.shape)
         found = self._objects.find(stamp)
@@ -131,19 +131,19 @@ class Answered:
         array = self._recording.decode(found)
         if array.header.frame_id != frame:
             return LabelledCloud(stamp, frame, cloud, label, elsewhere=array.header.frame_id)
-        return LabelledCloud(stamp, frame, cloud, label, answers.objects(array, found.topic))
+        return LabelledCloud(stamp, frame, cloud, label, results.objects(array, found.topic))
 
     def _image(self, message: RawMessage) -> LabelledImage:
         decoded = self._recording.decode(message)
-        stamp = answers.stamp_of(decoded)
+        stamp = stamp_ns(decoded.header)
         if message.topic == self._overlays:
             return LabelledImage(stamp, codec.image_from_message(decoded, message.topic))
         mask = codec.image_from_message(decoded, message.topic)[..., 0]
-        seen = self._images.find(stamp)
+        source = self._images.find(stamp)
         below = None
-        if seen is not None:
-            decode = codec.image_from_compressed if seen.type == COMPRESSED_TYPE else codec.image_from_message
-            below = decode(self._inputs.decode(seen), seen.topic)
+        if source is not None:
+            decode = codec.image_from_compressed if source.type == COMPRESSED_TYPE else codec.image_from_message
+            below = decode(self._inputs.decode(source), source.topic)
         return paint(stamp, mask, below, self.labels)
 
     def _label_space(self, topic: str | None, objects: str | None) -> LabelSpace:
@@ -151,15 +151,15 @@ class Answered:
         for message in self._recording.messages([topic]) if topic else ():
             text = self._recording.decode(message).data
         if text is not None:
-            return answers.label_space(text, str(topic))
+            return results.label_space(text, str(topic))
         names: dict[int, str] = {}
         for message in self._recording.messages([objects]) if objects else ():
-            names |= {entry.label: entry.name for entry in answers.objects(self._recording.decode(message), message.topic)}
+            names |= {entry.label: entry.name for entry in results.objects(self._recording.decode(message), message.topic)}
         highest = max(names, default=0)
         for message in self._messages():
             decoded = self._recording.decode(message)
             if message.topic == self._clouds:
-                highest = max(highest, int(answers.labelled_cloud(decoded, message.topic)[1].max(initial=0)))
+                highest = max(highest, int(results.labelled_cloud(decoded, message.topic)[1].max(initial=0)))
             elif message.topic == self._masks:
                 highest = max(highest, int(codec.image_from_message(decoded, message.topic).max(initial=0)))
         return LabelSpace(tuple(names.get(i, f"label {i}") for i in range(1, highest + 1)))

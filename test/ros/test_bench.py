@@ -8,7 +8,7 @@ import pytest
 pytest.importorskip("rclpy")
 
 from geoseg_ros.cli.main import main
-from geoseg_ros.ros.own_work import measure_own_work
+from geoseg_ros.ros.bench_node import measure_own_work
 from support import dds_environment  # noqa: F401
 
 CALLS_ARE_LOST = sys.version_info >= (3, 12)
@@ -35,7 +35,7 @@ def test_every_step_is_told_below_its_caller():
         for row in below:
             assert 1 <= row.depth <= depth + 1, "a function stands right below the one that calls it, or beside it"
             depth = row.depth
-        (handler,) = (row for row in below if row.depth == 1 and row.name == named("handler.Handler.__call__"))
+        (handler,) = (row for row in below if row.depth == 1 and row.name == named("worker.Worker.process"))
         assert handler.p50 >= max(row.p50 for row in below if row.depth > 1)
     wall, processor = own["both"]
     assert wall.p50 > max(own["cloud"][0].p50, own["image"][0].p50)
@@ -48,7 +48,7 @@ def test_command(capsys, monkeypatch):
     assert main(["bench", "--points", "300", "--repeat", "2"]) == 0
     text = capsys.readouterr().out
     assert "cloud, 300 points" in text and "own work of the node" in text
-    assert CALLS_ARE_LOST or f"\n  {named('handler.Handler.__call__')}" in text
+    assert CALLS_ARE_LOST or f"\n  {named('worker.Worker.process')}" in text
     assert main(["bench", "--points", "300", "--repeat", "2", "--json"]) == 0
     report = json.loads(capsys.readouterr().out)
     assert {row["way"] for row in report["rows"]} >= {"ours", "point by point", "byte by byte"}

@@ -1,4 +1,4 @@
-"""From the two recordings of a demo run, what was played and what the node answered, to figures and pictures."""
+"""Figures and pictures of a demo run, from two recordings: what was played, and what the node published."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from geoseg_ros.files import write_text
 from geoseg_ros.geometry.cloud import Cloud
 from geoseg_ros.io import messages as codec
 from geoseg_ros.io.folders import write_image
-from geoseg_ros.io.messages.results import labelled_cloud, stamp_of
+from geoseg_ros.io.messages.results import labelled_cloud
 from geoseg_ros.io.recordings import Recording
 from geoseg_ros.results import LabelSpace
 from geoseg_ros.simulation.truth import Truth
@@ -25,26 +25,26 @@ from geoseg_ros.simulation.truth import Truth
 CLOUDS_SHOWN = 4
 IMAGES_SHOWN = 12
 
-Answer = tuple[int, NDArray[np.uint8]]  # stamp of the input in nanoseconds, labels
+Labelled = tuple[int, NDArray[np.uint8]]  # stamp of the input in nanoseconds, labels
 
 
-def labelled_clouds(recording: Recording, topic: str) -> Iterator[Answer]:
+def labelled_clouds(recording: Recording, topic: str) -> Iterator[Labelled]:
     """Stamp and labels [N] of every cloud that the node published."""
     for message in recording.messages([topic]):
         decoded = recording.decode(message)
-        yield stamp_of(decoded), labelled_cloud(decoded, topic)[1].astype(np.uint8)
+        yield codec.stamp_ns(decoded.header), labelled_cloud(decoded, topic)[1].astype(np.uint8)
 
 
-def masks(recording: Recording, topic: str) -> Iterator[Answer]:
+def masks(recording: Recording, topic: str) -> Iterator[Labelled]:
     """Stamp and labels [H, W] of every mask that the node published."""
     for message in recording.messages([topic]):
         decoded = recording.decode(message)
-        yield stamp_of(decoded), np.asarray(decoded.data).reshape(decoded.height, decoded.width)
+        yield codec.stamp_ns(decoded.header), np.asarray(decoded.data).reshape(decoded.height, decoded.width)
 
 
 def summarise(
     played: str | os.PathLike[str],
-    answered: str | os.PathLike[str],
+    published: str | os.PathLike[str],
     live: dict[str, Any],
     cloud_topic: str | None,
     image_topic: str | None,
@@ -55,7 +55,7 @@ def summarise(
     """Write ``out``/report.json, clouds.png and images.png.
 
     Args:
-        played, answered: recordings of the input and of the node's output.
+        played, published: recordings of the input and of the node's output.
         live: what ``run_live`` returned.
         cloud_topic, image_topic: in ``played``.
         truth: of ``played``, or None; it has its own order of concepts.
@@ -68,7 +68,7 @@ def summarise(
     names = tuple(recorder["packs"])
     scores = Scores(names)
     true_label = _label_table(truth, names)
-    with Recording(answered) as recording:
+    with Recording(published) as recording:
         known = recording.topics()
         clouds = _pick(
             lambda: labelled_clouds(recording, f"{node}/points_labeled") if f"{node}/points_labeled" in known else iter(()),
@@ -104,35 +104,35 @@ def summarise(
         "published": recorder["messages"],
         "judged": {"clouds": scores.clouds, "images": scores.images},
         "concepts": scores.figures() if truth is not None else {},
-        "files": [*files, Path(answered).name],
+        "files": [*files, Path(published).name],
     }
     write_text(out / "report.json", json.dumps(report, indent=2) + "\n")
     return report
 
 
 def _pick(
-    answers: Callable[[], Iterator[Answer]],
+    results: Callable[[], Iterator[Labelled]],
     wanted: int,
     true: Callable[[int], NDArray[np.uint8]] | None,
     score: Callable[[NDArray[np.uint8], NDArray[np.uint8]], None],
 ) -> dict[int, tuple[NDArray[np.uint8], NDArray[np.uint8] | None]]:
-    """Score all answers, and return some of them for pictures: stamp -> (labels, truth).
+    """Score all results, and return some of them for pictures: stamp -> (labels, truth).
 
     A quarter of them shows no concept, the others do (by the truth where it is known); both kinds are evenly spaced in time.
     """
     stamps: dict[bool, list[int]] = {True: [], False: []}
-    for stamp, label in answers():
+    for stamp, label in results():
         shown = label
         if true is not None:
             try:
                 shown = true(stamp)
             except KeyError:
-                raise GeosegError(f"the node answered with the stamp {stamp} ns, which nothing that was played has") from None
+                raise GeosegError(f"the node published the stamp {stamp} ns, which nothing that was played has") from None
             score(label, shown)
         stamps[bool(shown.any())].append(stamp)
     empty = min(wanted // 4, len(stamps[False]))
     chosen = {kind[i] for kind, count in ((stamps[True], wanted - empty), (stamps[False], empty)) for i in spread(len(kind), count)}
-    return {stamp: (label, true(stamp) if true is not None else None) for stamp, label in answers() if stamp in chosen}
+    return {stamp: (label, true(stamp) if true is not None else None) for stamp, label in results() if stamp in chosen}
 
 
 def _label_table(truth: Truth | None, names: tuple[str, ...]) -> NDArray[np.uint8]:
@@ -156,6 +156,7 @@ def _inputs(recording: Recording, topic: str | None, stamps: Collection[int]) ->
     left = set(stamps)
     for message in recording.messages([topic]) if topic else ():
         decoded = recording.decode(message)
-        if stamp_of(decoded) in left:
-            left.remove(stamp_of(decoded))
-            yield stamp_of(decoded), decoded
+        stamp = codec.stamp_ns(decoded.header)
+        if stamp in left:
+            left.remove(stamp)
+            yield stamp, decoded

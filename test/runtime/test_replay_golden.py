@@ -9,8 +9,8 @@ import pytest
 
 from geoseg_ros.geometry.cloud import Cloud
 from geoseg_ros.io.recordings import Recording, RecordingWriter
-from geoseg_ros.ros.replay import replay
 from geoseg_ros.runtime.pipeline import CosegPipeline, PipelineConfig
+from geoseg_ros.runtime.replay import replay
 from support.fake_world import CONFIG, picture, table
 
 CLOUDS = [("red", "green"), ("green", "cyan"), ("red", "green"), ("red", "blue"), ("red", "blue")]

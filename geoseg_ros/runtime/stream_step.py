@@ -1,0 +1,222 @@
+"""What happens to one message of a stream: decode, segment, place, track, filter, encode.
+
+The live node runs it in its worker thread, ``geoseg replay`` in a loop over a recording. It knows neither DDS nor rclpy.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from geoseg_ros.errors import InputError
+from geoseg_ros.geometry.cloud import Cloud
+from geoseg_ros.io import messages as codec
+from geoseg_ros.io.message_definitions import COMPRESSED_TYPE, IMAGE_TYPE
+from geoseg_ros.results import CloudResult, ImageResult, LabelSpace, ObjectInstance
+from geoseg_ros.runtime.node_parameters import NodeParameters
+from geoseg_ros.runtime.placement import NoTransform, Placement
+from geoseg_ros.runtime.rgbd import DepthFrame
+from geoseg_ros.runtime.tracking import Tracker, TrackingConfig
+from geoseg_ros.stopwatch import Stopwatch
+
+CLOUD_OUTPUTS = ("points_labeled", "points_obstacles", "objects", "detections", "markers")
+IMAGE_OUTPUTS = ("mask", "overlay")
+
+
+class Pipeline(Protocol):
+    """What the step needs of a pipeline."""
+
+    labels: LabelSpace
+
+    def process_image(self, image: NDArray[np.uint8], /) -> ImageResult: ...
+
+    def process_cloud(self, cloud: Cloud, /) -> CloudResult: ...
+
+
+@dataclass
+class Segmented:
+    """A decoded message and what the pipeline found in it.
+
+    Attributes:
+        header: std_msgs/Header of the message.
+        topic: it came on.
+        scene: Cloud, or image uint8 RGB [H, W, 3].
+        result: of the pipeline; once encoded, of a cloud with tracks.
+        pipeline: that found it.
+        unplaced: there was no transform, so obstacles and objects are left out.
+        clock: seconds per stage.
+    """
+
+    header: Any
+    topic: str
+    scene: Cloud | NDArray[np.uint8]
+    result: CloudResult | ImageResult
+    pipeline: Pipeline
+    unplaced: bool = False
+    clock: Stopwatch = field(default_factory=Stopwatch)
+
+
+class StreamStep:
+    """The work on the messages of one node. One thread calls ``segment`` and ``encode``; ``use`` must not run beside ``encode``.
+
+    Args:
+        types: message classes of what is encoded.
+        tracking: settings of the tracker.
+        place: where the result of a message with this header goes; raises NoTransform. None: the sensor's frame.
+        warn: gets a line about what is wrong with the inputs, but no reason to refuse them.
+
+    Attributes:
+        pipeline: works on messages from now on; None: nothing is worked on.
+    """
+
+    def __init__(
+        self,
+        types: codec.MessageTypes,
+        tracking: TrackingConfig,
+        place: Callable[[Any], Placement] | None = None,
+        warn: Callable[[str], None] = lambda line: None,
+    ) -> None:
+        self.pipeline: Pipeline | None = None
+        self._types, self._warn = types, warn
+        self._place = place or (lambda header: Placement(header.frame_id))
+        self._tracker = Tracker(tracking)
+        self._palette = LabelSpace(()).palette()
+        self._filled: dict[str, Any] = {}  # newest message of each output, to be filled again
+
+    def use(self, pipeline: Pipeline | None) -> None:
+        """Work with another pipeline, or with none; tracks and messages of the one before are forgotten."""
+        self.pipeline = pipeline
+        self._palette = (LabelSpace(()) if pipeline is None else pipeline.labels).palette()
+        self._tracker.reset()
+        self._filled.clear()
+
+    def segment(self, message: Any, type_name: str, topic: str, parameters: NodeParameters, wanted: Collection[str]) -> Segmented | None:
+        """Decode a message and run the pipeline over it.
+
+        Args:
+            message: sensor_msgs/PointCloud2, Image or CompressedImage, or a DepthFrame.
+            type_name: its ROS type; of the depth image for a DepthFrame.
+            topic: for errors.
+            parameters: limits, and how far colour may be from its depth image.
+            wanted: names of outputs.
+
+        Returns:
+            What was found. None without a pipeline, or where nothing is wanted: then the message is only decoded, so that bad input shows.
+
+        Raises:
+            InputError: the message cannot be used.
+        """
+        pipeline, clock = self.pipeline, Stopwatch()
+        if pipeline is None:
+            return None
+        scene: Cloud | NDArray[np.uint8]
+        if isinstance(message, DepthFrame):
+            scene = self._depth_cloud(message, topic, parameters)
+        elif type_name == COMPRESSED_TYPE:
+            scene = codec.image_from_compressed(message, topic, parameters.max_image_pixels)
+        elif type_name == IMAGE_TYPE:
+            scene = codec.image_from_message(message, topic, parameters.max_image_pixels)
+        else:
+            scene = codec.cloud_from_message(message, topic, parameters.max_points)
+        if not wanted:
+            return None
+        clock.stop("decode")
+        result = pipeline.process_cloud(scene) if isinstance(scene, Cloud) else pipeline.process_image(scene)
+        clock.stop("pipeline")
+        return Segmented(message.header, topic, scene, result, pipeline, clock=clock)
+
+    def encode(self, found: Segmented, parameters: NodeParameters, wanted: Collection[str]) -> dict[str, Any]:
+        """Track the objects, and make the messages about what was found.
+
+        Args:
+            found: of the pipeline that is in use.
+            parameters: which labels are obstacles.
+            wanted: names of outputs, of ``CLOUD_OUTPUTS`` or ``IMAGE_OUTPUTS``.
+
+        Returns:
+            Output name -> message, which is filled again by the next call.
+        """
+        if isinstance(found.result, CloudResult):
+            return self._encode_cloud(found, found.result, parameters, wanted)
+        header, image, mask = found.header, found.scene, found.result.mask
+        if "mask" in wanted:
+            self._filled["mask"] = codec.mask_message(self._types, header, mask, self._filled.get("mask"))
+        if "overlay" in wanted:
+            assert isinstance(image, np.ndarray)
+            self._filled["overlay"] = codec.overlay_message(self._types, header, image, mask, self._palette, self._filled.get("overlay"))
+        return {name: self._filled[name] for name in IMAGE_OUTPUTS if name in wanted}
+
+    def _encode_cloud(self, found: Segmented, result: CloudResult, parameters: NodeParameters, wanted: Collection[str]) -> dict[str, Any]:
+        cloud, types, filled = found.scene, self._types, self._filled
+        assert isinstance(cloud, Cloud)
+        try:
+            placement = self._place(found.header)
+        except NoTransform as error:
+            self._warn(f"{found.topic}: {error}; obstacles and objects of this cloud are not sent")
+            found.unplaced = True
+            wanted = [name for name in wanted if name == "points_labeled"]
+            placement = Placement("")
+        else:
+            found.result = result = self._track(found.header, result, placement)
+        found.clock.stop("tracking")
+        if "points_labeled" in wanted:
+            filled["points_labeled"] = codec.labelled_cloud_message(
+                types, found.header, cloud, result, self._palette, filled.get("points_labeled")
+            )
+        header, objects = found.header, result.objects
+        if placement.matrix is not None:
+            header = types["std_msgs/msg/Header"](stamp=header.stamp, frame_id=placement.frame)
+        if "points_obstacles" in wanted:
+            labels = _ids(parameters.wanted_labels, found.pipeline.labels)
+            filled["points_obstacles"] = codec.obstacle_cloud_message(
+                types, header, cloud, result.label, labels, placement.matrix, filled.get("points_obstacles")
+            )
+        if not {"objects", "detections", "markers"}.isdisjoint(wanted):
+            poses = codec.object_poses(types, objects)
+            if "objects" in wanted:
+                filled["objects"] = codec.object_array(types, header, objects, poses)
+            if "detections" in wanted:
+                filled["detections"] = codec.detection_array(types, header, objects, poses)
+            if "markers" in wanted:
+                filled["markers"] = codec.marker_array(types, header, objects, poses, self._palette, filled.get("markers"))
+        return {name: filled[name] for name in CLOUD_OUTPUTS if name in wanted}
+
+    def _track(self, header: Any, result: CloudResult, placement: Placement) -> CloudResult:
+        if placement.matrix is not None:
+            result = replace(result, objects=moved(result.objects, placement.matrix))
+        resets = self._tracker.resets
+        result = self._tracker.follow(1e-9 * codec.stamp_ns(header), result, placement.frame)
+        if self._tracker.resets > resets:
+            self._warn("time went backwards or the frame changed: tracks start anew")
+        return result
+
+    def _depth_cloud(self, frame: DepthFrame, topic: str, parameters: NodeParameters) -> Cloud:
+        if frame.info is None:
+            raise InputError(f"{topic}: no camera_info has come, expected one on {frame.info_topic}")
+        color = frame.color(parameters.color_max_age)
+        if color is not None and color.header.frame_id != frame.header.frame_id:
+            frames = f"colour is in frame {color.header.frame_id!r}, depth in {frame.header.frame_id!r}"
+            self._warn(f"{topic}: {frames}: not registered to each other, so the cloud gets no colour")
+            color = None
+        return codec.cloud_from_depth(frame.image, frame.info, color, topic, parameters.max_points, parameters.max_image_pixels)
+
+
+def moved(objects: Sequence[ObjectInstance], matrix: NDArray[np.float64]) -> list[ObjectInstance]:
+    """The objects in another frame; ``matrix`` float64 [4, 4] takes points of their frame to it."""
+    turn, shift = matrix[:3, :3], matrix[:3, 3]
+    return [replace(entry, center=turn @ entry.center + shift, rotation=turn @ entry.rotation) for entry in objects]
+
+
+def unknown_labels(wanted: Collection[str], known: Collection[str]) -> str:
+    """What is wrong with the parameter ``wanted_labels`` beside packs of the ``known`` names, or an empty string."""
+    unknown = [name for name in wanted if name not in known]
+    return f"wanted_labels: no concept {', '.join(unknown)}, expected some of {', '.join(known) or 'none'}" if unknown else ""
+
+
+def _ids(wanted: Collection[str], labels: LabelSpace) -> list[int]:
+    """Label ids of the names; of all of them where there are none."""
+    return [1 + labels.names.index(name) for name in wanted or labels.names if name in labels.names]
