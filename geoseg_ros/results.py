@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import colorsys
+from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -99,3 +101,78 @@ class LabelSpace:
             red, green, blue = (round(255 * c) for c in colorsys.hsv_to_rgb(hue, 0.85, 1.0))
             rows.append((red, green, blue))
         return np.array(rows, np.uint8)
+
+
+@dataclass(frozen=True)
+class SetItem:
+    """One item of a co-segmented set. Its mask is kept as bits, so that large sets fit in memory.
+
+    Attributes:
+        name: of the item.
+        bits: uint8, the packed flat mask.
+        shape: of the mask.
+        present: whether the item shows the target: its mask is not empty.
+        p_value: see :class:`Presence`.
+        share: of the pixels or points that are the target.
+        seconds: for this item.
+    """
+
+    name: str
+    bits: NDArray[np.uint8] = field(repr=False)
+    shape: tuple[int, ...]
+    present: bool
+    p_value: float
+    share: float
+    seconds: float
+
+    def _unpacked(self) -> NDArray[np.uint8]:
+        count = int(np.prod(self.shape))
+        return np.unpackbits(self.bits, count=count).reshape(self.shape) * np.uint8(self.present)
+
+
+@dataclass(frozen=True)
+class SetImage(SetItem):
+    """One image of a co-segmented set."""
+
+    @property
+    def mask(self) -> NDArray[np.bool_]:
+        """bool [H, W], the target; empty where the image does not show it."""
+        return self._unpacked().astype(bool)
+
+
+@dataclass(frozen=True)
+class SetCloud(SetItem):
+    """One cloud of a co-segmented set. Attributes: objects: how many instances of the target it has."""
+
+    objects: int = 0
+
+    @property
+    def label(self) -> NDArray[np.uint32]:
+        """uint32 [N], 1 = the target, 0 = not; in the order of the points."""
+        return self._unpacked().astype(np.uint32)
+
+
+@dataclass(frozen=True)
+class SetResult:
+    """What the items of a set have in common.
+
+    Attributes:
+        images, clouds: one entry per item that could be read, in order.
+        common: whether anything is common to the items.
+        common_p_value: the chance that unrelated items would be as alike; None where they are too few to say.
+        folds: of cross-fitting, of images and of clouds.
+        used: how many images and clouds were learnt from.
+        pack: a pack of everything, where it was asked for (:class:`~geoseg_ros.packs.pack.Pack`).
+        skipped: a line for each item that could not be read.
+        warnings: a line for each other thing that the user should know.
+    """
+
+    images: Sequence[SetImage]
+    clouds: Sequence[SetCloud]
+    common: bool
+    common_p_value: float | None
+    folds: tuple[int, int] = (1, 1)
+    used: tuple[int, int] = (0, 0)
+    pack: Any = None
+    skipped: Sequence[str] = ()
+    warnings: Sequence[str] = ()

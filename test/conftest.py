@@ -27,13 +27,14 @@ def fake_bank(fake_backbone):
 @pytest.fixture(scope="session")
 def fake_packs(fake_backbone, fake_bank):
     """Packs of the concepts red and blue, from eight pictures and four clouds each."""
-    from geoseg_ros.methods.contrast.learning import build_pack
+    from geoseg_ros.methods.base import Context, Material
+    from geoseg_ros.methods.registry import open_method
     from support.fake_world import CONFIG, picture, table
 
-    packs = {}
+    packs, context = {}, Context(fake_backbone, fake_bank, CONFIG.scene, CONFIG)
     for start, name in ((0, "red"), (500, "blue")):
         images = [picture(start + k, (name, "green", "yellow")[: 1 + k % 3])[0] for k in range(8)]
         clouds = [table(start + k, (name, "green", "cyan"))[0] for k in range(4)]
         without = [picture(start + 100 + k, ("green", "yellow"))[0] for k in range(4)]
-        packs[name] = build_pack(name, images, clouds, without, [], fake_backbone, fake_bank, CONFIG)
+        packs[name] = open_method("contrast").learn(Material(name, images, clouds, without), context)
     return packs

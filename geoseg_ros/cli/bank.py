@@ -14,7 +14,7 @@ import argparse
 import time
 from pathlib import Path
 
-from geoseg_ros.cli.inputs import add_backend
+from geoseg_ros.cli.backbone_options import add_backend
 from geoseg_ros.errors import InputError
 
 
@@ -31,10 +31,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> dict[str, object]:
     """Make the bank, write it, and return its sizes."""
-    from geoseg_ros.cli.inputs import Items, open_image_backbone
+    from geoseg_ros.cli.backbone_options import open_image_backbone
     from geoseg_ros.cli.progress import Stages
     from geoseg_ros.cli.train import check_pack_file
     from geoseg_ros.io.folders import Folder, read_image
+    from geoseg_ros.io.items import Items
     from geoseg_ros.learning.distillation import list_images
     from geoseg_ros.packs.bank import bank_paths, save_bank
     from geoseg_ros.simulation.background import BackgroundConfig

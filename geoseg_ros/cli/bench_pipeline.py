@@ -40,9 +40,9 @@ def measure_pipeline(points: Sequence[int], repeat: int) -> dict[str, Any]:
         squares of logarithms; None where there is one size only.
     """
     from geoseg_ros.geometry.cloud import Cloud
-    from geoseg_ros.methods.contrast.pack import load_pack
+    from geoseg_ros.packs.pack import Pack
     from geoseg_ros.runtime.engines.options import EngineOptions
-    from geoseg_ros.runtime.pipeline import CosegPipeline, open_pipeline
+    from geoseg_ros.runtime.pipeline import Pipeline, open_pipeline
     from geoseg_ros.simulation.rooms import SeedSource
     from geoseg_ros.simulation.sets import make_cloud, make_dials, make_image
 
@@ -58,10 +58,10 @@ def measure_pipeline(points: Sequence[int], repeat: int) -> dict[str, Any]:
         noise = rng.normal(0, _NOISE if count > len(valid) else 0, (count, 3)).astype(np.float32)
         drawn = Cloud(cloud.xyz[chosen] + noise, None if cloud.rgb is None else cloud.rgb[chosen])
         rows.append(_cost("cloud, points", count, lambda drawn=drawn: pipeline.process_cloud(drawn), repeat))
-    loaded = [load_pack(name) for name in _PACKS]
+    loaded = [Pack.load(name) for name in _PACKS]
     for count in _CONCEPTS:
         named = [replace(loaded[k % len(loaded)], name=f"{loaded[k % len(loaded)].name}{k}") for k in range(count)]
-        more = CosegPipeline(pipeline.backbone, named)
+        more = Pipeline(pipeline.backbone, named)
         rows.append(_cost("picture 640x480, concepts", count, lambda more=more: more.process_image(picture), repeat))
     sizes = [(row.size, row.processor) for row in rows if row.what.startswith("cloud")]
     exponent = float(np.polyfit(*np.log(np.array(sizes)).T, 1)[0]) if len(set(points)) > 1 else None

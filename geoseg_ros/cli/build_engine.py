@@ -67,7 +67,7 @@ def _build(options: argparse.Namespace) -> dict[str, Any]:
     from geoseg_ros.backbones.registry import open_backbone
     from geoseg_ros.cli.progress import Stages
     from geoseg_ros.methods.contrast.config import CosegConfig
-    from geoseg_ros.methods.contrast.pack import load_pack
+    from geoseg_ros.packs.pack import Pack
     from geoseg_ros.runtime.engines.backbone import ImageSource, image_shapes
     from geoseg_ros.runtime.engines.cache import EngineCache
     from geoseg_ros.runtime.engines.choose import build_engine, gpu_here
@@ -80,7 +80,7 @@ def _build(options: argparse.Namespace) -> dict[str, Any]:
     if unknown:
         known = " ".join(map(str, RTX_CAPABILITIES))
         raise InputError(f"--compute-capability: tensorrt_rtx builds for {known}, not for {unknown.pop()}")
-    pack = load_pack(options.pack)
+    pack = Pack.load(options.pack)
     backbone = open_backbone(pack.backbone)
     pack.check_backbone(backbone.name, backbone.hash)
     cache = EngineCache(options.out, tell=lambda line: print(line, file=sys.stderr))

@@ -38,7 +38,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from geoseg_ros.cli.inputs import add_backend
+from geoseg_ros.cli.backbone_options import add_backend
 from geoseg_ros.errors import InputError
 
 if TYPE_CHECKING:
@@ -80,10 +80,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> dict[str, Any]:
     """Measure and return the figures."""
-    from geoseg_ros.cli.inputs import open_image_backbone
+    from geoseg_ros.cli.backbone_options import open_image_backbone
     from geoseg_ros.evaluate.methods import Tools
     from geoseg_ros.files import write_text
-    from geoseg_ros.methods.contrast.learning import BuildConfig
+    from geoseg_ros.runtime.pipeline import PipelineConfig
     from geoseg_ros.simulation.bank import open_bank
 
     root = _root(options)
@@ -91,7 +91,7 @@ def run(options: argparse.Namespace) -> dict[str, Any]:
     if options.table == "false-alarms":
         return _false_alarms(options)
     backbone = open_image_backbone(options)
-    tools = Tools(backbone, open_bank(backbone), BuildConfig())
+    tools = Tools(backbone, open_bank(backbone), PipelineConfig())
     kind, _, rest = options.backbone.partition(":")
     name = f"{kind}:{Path(rest.partition('?')[0]).name}" if rest else kind  # no paths of this machine
     result, text = (_tabletop if options.table == "tabletop" else _table)(options, root, tools, name)
@@ -104,7 +104,7 @@ def run(options: argparse.Namespace) -> dict[str, Any]:
 
 
 def _false_alarms(options: argparse.Namespace) -> dict[str, Any]:
-    from geoseg_ros.cli.inputs import engine_options
+    from geoseg_ros.cli.backbone_options import engine_options
     from geoseg_ros.evaluate.false_alarms import false_alarms, markdown
     from geoseg_ros.files import write_text
     from geoseg_ros.runtime.pipeline import open_pipeline

@@ -14,7 +14,7 @@ from geoseg_ros.backbones.base import TorchBackbone
 from geoseg_ros.backbones.registry import open_backbone
 from geoseg_ros.cli.gpu_measure import Peaks, Row, Work, count_work, device_memory, measure_peaks, peak_memory, percentiles, table
 from geoseg_ros.errors import GeosegError, InputError
-from geoseg_ros.methods.contrast.pack import load_pack
+from geoseg_ros.packs.pack import Pack
 from geoseg_ros.runtime.engines.backbone import EngineBackbone, ImageSource
 from geoseg_ros.runtime.engines.choose import open_session
 from geoseg_ros.runtime.engines.options import ORDER, TENSORRT, EngineOptions
@@ -22,7 +22,7 @@ from geoseg_ros.runtime.engines.parity import LEAST, LEAST_HALF, Agreement, comp
 from geoseg_ros.runtime.engines.session import Session
 from geoseg_ros.runtime.engines.sessions_torch import TorchSession
 from geoseg_ros.runtime.engines.spec import PRECISIONS
-from geoseg_ros.runtime.pipeline import CosegPipeline
+from geoseg_ros.runtime.pipeline import Pipeline
 from geoseg_ros.simulation.rooms import SeedSource
 from geoseg_ros.simulation.sets import make_cloud, make_dials, make_image
 
@@ -83,8 +83,8 @@ def parity_row(backend: Backend, packs: tuple[str, ...]) -> tuple[Row, Agreement
     sources = [(SeedSource(900 + number, "parity"), name) for number, name in enumerate(packs)]
     images = [make_image(source, name, (), dials).rgb for source, name in sources]
     clouds = [make_cloud(source, name, (), dials, "depth").cloud for source, name in sources]
-    loaded = [load_pack(name) for name in packs]
-    found = compare(CosegPipeline(backend.inner, loaded), CosegPipeline(backend.whole, loaded), images, clouds)
+    loaded = [Pack.load(name) for name in packs]
+    found = compare(Pipeline(backend.inner, loaded), Pipeline(backend.whole, loaded), images, clouds)
     masks, labels = (f"{np.mean(values):.4f}" for values in (found.masks, found.labels))
     precision = backend.session.precision
     verdict = "same" if found.passes(precision) else f"DIFFERS (expected {LEAST if precision == 'fp32' else LEAST_HALF}, {LEAST})"

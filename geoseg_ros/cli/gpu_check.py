@@ -225,11 +225,11 @@ def training(device: torch.device, options: argparse.Namespace) -> tuple[dict[st
     from geoseg_ros.evaluate.methods import Tools
     from geoseg_ros.evaluate.table import measure
     from geoseg_ros.evaluate.world import world_sets
-    from geoseg_ros.methods.contrast.learning import BuildConfig
+    from geoseg_ros.runtime.pipeline import PipelineConfig
     from geoseg_ros.simulation.bank import open_bank
 
     backbone = open_backbone("geoseg_tiny", str(device))
-    networks = Networks(Tools(backbone, open_bank(backbone), BuildConfig()), SIZES[options.size], options.budget, device=str(device))
+    networks = Networks(Tools(backbone, open_bank(backbone), PipelineConfig()), SIZES[options.size], options.budget, device=str(device))
     worlds = world_sets("easy", PACKS, [0], options.items)
     given = [s for s in worlds if s.own.clouds and s.images]
     sets = [paper_protocol(s) for s in given]

@@ -79,9 +79,10 @@ def make(recipe: Recipe, options: argparse.Namespace) -> dict[str, object]:
     Raises:
         InputError: no photographs, or a backbone that cannot be used.
     """
-    from geoseg_ros.cli.inputs import Items, open_image_backbone
+    from geoseg_ros.cli.backbone_options import open_image_backbone
     from geoseg_ros.cli.progress import Stages
     from geoseg_ros.io.folders import Folder, read_image
+    from geoseg_ros.io.items import Items
     from geoseg_ros.learning.distillation import list_images
     from geoseg_ros.packs.bank import save_bank
     from geoseg_ros.simulation.bank import make_bank
@@ -112,12 +113,12 @@ def make(recipe: Recipe, options: argparse.Namespace) -> dict[str, object]:
 
 def _make_packs(recipe: Recipe, backbone: ImageBackbone, bank: BackgroundBank, out: Path, progress: Stages) -> list[Path]:
     """Make the rooms, learn each concept, write its pack."""
-    from geoseg_ros.cli.inputs import open_clouds, open_images
-    from geoseg_ros.methods.contrast.learning import build_pack
-    from geoseg_ros.methods.contrast.pack import save_pack
+    from geoseg_ros.io.items import open_clouds, open_images
+    from geoseg_ros.methods.base import Context, Material
+    from geoseg_ros.methods.registry import open_method
     from geoseg_ros.simulation.trajectory import WalkConfig, write_training
 
-    paths = []
+    method, paths = open_method("contrast"), []
     with TemporaryDirectory(dir=out, prefix=".rooms") as temporary:
         roots = [Path(temporary) / str(number) for number in range(len(recipe.rooms))]
         for root, rooms in zip(roots, recipe.rooms, strict=True):
@@ -127,9 +128,9 @@ def _make_packs(recipe: Recipe, backbone: ImageBackbone, bank: BackgroundBank, o
         for concept in recipe.concepts:
             images, without = (open_images(_existing(roots, concept, kind)) for kind in ("images", "without"))
             clouds, without_clouds = (open_clouds(_existing(roots, concept, kind)) for kind in ("clouds", "without_clouds"))
-            pack = build_pack(concept, images, clouds, without, without_clouds, backbone, bank, progress=progress)
+            material = Material(concept, images, clouds, without, without_clouds)
             paths.append(out / "packs" / f"{concept}.pack")
-            save_pack(pack, paths[-1])
+            method.learn(material, Context(backbone, bank, progress=progress)).save(paths[-1])
     return paths
 
 

@@ -24,19 +24,16 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from warnings import catch_warnings, simplefilter
 
-from geoseg_ros.cli.inputs import add_backend
+from geoseg_ros.cli.backbone_options import add_backend
 from geoseg_ros.cli.recipe import RECIPES
 from geoseg_ros.cli.recipe import run as make_recipe
 from geoseg_ros.errors import InputError
 
 if TYPE_CHECKING:
-    from geoseg_ros.backbones.base import ImageBackbone
-    from geoseg_ros.cli.inputs import Items
-    from geoseg_ros.methods.contrast.observations import BuildConfig
-    from geoseg_ros.packs.bank import BackgroundBank
-    from geoseg_ros.projection.token_cache import TokenCache
-    from geoseg_ros.runtime.pipeline import CosegPipeline
+    from geoseg_ros.io.items import Items
+    from geoseg_ros.runtime.pipeline import Pipeline
 
 UNFINISHED = ".unfinished"  # folder, or end of its name, of what a command has worked out before it is done
 FEW = 5  # items of a modality below which the user is warned
@@ -54,6 +51,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--recipe", choices=tuple(RECIPES), help="make what ships with the package, see above")
     parser.add_argument("--backbone", default="geoseg_tiny", metavar="NAME", help="image backbone (default %(default)s)")
     add_backend(parser)
+    parser.add_argument("--method", default="contrast", metavar="NAME", help="how the target is learnt and found (default %(default)s)")
     parser.add_argument("--points", metavar="TOPIC", help="cloud topic of a recording (default: the only one)")
     parser.add_argument("--image", metavar="TOPIC", help="image topic of a recording (default: the only one)")
     parser.add_argument("--limit", type=int, default=60, metavar="N", help="messages taken of a topic, evenly spread (default %(default)s)")
@@ -70,15 +68,6 @@ def check_seconds(seconds: float | None) -> None:
     """InputError unless --seconds was left out or is a time."""
     if seconds is not None and not 0 < seconds < float("inf"):
         raise InputError(f"--seconds: expected more than 0, got {seconds:g}")
-
-
-def unfinished(folder: Path, backbone: ImageBackbone, bank: BackgroundBank, config: BuildConfig) -> TokenCache:
-    """The folder of a command that is not done yet, for this backbone, bank and configuration."""
-    from geoseg_ros import __version__
-    from geoseg_ros.projection.token_cache import TokenCache
-
-    about = (__version__, backbone.hash, getattr(backbone, "backend", ""), bank.mean.tolist(), bank.source, config)
-    return TokenCache(folder, about)
 
 
 @contextmanager
@@ -98,19 +87,17 @@ def told_of_interrupt(folder: Path, quiet: bool) -> Iterator[None]:
 
 def run(options: argparse.Namespace) -> dict[str, object]:
     """Train, check, and return what was learnt."""
-    from geoseg_ros.cli.inputs import open_clouds, open_image_backbone, open_images, open_without
+    from geoseg_ros.api import Pipeline, check_name, learn_concept
+    from geoseg_ros.cli.backbone_options import open_image_backbone
     from geoseg_ros.cli.progress import Stages
-    from geoseg_ros.methods.contrast.learning import learn
-    from geoseg_ros.methods.contrast.observations import BuildConfig, observe
-    from geoseg_ros.methods.contrast.pack import load_pack, save_pack
-    from geoseg_ros.runtime.pipeline import CosegPipeline
-    from geoseg_ros.simulation.bank import open_bank
+    from geoseg_ros.io.items import open_clouds, open_images, open_without
+    from geoseg_ros.packs.pack import Pack
 
     if options.recipe:
         return make_recipe(options)
     begin = time.monotonic()
     out = Path(options.out)
-    check_name(options.name)
+    check_name(options.name, "--name")
     check_pack_file(out, "--out")
     check_seconds(options.seconds)
     if not 1 <= options.limit <= 100_000:
@@ -122,19 +109,19 @@ def run(options: argparse.Namespace) -> dict[str, object]:
     without, without_clouds = open_without(options.without, options.without_clouds)
     backbone = open_image_backbone(options)
     folder = out.with_name(f".{out.name}{UNFINISHED}")
-    with Stages("item", options.json) as progress, told_of_interrupt(folder, options.json):
-        bank = open_bank(backbone, progress)
-        config = BuildConfig()
-        known = unfinished(folder, backbone, bank, config)
-        items = (images, clouds, without, without_clouds)
-        seen = observe(*items, backbone, bank, config, progress, options.seconds, known.remember)
-        pack = learn(options.name, seen, backbone, bank, config)
-        version = save_pack(pack, out)
-        check = self_check(CosegPipeline(backbone, [load_pack(out)]), images, clouds, progress)
-    training: dict[str, Any] = dict(pack.info["training"])
-    known.done()
+    items = (images, clouds, without, without_clouds)
+    with Stages("item", options.json) as progress, told_of_interrupt(folder, options.json), catch_warnings(record=True) as trouble:
+        simplefilter("always", UserWarning)
+        pack = learn_concept(
+            options.name, *items, method=options.method, backbone=backbone, seconds=options.seconds, progress=progress, resume=folder
+        )
+        version = pack.save(out)
+        check = self_check(Pipeline(backbone, [Pack.load(out)]), images, clouds, progress)
+    counts = dict(zip(("images", "clouds", "without_images", "without_clouds"), map(len, items), strict=True))
+    training: dict[str, Any] = counts | dict(pack.info.get("training", {}))
+    shutil.rmtree(folder, ignore_errors=True)
     warnings = [f"skipped {line}" for source in items for line in source.warnings]
-    warnings += [known.trouble] if known.trouble else []
+    warnings += [str(entry.message) for entry in trouble if entry.category is UserWarning]
     warnings += advice(training, check)
     if not options.json:
         print(f"{out}: concept '{options.name}', version {version}, {out.stat().st_size / 1e6:.1f} MB, for {backbone.name}")
@@ -160,12 +147,6 @@ def run(options: argparse.Namespace) -> dict[str, object]:
     }
 
 
-def check_name(name: str) -> None:
-    """InputError unless ``name`` can be a label: 1 to 64 printable characters."""
-    if not name.strip() or len(name) > 64 or not name.isprintable():
-        raise InputError(f"--name: expected 1 to 64 printable characters, got {name!r}")
-
-
 def check_pack_file(path: Path, option: str) -> None:
     """InputError if ``path`` cannot become a file; said before the work, not after it."""
     if path.is_dir():
@@ -174,7 +155,7 @@ def check_pack_file(path: Path, option: str) -> None:
         raise InputError(f"{option}: {path} lies below a file, expected a folder there")
 
 
-def self_check(pipeline: CosegPipeline, images: Items, clouds: Items, progress: Any) -> dict[str, Any]:
+def self_check(pipeline: Pipeline, images: Items, clouds: Items, progress: Any) -> dict[str, Any]:
     """In how many of some training items the pack finds its own concept. They are not held out: this shows failure, not success."""
     check: dict[str, Any] = {"held_out": False}
     for kind, items, process in (("images", images, pipeline.process_image), ("clouds", clouds, pipeline.process_cloud)):

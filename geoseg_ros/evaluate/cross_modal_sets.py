@@ -7,18 +7,19 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from geoseg_ros.evaluate.items import Concept, CosegSet, Image, Item
+from geoseg_ros.evaluate.items import CosegSet, Image, Item
 from geoseg_ros.evaluate.mixed import FOLDS, KINDS, Scenes
 from geoseg_ros.evaluate.tabletop import without_colour
+from geoseg_ros.methods.base import Material
 
 GROUP = "clouds alone, found in pictures"
 
 
 def world_crossing(sets: Sequence[CosegSet]) -> list[CosegSet]:
     """Of the sets of :func:`~geoseg_ros.evaluate.world.world_sets` that give clouds and measure pictures: the same, no picture given."""
-    stripped: dict[int, Concept] = {}
+    stripped: dict[int, Material] = {}
 
-    def clouds_only(concept: Concept) -> Concept:
+    def clouds_only(concept: Material) -> Material:
         # one object per concept: methods remember what they learnt by it
         return stripped.setdefault(id(concept), replace(concept, images=(), without_images=()))
 
@@ -50,7 +51,7 @@ def mixed_crossing(root: Path, split: str) -> list[CosegSet]:
             known = {}
             for kind in KINDS:
                 clouds = [scenes(number, kind).cloud for number in fold.training[kind]]
-                known[kind] = Concept(kind, clouds=clouds if way == "colour" else [without_colour(cloud) for cloud in clouds])
+                known[kind] = Material(kind, clouds=clouds if way == "colour" else [without_colour(cloud) for cloud in clouds])
             for kind, other in (KINDS, KINDS[::-1]):
                 items: list[Item[Image]] = []
                 for of in (kind, other):

@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from geoseg_ros.results import Presence
-from geoseg_ros.runtime.pipeline import CosegPipeline
+from geoseg_ros.runtime.pipeline import Pipeline
 from geoseg_ros.simulation.background import BackgroundConfig
 from geoseg_ros.simulation.families import NAMES
 from geoseg_ros.simulation.rooms import SeedSource
@@ -28,7 +28,7 @@ LEVELS = (0.01, 0.05, 0.1, 0.2)
 
 
 def false_alarms(
-    pipeline: CosegPipeline, rooms: int, seed: int, preset: str = "standard", tell: Callable[[str], object] = lambda text: None
+    pipeline: Pipeline, rooms: int, seed: int, preset: str = "standard", tell: Callable[[str], object] = lambda text: None
 ) -> dict[str, Any]:
     """Run the packs of ``pipeline`` on ``rooms`` rooms of each kind that hold no family of a pack's name.
 
@@ -51,7 +51,7 @@ def false_alarms(
     return {"rooms": rooms, "seed": seed, "p_max": pipeline.config.coseg.p_max, "figures": figures}
 
 
-def _shares(pipeline: CosegPipeline, items: Iterable[Any], kind: str, rooms: int) -> dict[str, Any]:
+def _shares(pipeline: Pipeline, items: Iterable[Any], kind: str, rooms: int) -> dict[str, Any]:
     names = pipeline.labels.names
     marked, p = np.zeros(len(names)), []
     for made in items:

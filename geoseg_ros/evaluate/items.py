@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from geoseg_ros.errors import InputError
 from geoseg_ros.geometry.cloud import Cloud
+from geoseg_ros.methods.base import Material
 
 Image = NDArray[np.uint8]
 Mask = NDArray[np.bool_]
@@ -48,20 +49,6 @@ class Item(Generic[Data]):
 
 
 @dataclass(frozen=True)
-class Concept:
-    """What may be learnt from, without any label.
-
-    Attributes: name; images uint8 RGB [H, W, 3] and clouds (mostly) of the thing; without_images and without_clouds that do not show it.
-    """
-
-    name: str
-    images: Sequence[Image] = ()
-    clouds: Sequence[Cloud] = ()
-    without_images: Sequence[Image] = ()
-    without_clouds: Sequence[Cloud] = ()
-
-
-@dataclass(frozen=True)
 class CosegSet:
     """One concept and the items it is looked for in.
 
@@ -78,8 +65,8 @@ class CosegSet:
 
     name: str
     group: str
-    own: Concept
-    rivals: tuple[Concept, ...] = ()
+    own: Material
+    rivals: tuple[Material, ...] = ()
     images: Sequence[Item[Image]] = ()
     clouds: Sequence[Item[Cloud]] = ()
     given: str = ""
@@ -142,7 +129,7 @@ class NamedMethod:
 
 def transductive(name: str, group: str, images: Sequence[Item[Image]], clouds: Sequence[Item[Cloud]], given: str) -> CosegSet:
     """The set that is learnt from is the one that is measured: what ``geoseg coseg`` does with two folders."""
-    own = Concept(name, [i.data for i in images], [c.data for c in clouds])
+    own = Material(name, [i.data for i in images], [c.data for c in clouds])
     return CosegSet(name, group, own, images=images, clouds=clouds, given=given)
 
 

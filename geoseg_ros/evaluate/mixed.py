@@ -15,9 +15,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from geoseg_ros.evaluate.items import Concept, CosegSet, Image, Item, Mask, transductive
+from geoseg_ros.evaluate.items import CosegSet, Image, Item, Mask, transductive
 from geoseg_ros.evaluate.tabletop import VARIANTS, Supervision, TabletopScene, compose, read_scene, without_colour
 from geoseg_ros.geometry.cloud import Cloud
+from geoseg_ros.methods.base import Material
 
 KINDS = ("box", "cylinder")
 
@@ -80,13 +81,13 @@ class Scenes:
         return self._read[number]
 
 
-def concepts(scenes: Scenes, fold: Fold, given: Supervision) -> dict[str, Concept]:
+def concepts(scenes: Scenes, fold: Fold, given: Supervision) -> dict[str, Material]:
     """The two concepts of a fold, each the other's pictures (and clouds) without the thing where ``given`` says so."""
     result = {}
     for kind in KINDS:
         own = [scenes(n, kind) for n in fold.training[kind]]
         rest = [scenes(n, k) for k in KINDS if k != kind for n in fold.training[k]]
-        result[kind] = Concept(
+        result[kind] = Material(
             kind,
             [s.photo for s in own],
             [s.cloud for s in own] if given.clouds else [],

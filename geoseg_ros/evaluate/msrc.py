@@ -25,8 +25,9 @@ from numpy.typing import NDArray
 
 from geoseg_ros.errors import InputError
 from geoseg_ros.evaluate.demo_report import spread
-from geoseg_ros.evaluate.items import Concept, CosegSet, Image, Item, transductive
+from geoseg_ros.evaluate.items import CosegSet, Image, Item, transductive
 from geoseg_ros.io.folders import list_images, read_image
+from geoseg_ros.methods.base import Material
 
 CLASSES = (
     *("void", "building", "grass", "tree", "cow", "horse", "sheep", "sky", "mountain", "aeroplane", "water", "face"),
@@ -118,7 +119,7 @@ def msrc_sets(photographs: Sequence[Photograph], split: str, modes: Sequence[str
         for mode in modes:
             if mode.startswith("pack"):
                 without = [p.rgb for p in absent[0::2]] if mode == "pack + without" else []
-                sets.append(CosegSet(name, "MSRC", Concept(name, images, without_images=without), images=measured, given=mode))
+                sets.append(CosegSet(name, "MSRC", Material(name, images, without_images=without), images=measured, given=mode))
             else:
                 among = [absent[k] for k in spread(len(absent), round(OUTLIERS * len(shown)))] if mode == "folder with outliers" else []
                 sets.append(transductive(name, "MSRC", [p.item(name) for p in [*shown, *among]], [], mode))

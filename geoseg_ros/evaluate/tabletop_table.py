@@ -14,9 +14,10 @@ from geoseg_ros.backbones.tokens import Domain
 from geoseg_ros.evaluate.metrics import iou, mean
 from geoseg_ros.evaluate.tabletop import SPLITS, VARIANTS, Supervision, compose, read_scene, without_colour
 from geoseg_ros.geometry.analysis import analyse_cloud
-from geoseg_ros.methods.contrast.learning import BuildConfig, build_pack
+from geoseg_ros.methods.base import Context, Material
+from geoseg_ros.methods.registry import open_method
 from geoseg_ros.packs.bank import BackgroundBank
-from geoseg_ros.runtime.pipeline import CosegPipeline, PipelineConfig
+from geoseg_ros.runtime.pipeline import Pipeline, PipelineConfig
 
 Tell = Callable[[str], object]
 
@@ -34,26 +35,22 @@ class Tabletop:
         """The other of the two kinds."""
         return self.kinds[1 - self.kinds.index(kind)]
 
-    def pipeline(self, backbone: ImageBackbone, bank: BackgroundBank, variant: Supervision, config: BuildConfig) -> CosegPipeline:
+    def pipeline(self, backbone: ImageBackbone, bank: BackgroundBank, variant: Supervision, config: PipelineConfig) -> Pipeline:
         """Two packs, one of each kind, loaded together."""
         packs = []
         for kind in self.kinds:
             own, rest = self.training[kind], self.training[self.other(kind)]
-            packs.append(
-                build_pack(
-                    kind,
-                    [s.photo for s in own],
-                    [s.cloud for s in own] if variant.clouds else [],
-                    [s.photo for s in rest] if variant.without else [],
-                    [s.cloud for s in rest] if variant.without and variant.clouds else [],
-                    backbone,
-                    bank,
-                    config,
-                )
+            material = Material(
+                kind,
+                [s.photo for s in own],
+                [s.cloud for s in own] if variant.clouds else [],
+                [s.photo for s in rest] if variant.without else [],
+                [s.cloud for s in rest] if variant.without and variant.clouds else [],
             )
-        return CosegPipeline(backbone, packs, PipelineConfig(config.coseg, config.views, config.geometry))
+            packs.append(open_method("contrast").learn(material, Context(backbone, bank, config.scene, config.coseg)))
+        return Pipeline(backbone, packs, config)
 
-    def scenes(self, pipeline: CosegPipeline) -> dict[str, object]:
+    def scenes(self, pipeline: Pipeline) -> dict[str, object]:
         """IoU in clouds (colour, XYZ only) and J in images of the measured scenes, each with one kind of object on the table.
 
         ``other``: IoU of the wrong label with the objects. Means over scenes.
@@ -83,7 +80,7 @@ class Tabletop:
         row["seconds"] = {name: float(np.median(values)) for name, values in seconds.items()}
         return row
 
-    def switch(self, pipeline: CosegPipeline) -> dict[str, object]:
+    def switch(self, pipeline: Pipeline) -> dict[str, object]:
         """The switch test: a box and a cylinder on one real table. Each kind is asked for alone, of the very same clouds.
 
         The answer must follow the pictures: ``shown`` is the IoU with the kind asked for, ``other`` with the kind not asked for.
@@ -132,7 +129,7 @@ class Tabletop:
         return row
 
 
-def table(root: Path, split: str, backbone: ImageBackbone, bank: BackgroundBank, config: BuildConfig, tell: Tell) -> dict[str, object]:
+def table(root: Path, split: str, backbone: ImageBackbone, bank: BackgroundBank, config: PipelineConfig, tell: Tell) -> dict[str, object]:
     """Every row for one backbone."""
     tell("reading scenes")
     data = Tabletop(root, split)

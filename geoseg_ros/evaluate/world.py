@@ -12,8 +12,9 @@ from itertools import product
 import numpy as np
 
 from geoseg_ros.errors import InputError
-from geoseg_ros.evaluate.items import Concept, CosegSet, Image, Item
+from geoseg_ros.evaluate.items import CosegSet, Image, Item
 from geoseg_ros.geometry.cloud import Cloud
+from geoseg_ros.methods.base import Material
 from geoseg_ros.simulation.families import FURNITURE
 from geoseg_ros.simulation.sets import CloudItem, ConceptSet, check_unpaired, concept_set, make_dials
 
@@ -83,9 +84,9 @@ def _check_apart(learnt: dict[str, ConceptSet], measured: dict[str, ConceptSet])
         check_unpaired([*a.clouds, *a.images], [*b.clouds, *b.images, *b.without_clouds, *b.without_images])
 
 
-def _concept(found: ConceptSet, given: str) -> Concept:
+def _concept(found: ConceptSet, given: str) -> Material:
     clouds: list[Cloud] = [item.cloud for item in found.clouds] if given == "pictures + clouds" else []
-    return Concept(found.family, [item.rgb for item in found.images], clouds)
+    return Material(found.family, [item.rgb for item in found.images], clouds)
 
 
 def _images(found: ConceptSet) -> list[Item[Image]]:

@@ -20,7 +20,6 @@ from geoseg_ros.errors import GeosegError, InputError
 from geoseg_ros.ros.diagnostics import Diagnostics
 from geoseg_ros.ros.inputs import Inputs
 from geoseg_ros.ros.message_types import missing_interfaces
-from geoseg_ros.ros.packs import check_packs
 from geoseg_ros.ros.parameters import declare, follow
 from geoseg_ros.ros.publishers import Outputs
 from geoseg_ros.ros.services import Control
@@ -28,6 +27,7 @@ from geoseg_ros.ros.transforms import Frames
 from geoseg_ros.ros.worker import Worker, describe
 from geoseg_ros.runtime.node_parameters import NodeParameters
 from geoseg_ros.runtime.opening import OpenedPipeline, Opening, PipelineOpener
+from geoseg_ros.runtime.pipeline import check_packs
 from geoseg_ros.runtime.stream_step import unknown_labels
 
 _OPENING = "opening packs"

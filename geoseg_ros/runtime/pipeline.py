@@ -1,9 +1,14 @@
-"""The streaming pipeline: one image or one cloud in, labels out. No ROS, no state between calls: the reference bank is frozen."""
+"""The pipeline: one image or one cloud in, labels out. No ROS, no state between calls.
+
+It makes one scene per item, asks the segmenter of every method, merges what they find, and builds objects.
+"""
 
 from __future__ import annotations
 
+import os
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -11,27 +16,19 @@ from numpy.typing import NDArray
 
 from geoseg_ros.backbones.base import ImageBackbone
 from geoseg_ros.backbones.registry import open_backbone
-from geoseg_ros.backbones.tokens import Domain, photo_tokens, unit
 from geoseg_ros.errors import InputError
-from geoseg_ros.geometry.analysis import GeometryConfig, SceneGeometry, analyse_cloud
-from geoseg_ros.geometry.boxes import oriented_box
+from geoseg_ros.geometry.analysis import GeometryConfig
 from geoseg_ros.geometry.cloud import Cloud
-from geoseg_ros.methods.contrast.config import CosegConfig
-from geoseg_ros.methods.contrast.evidence import cloud_evidence, instances
-from geoseg_ros.methods.contrast.masks import label_mask
-from geoseg_ros.methods.contrast.pack import ConceptPack, load_pack
-from geoseg_ros.methods.contrast.references import Contrast, image_score, null_scores
-from geoseg_ros.packs.calibration import p_value, step_down
-from geoseg_ros.projection.proposal_views import DrawnProposals, look_at_proposals
+from geoseg_ros.methods.base import Context, Evidence, Segmenter
+from geoseg_ros.methods.registry import LIVE_SETTINGS, CosegConfig, open_method
+from geoseg_ros.packs.pack import Pack
+from geoseg_ros.projection.scene import CloudScene, ImageScene, SceneConfig
 from geoseg_ros.projection.views import ViewConfig
-from geoseg_ros.results import CloudResult, ImageResult, LabelSpace, ObjectInstance, Presence
+from geoseg_ros.results import CloudResult, ImageResult, LabelSpace, Presence
 from geoseg_ros.runtime.engines.backbone import image_shapes, with_engine
 from geoseg_ros.runtime.engines.options import EngineOptions
+from geoseg_ros.runtime.objects import build_objects
 from geoseg_ros.settings import Settings, section
-from geoseg_ros.stopwatch import Stopwatch
-
-INSTANCE_GAP = 2.5  # voxels between two parts that are still one instance
-LEAST_INSTANCE = 8  # voxels
 
 
 @dataclass(frozen=True)
@@ -42,36 +39,61 @@ class PipelineConfig(Settings):
     views: ViewConfig = section(ViewConfig, "how proposals are drawn for the image backbone")
     geometry: GeometryConfig = section(GeometryConfig, "voxels, planes, superpoints and proposals of a cloud")
 
+    @property
+    def scene(self) -> SceneConfig:
+        """How scenes are worked out."""
+        return SceneConfig(self.coseg.image_side, self.views, self.geometry)
 
-class CosegPipeline:
-    """Finds the loaded concepts in images and clouds. The packs are each other's background.
+
+class Pipeline:
+    """Finds what the loaded packs describe in images and clouds.
 
     Attributes:
-        labels: pack ``i`` has label ``i + 1``.
+        labels: ids in the order of the packs.
         backbone_name, pack_versions: for status messages.
     """
 
-    def __init__(self, backbone: ImageBackbone, packs: Sequence[ConceptPack], config: PipelineConfig | None = None) -> None:
-        """Raises InputError: no pack, two packs of one name, or a pack of another backbone."""
+    def __init__(self, backbone: ImageBackbone, packs: Sequence[Pack], config: PipelineConfig | None = None) -> None:
+        """Raises InputError: no pack, two labels of one name, or a pack of another backbone or of an unknown method."""
         if not packs:
             raise InputError("packs: expected at least one concept pack")
         for pack in packs:
             pack.check_backbone(backbone.name, backbone.hash)
-        names = tuple(pack.name for pack in packs)
-        if len(set(names)) < len(names):
-            raise InputError(f"packs: names must differ, got {', '.join(names)}")
-        self.config = config or PipelineConfig()
-        self.backbone = backbone
-        self.labels = LabelSpace(names)
-        self.backbone_name = backbone.name
+        names = tuple(name for pack in packs for name in pack.labels)
+        _check_names(names)
+        config = config or PipelineConfig()
+        segmenters = {}
+        for method in dict.fromkeys(pack.method for pack in packs):
+            context = Context(backbone, scene=config.scene, settings=_settings(config, method))
+            segmenters[method] = open_method(method).open([pack for pack in packs if pack.method == method], context)
+        self._set_up(backbone, segmenters, names, config)
         self.pack_versions = [pack.version for pack in packs]
-        self._mean = packs[0].mean
-        self._contrast = Contrast([pack.references for pack in packs], self.config.coseg.neighbours, self.config.coseg.size_weight)
-        # null scores are taken with all packs loaded, because each pack changes the others' evidence
-        self._null_photo = [self._null_pictures(pack.null_photos)[i] for i, pack in enumerate(packs)]
-        self._null_view = {
-            domain: [self._null_proposals(pack.null_views[domain], domain)[i] for i, pack in enumerate(packs)] for domain in Domain
-        }
+
+    @classmethod
+    def of(cls, backbone: ImageBackbone, segmenter: Segmenter, config: PipelineConfig) -> Pipeline:
+        """A pipeline around a segmenter that is open already."""
+        pipeline = cls.__new__(cls)
+        pipeline._set_up(backbone, {"": segmenter}, segmenter.labels, config)
+        pipeline.pack_versions = []
+        return pipeline
+
+    def _set_up(self, backbone: ImageBackbone, segmenters: dict[str, Segmenter], names: tuple[str, ...], config: PipelineConfig) -> None:
+        self.backbone, self._config, self._methods = backbone, config, segmenters
+        self.labels, self.backbone_name = LabelSpace(names), backbone.name
+        ids = {name: number for number, name in enumerate(names, 1)}
+        self._segmenters = [(s, np.array([0, *(ids[name] for name in s.labels)], np.uint32)) for s in segmenters.values()]
+
+    @property
+    def config(self) -> PipelineConfig:
+        """Settings; what is set is used from the next item on."""
+        return self._config
+
+    @config.setter
+    def config(self, config: PipelineConfig) -> None:
+        self._config = config
+        for method, segmenter in self._methods.items():
+            if method in LIVE_SETTINGS:
+                segmenter.config = _settings(config, method)
 
     @property
     def backend(self) -> str:
@@ -88,130 +110,97 @@ class CosegPipeline:
         """What has failed since and was replaced, in one line, or empty."""
         return getattr(self.backbone, "trouble", "")
 
-    def _known(self, shown: Collection[str]) -> NDArray[np.bool_]:
-        return np.array([name in shown for name in self.labels.names])
-
-    def _null_pictures(self, tokens: torch.Tensor) -> NDArray[np.float32]:
-        """Scores [C, n] of photographs that show no concept, from their tokens [n, t, D]."""
-        return null_scores(lambda halves: self._contrast.photo(tokens, halves).mean(2)).numpy()
-
-    def _null_proposals(self, rows: DrawnProposals, domain: Domain) -> NDArray[np.float32]:
-        """Scores [C, n] of proposals that are no concept."""
-        seen = null_scores(lambda halves: self._contrast.view(rows.tokens, domain, halves).mean(2))
-        return (seen + self._contrast.size(rows.size)).numpy()
-
     def process_image(self, image: NDArray[np.uint8], shown: Collection[str] = ()) -> ImageResult:
-        """Masks of one RGB image uint8 [H, W, 3].
+        """Masks of one image.
 
         Args:
-            shown: concepts that the image is known to show. They get their label whatever their p-value, where anything speaks for them.
+            image: uint8 RGB [H, W, 3].
+            shown: labels that the image is known to show; they are given whatever their p-value, where there is evidence for them.
         """
-        config, clock = self.config.coseg, Stopwatch()
-        with torch.inference_mode():
-            tokens, small = photo_tokens(self.backbone, image, config.image_side)
-            clock.stop("tokens")
-            evidence = self._contrast.photo(unit(tokens, self._mean))  # [C, h, w]
-            scores = image_score(evidence.flatten(1), config.top_share).numpy()
-        p = np.array([float(p_value(score, null)) for score, null in zip(scores, self._null_photo, strict=True)])
-        present = (p < config.p_max) | self._known(shown)
-        clock.stop("evidence")
-        mask = label_mask(evidence.numpy(), present, small, (image.shape[0], image.shape[1]), config)
-        clock.stop("mask")
-        share = [float(np.count_nonzero(mask == i + 1)) / mask.size for i in range(len(p))]
-        # as for clouds: what has no pixel is not reported as there
-        return ImageResult(mask, self._presence(scores, p, present & (np.array(share) > 0), share), clock.seconds)
+        scene = ImageScene(image, self.backbone, self.config.scene)
+        found = [(segmenter.image(scene, shown), segmenter.dense, ids) for segmenter, ids in self._segmenters]
+        merged = _Merged(len(self.labels.names), found, image.shape[:2])
+        mask = merged.label.astype(np.uint8)
+        return ImageResult(mask, self._presence(merged, mask, mask.size), scene.clock.seconds)
 
     def process_cloud(self, cloud: Cloud, shown: Collection[str] = ()) -> CloudResult:
         """Labels, instances and objects of one cloud.
 
         Args:
-            shown: concepts that the cloud is known to show. The proposal that speaks most for one gets its label whatever the p-value.
+            shown: labels that the cloud is known to show; the best proposal for each gets it whatever the p-value.
         """
-        config, clock = self.config, Stopwatch()
-        concepts = len(self.labels.names)
-        scene = analyse_cloud(cloud, config.geometry)
-        clock.stop("geometry")
-        with torch.inference_mode():
-            views = look_at_proposals(cloud, scene, self.backbone, config.views)
-            clock.stop("views")
-            if views is None:
-                nothing = self._presence(np.full(concepts, -1.0), np.ones(concepts), np.zeros(concepts, bool), [0.0] * concepts)
-                zeros = np.zeros(len(cloud), np.uint32)
-                return CloudResult(zeros, zeros.copy(), np.zeros(len(cloud), np.float32), [], nothing, clock.seconds)
-            evidence = cloud_evidence(scene, views.unit(self._mean), self._contrast)
-        null = self._null_view[views.domain]
-        best = evidence.proposal.max(1)
-        p, voxel_p = np.ones(concepts), np.ones(evidence.voxel.shape)
-        for i in range(concepts):
-            proposal_p = p_value(evidence.proposal[i], null[i])
-            candidates = proposal_p[evidence.distinct[i]]
-            p[i] = step_down(proposal_p.min(), candidates, evidence.tries)
-            voxel_p[i] = step_down(p_value(evidence.voxel[i], null[i]), candidates, evidence.tries)
-        known = self._known(shown)
-        present = (p < config.coseg.p_max) | known
-        winner = evidence.voxel.argmax(0)
-        won_p = np.take_along_axis(voxel_p, winner[None], 0)[0]
-        likeliest = known[winner] & (evidence.voxel.max(0) >= best[winner])
-        label = np.where((won_p < config.coseg.p_max) | likeliest, winner + 1, 0).astype(np.uint32)
-        clock.stop("evidence")
-        objects, instance, label = self._objects(scene, label, won_p)
-        confidence = np.where(label > 0, 1 - won_p, 0).astype(np.float32)
-        valid = max(int(np.count_nonzero(scene.inverse >= 0)), 1)
-        points = scene.point_values(label)
-        share = [float(np.count_nonzero(points == i + 1)) / valid for i in range(concepts)]
+        scene = CloudScene(cloud, self.backbone, self.config.scene)
+        found = [(segmenter.cloud(scene, shown), segmenter.dense, ids) for segmenter, ids in self._segmenters]
+        geometry = scene.geometry
+        merged = _Merged(len(self.labels.names), found, (len(geometry.xyz),))
+        scene.clock.restart()
+        objects, instance = build_objects(geometry, merged.label, merged.p_value, self.labels.names, merged.instances)
+        label = np.where(instance > 0, merged.label, 0).astype(np.uint32)
+        confidence = np.where(label > 0, 1 - merged.p_value, 0).astype(np.float32)
+        points = geometry.point_values(label)
+        valid = max(int(np.count_nonzero(geometry.inverse >= 0)), 1)
         result = CloudResult(
             points,
-            scene.point_values(instance),
-            scene.point_values(confidence),
+            geometry.point_values(instance),
+            geometry.point_values(confidence),
             objects,
-            self._presence(best, p, present & (np.array(share) > 0), share),
-            clock.seconds,
+            self._presence(merged, points, valid),
+            scene.clock.seconds,
         )
-        clock.stop("objects")
+        scene.clock.stop("objects")
         return result
 
-    def _objects(
-        self, scene: SceneGeometry, label: NDArray[np.uint32], p: NDArray[np.float64]
-    ) -> tuple[list[ObjectInstance], NDArray[np.uint32], NDArray[np.uint32]]:
-        up = scene.up
-        objects: list[ObjectInstance] = []
-        instance = np.zeros(len(label), np.uint32)
-        for concept, name in enumerate(self.labels.names, 1):
-            for members in instances(scene.xyz, np.flatnonzero(label == concept), INSTANCE_GAP * scene.voxel, LEAST_INSTANCE):
-                number = len(objects) + 1
-                instance[members] = number
-                centre, rotation, size = oriented_box(scene.xyz[members], up)
-                value = float(p[members].mean())
-                objects.append(
-                    ObjectInstance(concept, name, number, 1 - value, value, centre, rotation, size, int(scene.count[members].sum()))
-                )
-        return objects, instance, np.where(instance > 0, label, 0).astype(np.uint32)
-
-    def _presence(self, scores: NDArray, p: NDArray, present: NDArray[np.bool_], share: Sequence[float]) -> list[Presence]:
+    def _presence(self, merged: _Merged, label: NDArray[np.integer], total: int) -> list[Presence]:
+        """One entry per label. What labels no pixel or point is not reported as there."""
+        counts = np.bincount(label.ravel(), minlength=len(self.labels.names) + 1)
         return [
-            Presence(i + 1, name, float(scores[i]), float(p[i]), bool(present[i]), share[i]) for i, name in enumerate(self.labels.names)
+            Presence(
+                i, name, float(merged.score[i - 1]), float(merged.p[i - 1]), bool(merged.present[i - 1] and counts[i]), counts[i] / total
+            )
+            for i, name in enumerate(self.labels.names, 1)
         ]
 
 
+class _Merged:
+    """What several segmenters find in one scene, as one: a target beats a class of the scene, then the smaller p-value wins."""
+
+    def __init__(self, labels: int, found: Sequence[tuple[Evidence | None, bool, NDArray[np.uint32]]], shape: tuple[int, ...]) -> None:
+        self.score, self.p, self.present = np.full(labels, -1.0), np.ones(labels), np.zeros(labels, bool)
+        self.label, self.p_value = np.zeros(shape, np.uint32), np.ones(shape)
+        asked = [(evidence, dense, ids) for evidence, dense, ids in found if evidence is not None]
+        self.instances = asked[0][0].instances if len(asked) == 1 else None
+        by_dense = np.zeros(shape, bool)
+        for evidence, dense, ids in asked:
+            own = ids[1:].astype(np.int64) - 1
+            self.score[own], self.p[own], self.present[own] = evidence.score, evidence.p_value, evidence.present
+            p_value = np.append(1.0, evidence.p_value)[evidence.label] if evidence.label_p is None else evidence.label_p
+            better = (by_dense & (not dense)) | ((by_dense == dense) & (p_value < self.p_value))
+            wins = (evidence.label > 0) & ((self.label == 0) | better)
+            self.label = np.where(wins, ids[evidence.label], self.label)
+            self.p_value = np.where(wins, p_value, self.p_value)
+            by_dense = np.where(wins, dense, by_dense)
+
+
 def open_pipeline(
-    packs: Sequence[str],
+    packs: Sequence[str | os.PathLike[str] | Pack],
     backbone: str = "",
     device: str = "auto",
     config: PipelineConfig | None = None,
     opened: ImageBackbone | None = None,
     engines: EngineOptions | None = None,
-) -> CosegPipeline:
+) -> Pipeline:
     """Load packs and the backbone that they were made with (or ``backbone``).
 
     Args:
-        packs: paths, or names of shipped packs. device: auto, cpu or cuda.
+        packs: paths, names of shipped packs, or packs.
+        device: auto, cpu or cuda.
         opened: a backbone from before, taken if it is the one that the packs were made with.
         engines: how the backend of the backbone is chosen, and its device; None: PyTorch.
 
     Raises:
         InputError: a pack, the backbone or the backend cannot be used.
     """
-    loaded = [load_pack(pack) for pack in packs]
+    loaded = [pack if isinstance(pack, Pack) else Pack.load(pack) for pack in packs]
     if not loaded:
         raise InputError("packs: expected at least one concept pack")
     config = config or PipelineConfig()
@@ -221,4 +210,30 @@ def open_pipeline(
             opened = with_engine(open_backbone(name, "cpu"), engines, image_shapes(config.coseg.image_side))
         else:
             opened = open_backbone(name, ("cuda" if torch.cuda.is_available() else "cpu") if device == "auto" else device)
-    return CosegPipeline(opened, loaded, config)
+    return Pipeline(opened, loaded, config)
+
+
+def check_packs(packs: Sequence[str]) -> tuple[str, ...]:
+    """Read packs without opening a backbone, and return their labels.
+
+    Raises:
+        InputError: none given, one cannot be read, two labels have one name, or they were made with different backbones.
+    """
+    loaded = [Pack.load(pack) for pack in packs]
+    if not loaded:
+        raise InputError("expected at least one concept pack")
+    names = tuple(name for pack in loaded for name in pack.labels)
+    _check_names(names)
+    for pack in loaded:
+        open_method(pack.method).check(pack)
+        pack.check_backbone(loaded[0].backbone, loaded[0].backbone_hash)
+    return names
+
+
+def _settings(config: PipelineConfig, method: str) -> Any:
+    return getattr(config, LIVE_SETTINGS[method]) if method in LIVE_SETTINGS else None
+
+
+def _check_names(names: Sequence[str]) -> None:
+    if len(set(names)) < len(names):
+        raise InputError(f"packs: names must differ, got {', '.join(names)}")

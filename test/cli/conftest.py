@@ -2,11 +2,10 @@
 
 import pytest
 
+from geoseg_ros import api
 from geoseg_ros.backbones import registry as backbones
 from geoseg_ros.io.cloud_files import write_ply
 from geoseg_ros.io.folders import write_image
-from geoseg_ros.methods.contrast import learning as build
-from geoseg_ros.methods.contrast import observations as observe
 from geoseg_ros.runtime import pipeline
 from geoseg_ros.runtime.pipeline import PipelineConfig
 from geoseg_ros.simulation import bank as background
@@ -19,9 +18,9 @@ def fake(monkeypatch, fake_backbone, fake_bank):
     """Commands open the backbone that sees colours only, and its bank, and look at small pictures."""
     monkeypatch.setattr(backbones, "open_backbone", lambda spec, device="cpu": fake_backbone)
     monkeypatch.setattr(background, "find_bank", lambda backbone: fake_bank)
-    for module in (build, observe):
-        monkeypatch.setattr(module, "BuildConfig", lambda: CONFIG)
-    monkeypatch.setattr(pipeline, "PipelineConfig", lambda *given: PipelineConfig(*given or (CONFIG.coseg,)))
+    monkeypatch.setattr(api, "open_bank", lambda backbone, progress=None: fake_bank)
+    for module in (api, pipeline):
+        monkeypatch.setattr(module, "PipelineConfig", lambda *given: PipelineConfig(*given or (CONFIG.coseg,)))
 
 
 @pytest.fixture(scope="module")

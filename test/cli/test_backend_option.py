@@ -12,7 +12,6 @@ import torch
 from geoseg_ros.cli import main as cli
 from geoseg_ros.geometry.cloud import Cloud
 from geoseg_ros.io.recordings import RecordingWriter
-from geoseg_ros.methods.contrast.pack import save_pack
 from support.fake_world import picture
 
 
@@ -29,7 +28,7 @@ def things(tmp_path, fake_backbone, fake_packs, monkeypatch):
     with RecordingWriter(tmp_path / "bag") as writer:
         writer.write_cloud("/points", 10**18, "lidar", Cloud(np.zeros((50, 3), np.float32)))
     pack = tmp_path / "red.pack"
-    save_pack(fake_packs["red"], pack)
+    fake_packs["red"].save(pack)
     return {
         "coseg": ["--images", photos, "--out", tmp_path / "result"],
         "train": ["--name", "red", "--images", photos, "--out", tmp_path / "new.pack"],

@@ -14,7 +14,6 @@ import torch
 
 from geoseg_ros.backbones.tiny import GeosegTiny, Projection, TinyBackbone, TinyConfig, save_tiny
 from geoseg_ros.cli import main as cli
-from geoseg_ros.methods.contrast.pack import save_pack
 from geoseg_ros.runtime.engines import choose
 from geoseg_ros.runtime.engines.backbone import with_engine
 from geoseg_ros.runtime.engines.cache import ENTRY, EngineCache, EngineKey
@@ -37,7 +36,7 @@ def pack(tmp_path, network, fake_packs):
     """A pack that was made with it, as far as its manifest says."""
     spec = f"geoseg_tiny:{network}"
     path = tmp_path / "red.pack"
-    save_pack(dataclasses.replace(fake_packs["red"], backbone=spec, backbone_hash=TinyBackbone(network, spec).hash), path)
+    dataclasses.replace(fake_packs["red"], backbone=spec, backbone_hash=TinyBackbone(network, spec).hash).save(path)
     return str(path)
 
 

@@ -13,9 +13,9 @@ from geoseg_ros.files import atomic_path
 from geoseg_ros.io.cloud_files import read_cloud, write_ply
 from geoseg_ros.io.folders import read_image, write_image
 from geoseg_ros.methods.contrast import observations as observe
-from geoseg_ros.methods.contrast.pack import load_pack
+from geoseg_ros.packs.pack import Pack
 from geoseg_ros.projection import token_cache
-from geoseg_ros.runtime.pipeline import CosegPipeline
+from geoseg_ros.runtime.pipeline import Pipeline
 from support.fake_world import picture, table
 from support.learning_cases import CLOUD_THINGS, run
 
@@ -52,7 +52,7 @@ def test_coseg_writes_what_it_promises(fake, folders, tmp_path, capsys):
         assert len(np.unique(coloured.rgb[labels == 1], axis=0)) == 1
         assert entry["present"] and entry["objects"] == 1
 
-    pack = load_pack(tmp_path / "red.pack")
+    pack = Pack.load(tmp_path / "red.pack")
     assert (pack.name, pack.version) == ("red", summary["pack"]["version"])
     assert pack.info["training"]["without_images"] == 3 and pack.info["training"]["without_clouds"] == 1
 
@@ -105,7 +105,7 @@ def test_coseg_says_that_nothing_is_common(fake, tmp_path, capsys, monkeypatch):
     assert not any(np.load(tmp_path / "out" / entry["labels"]).any() for entry in summary["clouds"])
 
     # interrupted in between, it comes to the same
-    process, calls = CosegPipeline.process_cloud, []
+    process, calls = Pipeline.process_cloud, []
 
     def interrupted(self, cloud, shown):
         calls.append(1)
@@ -113,7 +113,7 @@ def test_coseg_says_that_nothing_is_common(fake, tmp_path, capsys, monkeypatch):
             raise KeyboardInterrupt
         return process(self, cloud, shown)
 
-    monkeypatch.setattr(CosegPipeline, "process_cloud", interrupted)
+    monkeypatch.setattr(Pipeline, "process_cloud", interrupted)
     assert run(capsys, *given, "--out", tmp_path / "again")[0] == 130
     assert run(capsys, *given, "--out", tmp_path / "again", "--json")[0] == 0 and len(calls) == 5
     names = {p.name for p in (tmp_path / "out").iterdir()}
@@ -186,7 +186,7 @@ def test_names_of_results_never_clash():
 
 @pytest.mark.parametrize("when", ["between items", "while writing"])
 def test_ctrl_c_leaves_no_half_written_file(fake, folders, tmp_path, capsys, monkeypatch, when):
-    process, write, calls = CosegPipeline.process_image, Path.write_bytes, []
+    process, write, calls = Pipeline.process_image, Path.write_bytes, []
 
     def interrupted_process(self, *given):
         calls.append(1)
@@ -202,7 +202,7 @@ def test_ctrl_c_leaves_no_half_written_file(fake, folders, tmp_path, capsys, mon
         return write(path, data)
 
     if when == "between items":
-        monkeypatch.setattr(CosegPipeline, "process_image", interrupted_process)
+        monkeypatch.setattr(Pipeline, "process_image", interrupted_process)
     else:
         monkeypatch.setattr(Path, "write_bytes", interrupted_write)
     code, out, err = run(capsys, "coseg", "--images", folders / "images", "--out", tmp_path / "out")
@@ -217,7 +217,7 @@ def test_ctrl_c_leaves_no_half_written_file(fake, folders, tmp_path, capsys, mon
     # the same command goes on: nothing that was seen or judged is seen or judged again, and the result is as if it had not been interrupted
     monkeypatch.setattr(Path, "write_bytes", write)
     judged, seen = [], []
-    monkeypatch.setattr(CosegPipeline, "process_image", lambda self, *given: judged.append(1) or process(self, *given))
+    monkeypatch.setattr(Pipeline, "process_image", lambda self, *given: judged.append(1) or process(self, *given))
     tokens = observe.photo_tokens
     monkeypatch.setattr(observe, "photo_tokens", lambda *given: seen.append(1) or tokens(*given))
     code, out, err = run(capsys, "coseg", "--images", folders / "images", "--out", tmp_path / "out")

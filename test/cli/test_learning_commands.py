@@ -11,8 +11,8 @@ from geoseg_ros.io.cloud_files import write_ply
 from geoseg_ros.io.folders import read_image, write_image
 from geoseg_ros.io.pack_frames import pack_frames
 from geoseg_ros.methods.contrast import observations as observe
-from geoseg_ros.methods.contrast.pack import load_pack
 from geoseg_ros.packs.bank import find_bank, load_bank
+from geoseg_ros.packs.pack import Pack
 from geoseg_ros.projection import scene
 from geoseg_ros.simulation.background import BackgroundConfig
 from support.fake_world import CONFIG, picture
@@ -68,7 +68,7 @@ def test_train_from_folders(fake, folders, tmp_path, capsys, monkeypatch):
     told = json.loads(out)
     assert told["self_check"]["held_out"] is False
     assert (told["self_check"]["images"], told["self_check"]["clouds"], told["self_check"]["clouds_present"]) == (6, 3, 3)
-    assert told["version"] == load_pack(tmp_path / "b.pack").version
+    assert told["version"] == Pack.load(tmp_path / "b.pack").version
     assert (tmp_path / "a.pack").read_bytes() == (tmp_path / "b.pack").read_bytes()
 
 
@@ -158,7 +158,7 @@ def test_the_recipe_makes_bank_and_packs_again_with_the_same_bytes(fake, fake_ba
         assert [str(p.relative_to(tmp_path / name)) for p in files] == list(json.loads(out)["files"])
         made.append([p.read_bytes() for p in files])
     assert made[0] == made[1]
-    bank, pack = load_bank(files[0]), load_pack(files[1])
+    bank, pack = load_bank(files[0]), Pack.load(files[1])
     assert files[0].stem == fake_backbone.hash[:16] and "photographs: 3 from images" in bank.source
     training = pack.info["training"]
     assert (training["images"], training["clouds"], training["without_images"], training["without_clouds"]) == (3, 3, 2, 1)

@@ -10,11 +10,12 @@ import torch
 
 from geoseg_ros.evaluate.baselines import baselines, proposals, scosparc, superpoints, tokens, trivial
 from geoseg_ros.evaluate.baselines.memory import PerCloud
-from geoseg_ros.evaluate.items import Concept, CosegSet, Item, NamedMethod, transductive
+from geoseg_ros.evaluate.items import CosegSet, Item, NamedMethod, transductive
 from geoseg_ros.evaluate.methods import Tools, contrast
 from geoseg_ros.evaluate.metrics import iou
 from geoseg_ros.evaluate.score import figures
 from geoseg_ros.geometry.cloud import Cloud
+from geoseg_ros.methods.base import Material
 from support.evaluate_worlds import image_item, square, table_cloud
 from support.fake_world import COLOURS, CONFIG, picture, table
 
@@ -38,8 +39,8 @@ def red() -> CosegSet:
     cloud, label = table(60, ("green", "yellow"))
     clouds.append(Item("other cloud", cloud, np.zeros(len(cloud), bool)))
 
-    def concept(name: str, start: int) -> Concept:
-        return Concept(
+    def concept(name: str, start: int) -> Material:
+        return Material(
             name,
             [picture(start + k, (name, "green", "yellow")[: 1 + k % 3])[0] for k in range(6)],
             [table(start + k, (name, "green", "cyan"))[0] for k in range(4)],
@@ -80,8 +81,8 @@ def test_superpoints_of_the_concept_are_found(red) -> None:
 
 
 def test_without_material_there_is_no_answer(tools, red) -> None:
-    pictures = CosegSet("red", "colours", Concept("red", red.own.images), images=red.images, clouds=red.clouds)
-    clouds = CosegSet("red", "colours", Concept("red", clouds=red.own.clouds), images=red.images, clouds=red.clouds)
+    pictures = CosegSet("red", "colours", Material("red", red.own.images), images=red.images, clouds=red.clouds)
+    clouds = CosegSet("red", "colours", Material("red", clouds=red.own.clouds), images=red.images, clouds=red.clouds)
     assert superpoints.superpoint_groups(pictures, 0).clouds is None
     for name in ("contrast, clouds only", "folder MIL, clouds only"):
         answers = method(tools, name).run(pictures, 0)
@@ -107,8 +108,8 @@ def test_every_baseline_answers_every_item_and_follows_its_seed(tools, red) -> N
 
 def test_trivial_answers_by_hand() -> None:
     item = image_item("a", square(2))
-    assert (trivial.everything(CosegSet("a", "", Concept("a"), images=[item]), 0).images or [])[0].mask.all()
-    (answer,) = trivial.centre(CosegSet("a", "", Concept("a"), images=[image_item("a", np.zeros((200, 300), bool))]), 0).images or []
+    assert (trivial.everything(CosegSet("a", "", Material("a"), images=[item]), 0).images or [])[0].mask.all()
+    (answer,) = trivial.centre(CosegSet("a", "", Material("a"), images=[image_item("a", np.zeros((200, 300), bool))]), 0).images or []
     assert answer.mask.mean() == pytest.approx(trivial.CENTRE_SHARE, abs=0.01)
     rows, columns = (np.flatnonzero(answer.mask.any(axis=axis)) for axis in (1, 0))
     assert rows.mean() == 99.5 and columns.mean() == 149.5 and len(columns) / len(rows) == pytest.approx(1.5, abs=0.02)
@@ -119,9 +120,9 @@ def test_trivial_answers_on_a_table() -> None:
     xyz = cloud.xyz.copy()
     xyz[0] = np.nan
     holes = Cloud(xyz, cloud.rgb)
-    both = CosegSet("thing", "", Concept("thing"), clouds=[Item("both", holes, instance > 0)])
-    one = CosegSet("cube", "", Concept("cube"), clouds=[Item("cube", holes, instance == 1)])
-    none = CosegSet("none", "", Concept("none"), clouds=[Item("none", holes, instance > 2)])
+    both = CosegSet("thing", "", Material("thing"), clouds=[Item("both", holes, instance > 0)])
+    one = CosegSet("cube", "", Material("cube"), clouds=[Item("cube", holes, instance == 1)])
+    none = CosegSet("none", "", Material("none"), clouds=[Item("none", holes, instance > 2)])
 
     def answer(method, items):
         return (method(items, 0).clouds or [])[0].mask
@@ -141,7 +142,7 @@ def test_trivial_answers_where_there_is_nothing() -> None:
     x, y = (a.ravel() for a in np.meshgrid(*[np.arange(0, 1, 0.02)] * 2))
     flat = Cloud(np.stack([x, y, np.ones_like(x)], axis=1).astype(np.float32))
     for cloud in (flat, Cloud(np.full((5, 3), np.nan, np.float32))):
-        items = CosegSet("none", "", Concept("none"), clouds=[Item("none", cloud, np.zeros(len(cloud), bool))])
+        items = CosegSet("none", "", Material("none"), clouds=[Item("none", cloud, np.zeros(len(cloud), bool))])
         for run in (trivial.largest_proposal, trivial.random_proposal, trivial.oracle_proposals):
             assert not (run(items, 0).clouds or [])[0].mask.any()
 
@@ -173,7 +174,7 @@ def test_two_means_of_a_bright_square(tools) -> None:
     rgb[32:64, 48:80] = COLOURS["red"]
     truth = np.zeros((96, 128), bool)
     truth[32:64, 48:80] = True
-    items = CosegSet("red", "", Concept("red"), images=[Item("a", rgb, truth)])
+    items = CosegSet("red", "", Material("red"), images=[Item("a", rgb, truth)])
     (answer,) = tokens.two_means(tools)(items, 0).images or []
     assert iou(answer.mask, truth) > 0.7
 

@@ -4,9 +4,10 @@ import cv2
 import numpy as np
 
 from geoseg_ros.evaluate.best_and_worst import Extremes
-from geoseg_ros.evaluate.items import Answer, Concept, CosegSet, Item, NamedMethod, Predictions
+from geoseg_ros.evaluate.items import Answer, CosegSet, Item, NamedMethod, Predictions
 from geoseg_ros.evaluate.table import measure
 from geoseg_ros.geometry.cloud import Cloud
+from geoseg_ros.methods.base import Material
 
 
 def _items():
@@ -18,7 +19,7 @@ def _items():
         pictures.append(Item(f"p{k}", np.full((12, 20, 3), 100, np.uint8), truth))
     xyz = np.random.default_rng(0).normal(size=(200, 3)).astype(np.float32) + (3, 0, 0)
     clouds = [Item(f"c{k}", Cloud(xyz.astype(np.float32)), np.arange(200) < 50) for k in range(2)]
-    return CosegSet("mug", "things", Concept("mug"), images=pictures, clouds=clouds, given="pictures")
+    return CosegSet("mug", "things", Material("mug"), images=pictures, clouds=clouds, given="pictures")
 
 
 def _ten_columns(items, seed):
@@ -43,6 +44,6 @@ def test_the_best_and_the_worst_are_kept_and_drawn(tmp_path):
 def test_without_what_shows_the_thing_nothing_is_written(tmp_path):
     items = _items()
     extremes = Extremes()
-    absent = CosegSet("mug", "things", Concept("mug"), images=items.images[6:], given="pictures")
+    absent = CosegSet("mug", "things", Material("mug"), images=items.images[6:], given="pictures")
     measure([absent], [NamedMethod("ten columns", _ten_columns)], [0], look=extremes.look)
     assert extremes.write(tmp_path) == [] and list(tmp_path.iterdir()) == []

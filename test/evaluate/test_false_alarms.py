@@ -5,7 +5,7 @@ import pytest
 from geoseg_ros.cli.main import main
 from geoseg_ros.evaluate.false_alarms import KINDS, ROOMS, false_alarms, markdown
 from geoseg_ros.methods.contrast.config import CosegConfig
-from geoseg_ros.runtime.pipeline import CosegPipeline, PipelineConfig
+from geoseg_ros.runtime.pipeline import Pipeline, PipelineConfig
 
 
 def rows(kinds):
@@ -13,7 +13,7 @@ def rows(kinds):
 
 
 def test_figures_are_shares_and_deterministic(fake_backbone, fake_packs):
-    pipeline = CosegPipeline(fake_backbone, list(fake_packs.values()))
+    pipeline = Pipeline(fake_backbone, list(fake_packs.values()))
     made = false_alarms(pipeline, 2, 5, "tiny")
     assert list(made["figures"]) == list(ROOMS) and made["rooms"] == 2
     for kinds in made["figures"].values():
@@ -22,7 +22,7 @@ def test_figures_are_shares_and_deterministic(fake_backbone, fake_packs):
             shares = list(row["below"].values())
             assert shares == sorted(shares) and row["marked"] in (0, 0.5, 1)
     assert false_alarms(pipeline, 2, 5, "tiny") == made
-    strict = CosegPipeline(fake_backbone, list(fake_packs.values()), PipelineConfig(coseg=CosegConfig(p_max=0.0)))
+    strict = Pipeline(fake_backbone, list(fake_packs.values()), PipelineConfig(coseg=CosegConfig(p_max=0.0)))
     assert all(row["marked"] == 0 for kinds in false_alarms(strict, 2, 5, "tiny")["figures"].values() for row in rows(kinds))
     assert markdown(made).count("| red |") == 3 * len(ROOMS)
 

@@ -14,12 +14,13 @@ from geoseg_ros.evaluate import cross_modal_sets as crossing
 from geoseg_ros.evaluate import mixed
 from geoseg_ros.evaluate.baselines.graph import GraphContrast, Graphs
 from geoseg_ros.evaluate.cross_modal_sets import mixed_crossing, world_crossing
-from geoseg_ros.evaluate.items import Concept, CosegSet, Item
+from geoseg_ros.evaluate.items import CosegSet, Item
 from geoseg_ros.evaluate.methods import Tools, contrast
 from geoseg_ros.evaluate.mixed import FOLDS, KINDS
 from geoseg_ros.evaluate.score import figures
 from geoseg_ros.evaluate.tabletop import TabletopScene
 from geoseg_ros.geometry.cloud import Cloud
+from geoseg_ros.methods.base import Material
 from geoseg_ros.methods.contrast.references import References
 from geoseg_ros.methods.geofree.config import GcsfConfig
 from support.evaluate_worlds import table_cloud
@@ -72,8 +73,8 @@ def test_graphs_find_the_thing_by_pictures_alone(fake_backbone, fake_bank) -> No
         cloud, label = table(50 + k, ("red", "green", "blue"))
         clouds.append(Item(f"cloud{k}", cloud, label == 1, label == 3))
 
-    def concept(name: str, start: int) -> Concept:
-        return Concept(name, [picture(start + k, (name, "green", "yellow")[: 1 + k % 3])[0] for k in range(6)])
+    def concept(name: str, start: int) -> Material:
+        return Material(name, [picture(start + k, (name, "green", "yellow")[: 1 + k % 3])[0] for k in range(6)])
 
     items = CosegSet("red", "colours", concept("red", 0), (concept("blue", 500),), clouds=clouds, given="pictures")
     with_clouds = replace(items, own=replace(items.own, clouds=[c.data for c in clouds]))
@@ -92,7 +93,7 @@ def test_world_crossing_gives_clouds_and_asks_for_pictures(fake_backbone, fake_b
     images = [Item(f"image{k}", *picture(50 + k, ("red", "green"))) for k in range(3)]
     images.append(Item("none", picture(60, ("green", "yellow"))[0], np.zeros((96, 128), bool)))
     red, blue = (
-        Concept(name, [picture(k, (name,))[0] for k in range(2)], [table(start + k, (name, "green", "cyan"))[0] for k in range(5)])
+        Material(name, [picture(k, (name,))[0] for k in range(2)], [table(start + k, (name, "green", "cyan"))[0] for k in range(5)])
         for name, start in (("red", 0), ("blue", 500))
     )
     cloud, label = table(70, ("red", "green"))

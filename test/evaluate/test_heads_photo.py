@@ -2,9 +2,10 @@ import numpy as np
 import pytest
 
 from geoseg_ros.evaluate.baselines.heads_photo import dense_head, fit_head, heads
-from geoseg_ros.evaluate.items import Concept, CosegSet, Item, check_answers
+from geoseg_ros.evaluate.items import CosegSet, Item, check_answers
 from geoseg_ros.evaluate.methods import Tools
 from geoseg_ros.evaluate.metrics import auroc, iou
+from geoseg_ros.methods.base import Material
 from support.fake_world import CONFIG, picture
 
 
@@ -15,7 +16,7 @@ def tools(fake_backbone, fake_bank):
 
 def concept(name):
     images = [picture(k, (name, "green", "yellow")[: 1 + k % 3])[0] for k in range(8)]
-    return Concept(name, images, without_images=[picture(100 + k, ("green", "yellow"))[0] for k in range(4)])
+    return Material(name, images, without_images=[picture(100 + k, ("green", "yellow"))[0] for k in range(4)])
 
 
 def measured(name, others=("green", "yellow")):

@@ -8,9 +8,10 @@ import numpy as np
 import pytest
 
 from geoseg_ros.errors import InputError
-from geoseg_ros.evaluate.items import Answer, Concept, CosegSet, Item, paper_protocol, transductive
+from geoseg_ros.evaluate.items import Answer, CosegSet, Item, paper_protocol, transductive
 from geoseg_ros.evaluate.score import figures
 from geoseg_ros.geometry.cloud import Cloud
+from geoseg_ros.methods.base import Material
 from support.evaluate_worlds import PERFECT, image_item, perfect, pictures, square, table_cloud
 
 
@@ -21,7 +22,7 @@ def cloud_set() -> CosegSet:
         Item("two", cloud, instance > 0, instance=instance),
         Item("none", cloud, np.zeros(len(cloud), bool)),
     ]
-    return CosegSet("cube", "tables", Concept("cube"), (Concept("ball"),), clouds=items, given="clouds")
+    return CosegSet("cube", "tables", Material("cube"), (Material("ball"),), clouds=items, given="clouds")
 
 
 def test_perfect_answers_score_one() -> None:
@@ -117,5 +118,5 @@ def test_invalid_points_are_in_no_crop() -> None:
     xyz = cloud.xyz.copy()
     xyz[::5] = np.nan
     item = Item("holes", Cloud(xyz, cloud.rgb), instance == 1)
-    crops = paper_protocol(CosegSet("cube", "tables", Concept("cube"), clouds=[item])).clouds
+    crops = paper_protocol(CosegSet("cube", "tables", Material("cube"), clouds=[item])).clouds
     assert len(crops) == 1 and crops[0].data.valid().all() and crops[0].truth.any()

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 
-from geoseg_ros.evaluate.items import Concept, CosegSet, Item, Predictions, transductive
+from geoseg_ros.evaluate.items import CosegSet, Item, Predictions, transductive
 from geoseg_ros.evaluate.methods import Tools, contrast, own_methods
+from geoseg_ros.methods.base import Material
 from support.fake_world import CONFIG, picture, table
 
 
@@ -48,5 +49,5 @@ def test_without_outliers_no_item_is_refused_and_sets_of_other_items_are_left_ou
     assert found.images is not None and found.clouds is not None
     assert all(a.mask.any() for a in found.clouds) and any(a.mask.any() for a in found.images)
     assert [a.score for a in found.images] == [a.score for a in plain.images or ()]
-    apart = CosegSet("red", "pack", Concept("red", [i.data for i in images]), images=[Item("new", *picture(90, ("red",)))])
+    apart = CosegSet("red", "pack", Material("red", [i.data for i in images]), images=[Item("new", *picture(90, ("red",)))])
     assert method.run(apart, 0) == Predictions()

@@ -12,10 +12,11 @@ from geoseg_ros.evaluate.baselines import geofree
 from geoseg_ros.evaluate.baselines.gated import Gated, Judge
 from geoseg_ros.evaluate.baselines.geofree import ALARM, Networks, correlation, steering
 from geoseg_ros.evaluate.baselines.variants import SIZES, VARIANTS, NetworkSize, settings, with_budget
-from geoseg_ros.evaluate.items import Answer, Concept, CosegSet, Item, Predictions, check_answers, paper_protocol
+from geoseg_ros.evaluate.items import Answer, CosegSet, Item, Predictions, check_answers, paper_protocol
 from geoseg_ros.evaluate.methods import Tools
 from geoseg_ros.evaluate.score import figures
 from geoseg_ros.geometry.cloud import Cloud
+from geoseg_ros.methods.base import Material
 from geoseg_ros.methods.geofree.pretraining import PretrainConfig
 from geoseg_ros.methods.geofree.training_config import FitConfig
 from geoseg_ros.settings import with_values
@@ -37,9 +38,9 @@ def networks(fake_backbone, fake_bank, weights) -> Networks:
     return Networks(Tools(fake_backbone, fake_bank, CONFIG), TINY, budget=3, weights=weights)
 
 
-def concept(name: str, start: int) -> Concept:
+def concept(name: str, start: int) -> Material:
     images = [picture(start + k, (name, "green"))[0] for k in range(3)]
-    return Concept(name, images, [table(start + k, (name, "green"))[0] for k in range(3)])
+    return Material(name, images, [table(start + k, (name, "green"))[0] for k in range(3)])
 
 
 @pytest.fixture(scope="module")

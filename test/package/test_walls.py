@@ -16,7 +16,7 @@ from support.paths import ROOT
 
 PACKAGE = ROOT / "geoseg_ros"
 ROOMS = sorted(p.name for p in PACKAGE.iterdir() if p.is_dir() and any(p.glob("*.py")))
-BASE = {p.stem for p in PACKAGE.glob("*.py")} - {"__init__"}  # modules that every room may use; they use only one another
+BASE = {p.stem for p in PACKAGE.glob("*.py")} - {"__init__", "api"}  # modules that every room may use; they use only one another
 LOWER = ["geometry", "io", "backbones", "projection", "nets", "learning"]  # each knows those before it
 SHARED_ROOMS = {*LOWER, "packs"}
 ALLOWED = {  # room -> the rooms that it may use
@@ -28,39 +28,28 @@ ALLOWED = {  # room -> the rooms that it may use
     "display": {"geometry", "io", "projection"},
     "ros": SHARED_ROOMS | {"runtime", "display"},
     "evaluate": SHARED_ROOMS | {"methods", "runtime", "simulation", "display"},
-    "cli": set(ROOMS),
+    "cli": {*ROOMS, "api"},
 }
 EDGES = {"ros", "cli"}  # the only rooms that touch ROS
 PERMANENT = {"geometry/cloud.py -> io"}  # Cloud.read(path) is part of the Python API; it imports the readers when it is called
 # What still crosses a wall. Each line goes when what it names has moved; a line that is not needed fails.
 EXCEPTIONS: set[str] = {
     "methods/geofree/pretraining.py -> simulation",
-    "ros/packs.py -> methods",
 }
 METHOD_EXCEPTIONS: set[str] = {
-    "cli/bench_pipeline.py",
+    "evaluate/baselines/concept.py",
     "cli/build_engine.py",
-    "cli/coseg.py",
     "cli/demo.py",
-    "cli/evaluate.py",
-    "cli/gpu_backends.py",
     "cli/gpu_check.py",
-    "cli/recipe.py",
-    "cli/train.py",
     "evaluate/baselines/geofree.py",
     "evaluate/baselines/graph.py",
     "evaluate/baselines/heads_photo.py",
     "evaluate/baselines/network_cost.py",
-    "evaluate/baselines/proposals.py",
     "evaluate/baselines/scosparc.py",
     "evaluate/baselines/tokens.py",
     "evaluate/baselines/variants.py",
-    "evaluate/methods.py",
-    "evaluate/tabletop_table.py",
-    "ros/packs.py",
     "runtime/engines/cloud_graph.py",
     "runtime/engines/export.py",
-    "runtime/pipeline.py",
 }
 
 ROS_MODULES = {

@@ -12,7 +12,7 @@ import pytest
 
 pytest.importorskip("rclpy")
 
-from geoseg_ros.methods.contrast.pack import save_pack
+
 from geoseg_ros.ros.coseg_node import main
 from geoseg_ros.runtime.engines.backbone import EngineBackbone
 from geoseg_ros.runtime.engines.choose import FallbackSession
@@ -55,7 +55,7 @@ def packs(tmp_path, fake_packs, fake_backbone, monkeypatch):
     paths = []
     for name, pack in fake_packs.items():
         paths.append(str(tmp_path / f"{name}.pack"))
-        save_pack(pack, paths[-1])
+        pack.save(paths[-1])
     return paths
 
 

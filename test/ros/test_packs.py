@@ -9,10 +9,9 @@ import pytest
 pytest.importorskip("rclpy")
 
 from geoseg_ros.errors import InputError
-from geoseg_ros.methods.contrast.pack import save_pack
-from geoseg_ros.ros.packs import check_packs
 from geoseg_ros.runtime.node_parameters import NodeParameters
 from geoseg_ros.runtime.opening import Opening, PipelineOpener
+from geoseg_ros.runtime.pipeline import check_packs
 
 
 @pytest.fixture
@@ -20,9 +19,9 @@ def files(tmp_path, fake_packs):
     found = {}
     for name, pack in fake_packs.items():
         found[name] = str(tmp_path / f"{name}.pack")
-        save_pack(pack, found[name])
+        pack.save(found[name])
     found["foreign"] = str(tmp_path / "foreign.pack")
-    save_pack(dataclasses.replace(fake_packs["red"], name="foreign", backbone_hash="0" * 64), found["foreign"])
+    dataclasses.replace(fake_packs["red"], name="foreign", backbone_hash="0" * 64).save(found["foreign"])
     found["broken"] = str(tmp_path / "broken.pack")
     (tmp_path / "broken.pack").write_bytes(b"junk")
     return found
@@ -33,7 +32,7 @@ def test_packs_are_looked_at_without_a_backbone(files):
     for packs, line in (
         ([], "expected at least one concept pack"),
         ([files["red"], files["red"]], "names must differ, got red, red"),
-        ([files["red"], files["broken"]], "broken.pack: not a concept pack"),
+        ([files["red"], files["broken"]], "broken.pack: not a pack"),
         ([files["red"], files["foreign"]], "'foreign': made with backbone"),
         (["nowhere"], "'nowhere': no such file"),
     ):

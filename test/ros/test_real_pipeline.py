@@ -16,7 +16,7 @@ from safetensors import safe_open
 from safetensors.torch import save_file
 from sensor_msgs.msg import PointCloud2
 
-from geoseg_ros.methods.contrast.pack import KEY, save_pack
+from geoseg_ros.packs.pack import KEY
 from geoseg_ros.ros.coseg_node import main
 from geoseg_ros.runtime.opening import PipelineOpener
 from support.fake_world import picture, table
@@ -26,10 +26,10 @@ from support.ros_cases import cloud_message, image_message, large_cloud_message
 pytestmark = pytest.mark.dds
 
 BAD = {
-    "truncated": "truncated.pack: not a concept pack, or a damaged one",
-    "pickle": "pickle.pack: not a concept pack, or a damaged one",
+    "truncated": "truncated.pack: not a pack, or a damaged one",
+    "pickle": "pickle.pack: not a pack, or a damaged one",
     "future": "future.pack: pack format 99 is newer than this version of geoseg_ros reads",
-    "changed": "changed.pack: damaged concept pack",
+    "changed": "changed.pack: damaged pack",
     "foreign": "pack 'foreign': made with backbone fake (000000000000), cannot be used with fake",
     "missing": "missing.pack': no such file",
 }
@@ -48,12 +48,12 @@ def packs(tmp_path, fake_packs, fake_backbone, monkeypatch):
     monkeypatch.setattr("geoseg_ros.runtime.pipeline.open_backbone", lambda spec, device: fake_backbone)
     paths = {name: tmp_path / f"{name}.pack" for name in (*fake_packs, *BAD)}
     for name, pack in fake_packs.items():
-        save_pack(pack, paths[name])
+        pack.save(paths[name])
     data = paths["red"].read_bytes()
     paths["truncated"].write_bytes(data[: len(data) // 2])
     paths["changed"].write_bytes(data[:-100] + bytes([data[-100] ^ 1]) + data[-99:])
     paths["pickle"].write_bytes(pickle.dumps(_Bomb()))
-    save_pack(dataclasses.replace(fake_packs["red"], name="foreign", backbone_hash="0" * 64), paths["foreign"])
+    dataclasses.replace(fake_packs["red"], name="foreign", backbone_hash="0" * 64).save(paths["foreign"])
     with safe_open(paths["red"], "pt") as file:
         manifest = {**json.loads(file.metadata()[KEY]), "format": 99}
         save_file({key: file.get_tensor(key) for key in file.keys()}, paths["future"], {KEY: json.dumps(manifest)})

@@ -23,7 +23,7 @@ from geoseg_ros.results import CloudResult
 from geoseg_ros.ros import transforms as frames
 from geoseg_ros.ros.message_types import InstalledTypes
 from geoseg_ros.runtime.parameter_file import read_parameters
-from geoseg_ros.runtime.pipeline import CosegPipeline, PipelineConfig
+from geoseg_ros.runtime.pipeline import Pipeline, PipelineConfig
 from geoseg_ros.runtime.replay import ReplayTopics, replay
 from support import fake_tf
 from support.fake_pipeline import FakePipeline
@@ -162,8 +162,8 @@ def test_clouds_and_images(live, tmp_path, monkeypatch, fake_backbone, fake_pack
     values = {"target_frame": "odom", "wanted_labels": ["blue"], "tracking.confirm": 1, "tracking.forget": 2, "max_image_pixels": 100_000}
     values |= {"pipeline.coseg.image_side": CONFIG.coseg.image_side, "pipeline.coseg.image_margin": CONFIG.coseg.image_margin}
 
-    def opened() -> CosegPipeline:
-        return CosegPipeline(fake_backbone, [fake_packs["red"], fake_packs["blue"]], PipelineConfig(coseg=CONFIG.coseg))
+    def opened() -> Pipeline:
+        return Pipeline(fake_backbone, [fake_packs["red"], fake_packs["blue"]], PipelineConfig(coseg=CONFIG.coseg))
 
     found = through_the_node(live, tmp_path / "in.mcap", opened(), {"/lidar": ("points", "cloud"), "/camera": ("image", "image")}, values)
     replayed, report = through_replay(tmp_path / "in.mcap", opened(), tmp_path, ReplayTopics(), values)

@@ -5,18 +5,18 @@ import pytest
 
 from geoseg_ros.errors import InputError
 from geoseg_ros.geometry.cloud import Cloud
-from geoseg_ros.runtime.pipeline import CosegPipeline, PipelineConfig, open_pipeline
+from geoseg_ros.runtime.pipeline import Pipeline, PipelineConfig, open_pipeline
 from support.fake_world import CONFIG, picture, table
 
 
 @pytest.fixture(scope="module")
 def one(fake_backbone, fake_packs):
-    return CosegPipeline(fake_backbone, [fake_packs["red"]], PipelineConfig(coseg=CONFIG.coseg))
+    return Pipeline(fake_backbone, [fake_packs["red"]], PipelineConfig(coseg=CONFIG.coseg))
 
 
 @pytest.fixture(scope="module")
 def both(fake_backbone, fake_packs):
-    return CosegPipeline(fake_backbone, [fake_packs["red"], fake_packs["blue"]], PipelineConfig(coseg=CONFIG.coseg))
+    return Pipeline(fake_backbone, [fake_packs["red"], fake_packs["blue"]], PipelineConfig(coseg=CONFIG.coseg))
 
 
 def overlap(found, truth):
@@ -83,7 +83,7 @@ def test_a_cloud_without_the_thing_is_all_zero(one):
 def test_an_item_that_is_known_to_show_the_thing_needs_no_p_value(fake_backbone, fake_packs):
     """Nothing is present at p_max = 0; what is known to be there is marked, and only where it is likeliest."""
     packs = [fake_packs[name] for name in ("red", "blue")]
-    strict = CosegPipeline(fake_backbone, packs, PipelineConfig(coseg=dataclasses.replace(CONFIG.coseg, p_max=0.0)))
+    strict = Pipeline(fake_backbone, packs, PipelineConfig(coseg=dataclasses.replace(CONFIG.coseg, p_max=0.0)))
     cloud, truth = table(70, ("red", "blue", "green"))
     assert not strict.process_cloud(cloud).label.any()
     known = strict.process_cloud(cloud, shown={"red"})
@@ -163,7 +163,7 @@ def test_several_packs_at_once_keep_their_labels_apart(both):
 
 
 def test_the_order_of_the_packs_only_names_the_labels(both, fake_backbone, fake_packs):
-    turned = CosegPipeline(fake_backbone, [fake_packs["blue"], fake_packs["red"]], PipelineConfig(coseg=CONFIG.coseg))
+    turned = Pipeline(fake_backbone, [fake_packs["blue"], fake_packs["red"]], PipelineConfig(coseg=CONFIG.coseg))
     assert turned.labels.names == ("blue", "red")
     image = picture(79, ("red", "blue"))[0]
     assert np.array_equal(np.array([0, 2, 1])[both.process_image(image).mask], turned.process_image(image).mask)
@@ -171,9 +171,9 @@ def test_the_order_of_the_packs_only_names_the_labels(both, fake_backbone, fake_
 
 def test_packs_must_differ_in_name_and_there_must_be_one(fake_backbone, fake_packs):
     with pytest.raises(InputError, match="at least one concept pack"):
-        CosegPipeline(fake_backbone, [])
+        Pipeline(fake_backbone, [])
     with pytest.raises(InputError, match="names must differ, got red, red"):
-        CosegPipeline(fake_backbone, [fake_packs["red"], dataclasses.replace(fake_packs["blue"], name="red")])
+        Pipeline(fake_backbone, [fake_packs["red"], dataclasses.replace(fake_packs["blue"], name="red")])
     with pytest.raises(InputError, match="at least one concept pack"):
         open_pipeline([])
     with pytest.raises(InputError, match=r"pack 'absent': no such file"):
@@ -182,6 +182,6 @@ def test_packs_must_differ_in_name_and_there_must_be_one(fake_backbone, fake_pac
 
 def test_a_threshold_of_zero_finds_nothing(fake_backbone, fake_packs):
     strict = dataclasses.replace(CONFIG.coseg, p_max=0.0)
-    pipeline = CosegPipeline(fake_backbone, [fake_packs["red"]], PipelineConfig(coseg=strict))
+    pipeline = Pipeline(fake_backbone, [fake_packs["red"]], PipelineConfig(coseg=strict))
     assert pipeline.process_image(picture(70, ("red",))[0]).mask.max() == 0
     assert not pipeline.process_cloud(table(70, ("red", "green"))[0]).label.any()

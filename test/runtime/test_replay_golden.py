@@ -9,7 +9,7 @@ import pytest
 
 from geoseg_ros.geometry.cloud import Cloud
 from geoseg_ros.io.recordings import Recording, RecordingWriter
-from geoseg_ros.runtime.pipeline import CosegPipeline, PipelineConfig
+from geoseg_ros.runtime.pipeline import Pipeline, PipelineConfig
 from geoseg_ros.runtime.replay import replay
 from support.fake_world import CONFIG, picture, table
 
@@ -19,10 +19,10 @@ IMAGES = [("red",), ("green", "yellow"), ("red", "blue")]
 
 @pytest.fixture(scope="module")
 def pipeline(fake_backbone, fake_packs):
-    return CosegPipeline(fake_backbone, [fake_packs["red"], fake_packs["blue"]], PipelineConfig(coseg=CONFIG.coseg))
+    return Pipeline(fake_backbone, [fake_packs["red"], fake_packs["blue"]], PipelineConfig(coseg=CONFIG.coseg))
 
 
-def test_labels_and_tracks_of_a_recording(tmp_path: Path, pipeline: CosegPipeline) -> None:
+def test_labels_and_tracks_of_a_recording(tmp_path: Path, pipeline: Pipeline) -> None:
     clouds = [table(70, things) for things in CLOUDS]
     images = [picture(80 + i, things) for i, things in enumerate(IMAGES)]
     with RecordingWriter(tmp_path / "in.mcap") as writer:

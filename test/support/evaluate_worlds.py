@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 
-from geoseg_ros.evaluate.items import Answer, Concept, CosegSet, Item, NamedMethod, Predictions
+from geoseg_ros.evaluate.items import Answer, CosegSet, Item, NamedMethod, Predictions
 from geoseg_ros.geometry.cloud import Cloud
+from geoseg_ros.methods.base import Material
 
 SIZE = (12, 16)
 
@@ -25,7 +26,7 @@ def image_item(name: str, truth: np.ndarray, **more) -> Item:
 def pictures(name: str = "square", group: str = "squares", given: str = "pictures") -> CosegSet:
     """Two pictures with a square and one without."""
     items = [image_item("a", square(2)), image_item("b", square(8)), image_item("none", np.zeros(SIZE, bool))]
-    return CosegSet(name, group, Concept(name, [i.data for i in items[:2]]), images=items, given=given)
+    return CosegSet(name, group, Material(name, [i.data for i in items[:2]]), images=items, given=given)
 
 
 def perfect(items: CosegSet, seed: int) -> Predictions:

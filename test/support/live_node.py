@@ -18,7 +18,7 @@ from std_msgs.msg import String
 from visualization_msgs.msg import MarkerArray
 
 from geoseg_ros.ros.coseg_node import CosegNode
-from geoseg_ros.ros.packs import check_packs
+from geoseg_ros.runtime.pipeline import check_packs
 
 RELIABLE = QoSProfile(depth=100, reliability=ReliabilityPolicy.RELIABLE)
 LATCHED = QoSProfile(depth=1, reliability=ReliabilityPolicy.RELIABLE, durability=DurabilityPolicy.TRANSIENT_LOCAL)

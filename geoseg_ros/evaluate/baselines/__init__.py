@@ -11,8 +11,9 @@ from geoseg_ros.evaluate.baselines.proposals import folder_mil, group_prototypes
 from geoseg_ros.evaluate.baselines.scosparc import Scosparc
 from geoseg_ros.evaluate.baselines.superpoints import superpoint_groups
 from geoseg_ros.evaluate.baselines.tokens import two_means
-from geoseg_ros.evaluate.items import Concept, NamedMethod
+from geoseg_ros.evaluate.items import NamedMethod
 from geoseg_ros.evaluate.methods import PackMethod, Tools
+from geoseg_ros.methods.base import Material
 
 TRIVIAL = (
     NamedMethod("all foreground", trivial.everything, learns=False),
@@ -41,5 +42,5 @@ def baselines(tools: Tools) -> list[NamedMethod]:
     ]
 
 
-def _clouds_only(concept: Concept) -> Concept:
+def _clouds_only(concept: Material) -> Material:
     return replace(concept, images=(), without_images=())

@@ -24,9 +24,10 @@ from geoseg_ros.evaluate.baselines.graph import Graphs
 from geoseg_ros.evaluate.baselines.memory import PerCloud
 from geoseg_ros.evaluate.baselines.tokens import full_size
 from geoseg_ros.evaluate.baselines.variants import GATED, SIZES, VARIANTS, NetworkSize, Variant, settings, with_budget
-from geoseg_ros.evaluate.items import Answer, Concept, CosegSet, Image, NamedMethod, Predictions
+from geoseg_ros.evaluate.items import Answer, CosegSet, Image, NamedMethod, Predictions
 from geoseg_ros.evaluate.methods import PackMethod, Tools
 from geoseg_ros.geometry.cloud import Cloud
+from geoseg_ros.methods.base import Material
 from geoseg_ros.methods.contrast.references import Contrast
 from geoseg_ros.methods.geofree.bank import build_bank
 from geoseg_ros.methods.geofree.checkpoint import load_extractor, save_extractor
@@ -123,7 +124,7 @@ class Networks:
         """Those of the clouds of which ``part`` (see :class:`Variant`) has points enough."""
         return [found for found in map(self.prepared[part], clouds) if found is not None]
 
-    def images(self, images: Sequence[Image], own: Concept | None = None, rivals: Sequence[Concept] = ()) -> ImageTokens:
+    def images(self, images: Sequence[Image], own: Material | None = None, rivals: Sequence[Material] = ()) -> ImageTokens:
         """Tokens of pictures, remembered; with a concept they are comparable with drawings, and bring the evidence of the contrast for
         ``own`` and against its ``rivals``."""
 
@@ -142,7 +143,7 @@ class Networks:
 
         return self._once((images, own, *rivals), make)
 
-    def training_set(self, concept: Concept, part: str = "whole", rivals: Sequence[Concept] | None = None) -> TrainingSet:
+    def training_set(self, concept: Material, part: str = "whole", rivals: Sequence[Material] | None = None) -> TrainingSet:
         """A concept as the networks learn it, remembered; ``rivals``: see :meth:`images`, None: plain tokens."""
 
         def make() -> TrainingSet:
@@ -160,7 +161,7 @@ class Networks:
         made: Made = self._known[ids][1]
         return made
 
-    def others(self, items: CosegSet) -> list[Concept]:
+    def others(self, items: CosegSet) -> list[Material]:
         """Other concepts with pictures: the rivals, else those of the sets beside this one."""
         alike = [s.own for s in self.beside if (s.group, s.protocol, s.seed) == (items.group, items.protocol, items.seed)]
         found = {c.name: c for c in (items.rivals or alike) if c.name != items.own.name and c.images}
@@ -222,7 +223,7 @@ class NetworkMethod:
             notes["steering"] = correlation(scores, under_wrong)
         return Predictions(images, clouds, notes)
 
-    def _usable(self, concept: Concept) -> bool:
+    def _usable(self, concept: Material) -> bool:
         return len(self.shared.clouds(concept.clouds, self.variant.clouds)) > 1 and (bool(concept.images) or not self.sees)
 
     def _trained(self, items: CosegSet, seed: int) -> Fitted:
@@ -250,7 +251,7 @@ class NetworkMethod:
         self.shared.states.mkdir(parents=True, exist_ok=True)
         return self.shared.states / f"{name}-{digest(sets, config, self.shared.extractor)[:12]}.state"
 
-    def _images(self, images: Sequence[Image], own: Concept, rivals: Sequence[Concept]) -> ImageTokens:
+    def _images(self, images: Sequence[Image], own: Material, rivals: Sequence[Material]) -> ImageTokens:
         """Tokens as the variant wants them."""
         return self.shared.images(images, own, rivals) if self._comparable else self.shared.images(images)
 
@@ -259,7 +260,7 @@ class NetworkMethod:
         network = settings(self.variant, self.shared.size, None, 0).network
         return network.gcsf.points != "coordinates" or network.mgcm.signal != "correlation"
 
-    def _set(self, concept: Concept, items: CosegSet) -> TrainingSet:
+    def _set(self, concept: Material, items: CosegSet) -> TrainingSet:
         if self.sees:
             known = [items.own, *items.rivals]
             rivals = [c for c in known if c is not concept] if items.rivals else []

@@ -16,15 +16,16 @@ import numpy as np
 import torch
 
 from geoseg_ros.backbones.tokens import Domain
+from geoseg_ros.evaluate.baselines.concept import learn_concept
 from geoseg_ros.evaluate.baselines.memory import PerCloud
 from geoseg_ros.evaluate.baselines.trivial import geometry
-from geoseg_ros.evaluate.items import Answer, Concept, CosegSet, NamedMethod, Predictions
+from geoseg_ros.evaluate.items import Answer, CosegSet, NamedMethod, Predictions
 from geoseg_ros.evaluate.methods import Tools
 from geoseg_ros.geometry.analysis import SceneGeometry
 from geoseg_ros.geometry.cloud import Cloud
+from geoseg_ros.methods.base import Material
 from geoseg_ros.methods.contrast.evidence import cloud_evidence
-from geoseg_ros.methods.contrast.learning import build_pack
-from geoseg_ros.methods.contrast.pack import ConceptPack
+from geoseg_ros.methods.contrast.pack import Concept
 from geoseg_ros.methods.contrast.references import Contrast, References, null_scores
 from geoseg_ros.methods.geofree.config import GcsfConfig
 from geoseg_ros.methods.geofree.gcsf import log_association
@@ -76,7 +77,7 @@ class Graphs:
 
     def __init__(self, tools: Tools) -> None:
         self._tools = tools
-        self._packs: dict[int, tuple[Concept, ConceptPack]] = {}  # the concept is kept so that its id stays taken
+        self._packs: dict[int, tuple[Material, Concept]] = {}  # the concept is kept so that its id stays taken
         self.look = PerCloud(self._look_at)
 
     def methods(self) -> list[NamedMethod]:
@@ -99,11 +100,11 @@ class Graphs:
             views = look_at_proposals(cloud, scene, tools.backbone, tools.config.views)
             return scene, None if views is None else views.unit(tools.bank.mean)
 
-    def pack(self, concept: Concept) -> ConceptPack:
+    def pack(self, concept: Material) -> Concept:
         """Of the concept's pictures alone."""
         if id(concept) not in self._packs:
             tools = self._tools
-            made = build_pack(concept.name, concept.images, (), concept.without_images, (), tools.backbone, tools.bank, tools.config)
+            made = learn_concept(tools, Material(concept.name, concept.images, (), concept.without_images))
             self._packs[id(concept)] = concept, made
         return self._packs[id(concept)][1]
 
@@ -133,7 +134,7 @@ class Graphs:
         return Answer(np.asarray(scene.point_values(mine), bool))
 
     @torch.inference_mode()
-    def _answer(self, cloud: Cloud, graph: Contrast, packs: Sequence[ConceptPack], nulls: dict[Domain, list[np.ndarray]]) -> Answer:
+    def _answer(self, cloud: Cloud, graph: Contrast, packs: Sequence[Concept], nulls: dict[Domain, list[np.ndarray]]) -> Answer:
         scene, views = self.look(cloud)
         if views is None:
             return Answer(np.zeros(len(cloud), bool), -1.0, 0.0)
@@ -150,7 +151,7 @@ class Graphs:
         return Answer(np.asarray(scene.point_values(mine), bool), -present[0], 1 - present[0])
 
 
-def _null(graph: Contrast, pack: ConceptPack, domain: Domain) -> np.ndarray:
+def _null(graph: Contrast, pack: Concept, domain: Domain) -> np.ndarray:
     """Scores [C, n] of the pack's proposals that are no concept."""
     rows = pack.null_views[domain]
     return null_scores(lambda halves: graph.view(rows.tokens, domain, halves).mean(2)).numpy()

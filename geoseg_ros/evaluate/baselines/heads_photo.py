@@ -12,12 +12,14 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 
 from geoseg_ros.backbones.tokens import photo_tokens, unit
-from geoseg_ros.evaluate.items import Answer, Concept, CosegSet, NamedMethod, Predictions
+from geoseg_ros.evaluate.items import Answer, CosegSet, NamedMethod, Predictions
 from geoseg_ros.evaluate.methods import PackMethod, Tools
+from geoseg_ros.methods.base import Material
 from geoseg_ros.methods.contrast.correlation import affinity, evenly, prototypes
 from geoseg_ros.methods.contrast.foreground import find_foreground
 from geoseg_ros.methods.contrast.learning import learn
 from geoseg_ros.methods.contrast.masks import label_mask
+from geoseg_ros.methods.contrast.method import build_config
 from geoseg_ros.methods.contrast.observations import observe
 from geoseg_ros.methods.contrast.references import image_score
 from geoseg_ros.packs.calibration import p_value
@@ -65,13 +67,13 @@ def fit_tokens(positive: torch.Tensor, negative: Sequence[torch.Tensor], hidden:
     return head.eval()
 
 
-def fit_head(tools: Tools, concept: Concept, hidden: int, seed: int) -> Head:
+def fit_head(tools: Tools, concept: Material, hidden: int, seed: int) -> Head:
     """Positives are the tokens that the contrast takes for the foreground of the photographs; negatives, in equal parts, are the rest of
     the photographs, the bank but for what looks like the positives, and the photographs without the thing.
 
     A null photograph is scored by the network that did not see it.
     """
-    config, bank, dim = tools.config, tools.bank, tools.backbone.dim
+    config, bank, dim = build_config(tools.context), tools.bank, tools.backbone.dim
     seen = observe(concept.images, (), concept.without_images, (), tools.backbone, bank, config)
     background = torch.cat(learn(concept.name, seen, tools.backbone, bank, config).references.background)
     front, rest = [], []

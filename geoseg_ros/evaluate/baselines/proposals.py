@@ -10,13 +10,14 @@ import torch
 import torch.nn.functional as F
 
 from geoseg_ros.backbones.tokens import Domain, photo_tokens, unit
+from geoseg_ros.evaluate.baselines.concept import learn_concept
 from geoseg_ros.evaluate.baselines.tokens import away_from_border, full_size, groups
 from geoseg_ros.evaluate.baselines.trivial import geometry, point_mask
 from geoseg_ros.evaluate.items import Answer, CosegSet, Image, Mask, Method, Predictions
 from geoseg_ros.evaluate.methods import Tools
 from geoseg_ros.geometry.analysis import SceneGeometry
 from geoseg_ros.geometry.cloud import Cloud
-from geoseg_ros.methods.contrast.learning import build_pack
+from geoseg_ros.methods.base import Material
 from geoseg_ros.projection.proposal_views import look_at_proposals
 
 STEPS, RATE, DECAY = 300, 0.02, 1e-3
@@ -115,8 +116,8 @@ Prototypes = Callable[[Sequence[Image], int], tuple[torch.Tensor, torch.Tensor]]
 
 def pack_prototypes(tools: Tools, images: Sequence[Image], seed: int) -> tuple[torch.Tensor, torch.Tensor]:
     """Means of the foreground and of the context that the contrast finds in the photographs; nothing is random."""
-    pack = build_pack("concept", images, [], [], [], tools.backbone, tools.bank, tools.config)
-    means = [tokens.mean(0) for tokens in (pack.references.foreground, pack.references.context)]
+    references = learn_concept(tools, Material("concept", images)).references
+    means = [tokens.mean(0) for tokens in (references.foreground, references.context)]
     front, back = F.normalize(torch.stack(means), dim=1)
     return front, back
 

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from geoseg_ros.backbones.base import ImageBackbone
 from geoseg_ros.methods.contrast.learning import learn
 from geoseg_ros.methods.contrast.observations import BuildConfig, Observations
-from geoseg_ros.methods.contrast.pack import ConceptPack
+from geoseg_ros.methods.contrast.pack import Concept
 from geoseg_ros.packs.bank import BackgroundBank
 
 FOLDS = 5
@@ -20,22 +20,22 @@ LEAST_HELD_OUT = 4  # items of a modality
 
 @dataclass(frozen=True)
 class CrossFit:
-    """Attributes: packs, one per fold; image_folds, cloud_folds: how many of them a modality has; 1: its items judge themselves;
+    """Attributes: concepts, one per fold; image_folds, cloud_folds: how many of them a modality has; 1: its items judge themselves;
     image_places, cloud_places: where those that were seen stand among the seen ones, by number; the others are in no fold, any may judge
     them."""
 
-    packs: Sequence[ConceptPack]
+    concepts: Sequence[Concept]
     image_folds: int
     cloud_folds: int
     image_places: Mapping[int, int] = field(default_factory=dict)
     cloud_places: Mapping[int, int] = field(default_factory=dict)
 
     def image(self, number: int) -> int:
-        """Number of the pack that judges this image."""
+        """Number of the concept that judges this image."""
         return self.image_places.get(number, number) % self.image_folds
 
     def cloud(self, number: int) -> int:
-        """Number of the pack that judges this cloud."""
+        """Number of the concept that judges this cloud."""
         return self.cloud_places.get(number, number) % self.cloud_folds
 
 
@@ -65,11 +65,11 @@ def cross_fit(
         InputError: nothing to learn from.
     """
     images, clouds = folds_of(len(seen.images), folds), folds_of(len(seen.clouds), folds)
-    total, packs = max(images, clouds), []
+    total, concepts = max(images, clouds), []
     for fold in range(total):
         some_images = range(fold, len(seen.images), images) if images > 1 else ()
         some_clouds = range(fold, len(seen.clouds), clouds) if clouds > 1 else ()
-        packs.append(learn(name, seen.leave_out(some_images, some_clouds), backbone, bank, config))
+        concepts.append(learn(name, seen.leave_out(some_images, some_clouds), backbone, bank, config))
         step(fold + 1, total)
     places = [{number: place for place, number in enumerate(numbers)} for numbers in (seen.image_numbers, seen.cloud_numbers)]
-    return CrossFit(packs, images, clouds, *places)
+    return CrossFit(concepts, images, clouds, *places)

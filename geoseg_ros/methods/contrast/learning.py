@@ -4,21 +4,19 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict
 from typing import TypeVar
 
 import torch
-from numpy.typing import NDArray
 
 from geoseg_ros.backbones.base import ImageBackbone
 from geoseg_ros.backbones.tokens import Domain
 from geoseg_ros.errors import InputError
-from geoseg_ros.geometry.cloud import Cloud
 from geoseg_ros.methods.contrast.correlation import affinity, prototypes
 from geoseg_ros.methods.contrast.foreground import find_foreground
-from geoseg_ros.methods.contrast.observations import BuildConfig, Observations, Photograph, Progress, Proposals, observe
-from geoseg_ros.methods.contrast.pack import ConceptPack
+from geoseg_ros.methods.contrast.observations import BuildConfig, Observations, Photograph, Proposals
+from geoseg_ros.methods.contrast.pack import Concept
 from geoseg_ros.methods.contrast.references import Contrast, References, SizePrior, strongest
 from geoseg_ros.methods.contrast.selection import select_views
 from geoseg_ros.packs.bank import VIEW_TOKENS, BackgroundBank, per_proposal, spread
@@ -30,33 +28,7 @@ LEAST_SIZES = 5  # clouds that show the concept, below which nothing is said abo
 Item = TypeVar("Item")
 
 
-def build_pack(
-    name: str,
-    images: Iterable[NDArray],
-    clouds: Iterable[Cloud],
-    without_images: Iterable[NDArray],
-    without_clouds: Iterable[Cloud],
-    backbone: ImageBackbone,
-    bank: BackgroundBank,
-    config: BuildConfig | None = None,
-    progress: Progress = lambda stage, done, total: None,
-) -> ConceptPack:
-    """Build the pack of one concept. Deterministic but for the date (``SOURCE_DATE_EPOCH`` fixes it).
-
-    Args:
-        images, clouds: of the thing, images uint8 [H, W, 3]; either may be empty, not both. without_images, without_clouds: of the place
-            without it, optional.
-        bank: the background bank of ``backbone``.
-
-    Raises:
-        InputError: nothing to learn from, or a bank of another backbone.
-    """
-    config = config or BuildConfig()
-    seen = observe(images, clouds, without_images, without_clouds, backbone, bank, config, progress)
-    return learn(name, seen, backbone, bank, config)
-
-
-def learn(name: str, seen: Observations, backbone: ImageBackbone, bank: BackgroundBank, config: BuildConfig) -> ConceptPack:
+def learn(name: str, seen: Observations, backbone: ImageBackbone, bank: BackgroundBank, config: BuildConfig) -> Concept:
     """The pack of what was seen. InputError where there is nothing to learn from."""
     own, without = seen.images, seen.without_images
     if not own and not any(seen.clouds):
@@ -88,7 +60,7 @@ def learn(name: str, seen: Observations, backbone: ImageBackbone, bank: Backgrou
             "supervision_of_backbone": backbone.supervision,
         },
     }
-    return ConceptPack(
+    return Concept(
         name,
         backbone.name,
         backbone.hash,

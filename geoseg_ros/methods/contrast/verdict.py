@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
 from geoseg_ros.backbones.tokens import Domain, unit
+from geoseg_ros.methods.base import Verdict
 from geoseg_ros.methods.contrast.config import CosegConfig
 from geoseg_ros.methods.contrast.cross_fitting import CrossFit
 from geoseg_ros.methods.contrast.observations import Observations, Proposals
@@ -25,20 +26,6 @@ ITEM_P_MAX = 0.1  # of an item of a set that has something in common
 LOUDEST = 0.05  # p-value below which an item speaks no louder for the set
 USUAL_SHARE = 0.5
 Flags = NDArray[np.bool_]
-
-
-@dataclass(frozen=True)
-class Verdict:
-    """Attributes:
-    common: whether anything is common to the items; True where they are too few to tell, or where it is known.
-    p_value: the chance that unrelated items speak as much for each other; None where they are too few to tell.
-    images, clouds: bool [n], which items show the thing; none where nothing is common.
-    """
-
-    common: bool
-    p_value: float | None
-    images: Flags
-    clouds: Flags
 
 
 def decide(
@@ -106,7 +93,7 @@ def like_images(fitted: CrossFit, seen: Observations, config: CosegConfig, count
     known = {}
     for number, place in fitted.image_places.items():
         tokens = seen.images[place][0].flatten(0, 1)  # at the scale at which images are judged
-        like = likeness(tokens, fitted.packs[fitted.image(number)].references.foreground)
+        like = likeness(tokens, fitted.concepts[fitted.image(number)].references.foreground)
         known[number] = float(like.topk(strongest(len(like), config.top_share)).values.mean())
     return _filled(known, count)
 
@@ -116,7 +103,7 @@ def like_clouds(fitted: CrossFit, seen: Observations, config: CosegConfig, count
     known = {}
     for number, place in fitted.cloud_places.items():
         if seen.clouds[place]:
-            known[number] = float(_like_proposals(seen.clouds[place], fitted.packs[fitted.cloud(number)].references).max())
+            known[number] = float(_like_proposals(seen.clouds[place], fitted.concepts[fitted.cloud(number)].references).max())
     return _filled(known, count)
 
 

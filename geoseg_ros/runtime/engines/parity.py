@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from geoseg_ros.geometry.cloud import Cloud
-from geoseg_ros.runtime.pipeline import CosegPipeline
+from geoseg_ros.runtime.pipeline import Pipeline
 
 LEAST = 0.995
 """Agreement, on average, of labels, and of masks of backends that compute in float32."""
@@ -42,9 +42,7 @@ def overlap(first: NDArray[np.integer], second: NDArray[np.integer]) -> float:
     return float(np.count_nonzero((first == second) & (first > 0)) / either) if either else 1.0
 
 
-def compare(
-    reference: CosegPipeline, other: CosegPipeline, images: Iterable[NDArray[np.uint8]] = (), clouds: Iterable[Cloud] = ()
-) -> Agreement:
+def compare(reference: Pipeline, other: Pipeline, images: Iterable[NDArray[np.uint8]] = (), clouds: Iterable[Cloud] = ()) -> Agreement:
     """Run both pipelines on images [H, W, 3] and clouds."""
     masks, labels, marked, labelled = [], [], 0, 0
     for image in images:

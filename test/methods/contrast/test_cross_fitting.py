@@ -16,10 +16,10 @@ def test_no_pack_was_learnt_from_the_items_that_it_judges(fake_backbone, fake_ba
     seen = observe(images, [table(0, ("red", "cyan"))[0]], [], [], fake_backbone, fake_bank, CONFIG)
     told = []
     fitted = cross_fit("red", seen, fake_backbone, fake_bank, CONFIG, 4, lambda *step: told.append(step))
-    assert (fitted.image_folds, fitted.cloud_folds, len(fitted.packs)) == (4, 1, 4) and told[-1] == (4, 4)
-    assert [pack.info["training"]["images"] for pack in fitted.packs] == [4, 4, 5, 5]  # 0 and 4, 1 and 5, 2, 3 are left out
+    assert (fitted.image_folds, fitted.cloud_folds, len(fitted.concepts)) == (4, 1, 4) and told[-1] == (4, 4)
+    assert [concept.info["training"]["images"] for concept in fitted.concepts] == [4, 4, 5, 5]  # 0 and 4, 1 and 5, 2, 3 are left out
     assert [fitted.image(k) for k in range(6)] == [0, 1, 2, 3, 0, 1] and fitted.cloud(0) == 0
-    assert all(pack.info["training"]["clouds"] == 1 for pack in fitted.packs)
+    assert all(concept.info["training"]["clouds"] == 1 for concept in fitted.concepts)
 
 
 def test_an_item_is_judged_by_a_fold_without_it_where_only_some_were_seen(fake_backbone, fake_bank):

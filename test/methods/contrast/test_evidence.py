@@ -6,6 +6,7 @@ from geoseg_ros.backbones.tokens import Domain
 from geoseg_ros.geometry.analysis import analyse_cloud
 from geoseg_ros.geometry.cloud import Cloud
 from geoseg_ros.methods.contrast.evidence import cloud_evidence, instances
+from geoseg_ros.methods.contrast.pack import Concept
 from geoseg_ros.methods.contrast.references import Contrast
 from geoseg_ros.projection.proposal_views import DrawnProposals, keep_proposals, look_at_proposals
 from geoseg_ros.projection.views import ViewConfig
@@ -64,7 +65,8 @@ def test_thin_proposals_are_judged_by_what_they_show(seen, fake_backbone, fake_b
 
 def test_evidence_follows_the_proposals(seen, fake_packs):
     _, truth, scene, views = seen
-    evidence = cloud_evidence(scene, views, Contrast([fake_packs["red"].references, fake_packs["blue"].references], 3))
+    contrast = Contrast([Concept.from_pack(fake_packs[name]).references for name in ("red", "blue")], 3)
+    evidence = cloud_evidence(scene, views, contrast)
     voxel_truth = np.zeros(len(scene.xyz), np.uint8)
     voxel_truth[scene.inverse] = truth
     red, blue = evidence.voxel[:, voxel_truth == 1], evidence.voxel[:, voxel_truth == 3]

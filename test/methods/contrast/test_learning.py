@@ -7,40 +7,42 @@ import torch
 from geoseg_ros.backbones.tokens import Domain, unit
 from geoseg_ros.errors import InputError
 from geoseg_ros.geometry.cloud import Cloud
-from geoseg_ros.methods.contrast.learning import LARGEST_NULL, build_pack
-from geoseg_ros.methods.contrast.pack import save_pack
+from geoseg_ros.methods.base import Context, Material
+from geoseg_ros.methods.contrast.learning import LARGEST_NULL
+from geoseg_ros.methods.contrast.method import ContrastMethod
+from geoseg_ros.methods.contrast.pack import Concept
 from geoseg_ros.methods.contrast.references import Contrast
 from geoseg_ros.packs.bank import per_proposal
 from support.fake_world import CONFIG, picture, table
 
 
 def small(backbone, bank, **changes):
-    """A pack of four pictures and two clouds of red things."""
+    """A concept of four pictures and two clouds of red things."""
     arguments = {
         "images": [picture(k, ("red", "green"))[0] for k in range(4)],
         "clouds": [table(k, ("red", "cyan"))[0] for k in range(2)],
         "without_images": [picture(50 + k, ("green",))[0] for k in range(3)],
         "without_clouds": [table(50, ("green", "cyan"))[0]],
     } | changes
-    return build_pack("red", **arguments, backbone=backbone, bank=bank, config=CONFIG)
+    return Concept.from_pack(ContrastMethod().learn(Material("red", **arguments), Context(backbone, bank, settings=CONFIG)))
 
 
-def colour_evidence(pack, backbone, *rgb):
+def colour_evidence(concept, backbone, *rgb):
     """Evidence for flat patches of some colours."""
     patches = np.stack([np.full((16, 16, 3), c, np.uint8) for c in rgb])
-    return Contrast([pack.references], 3).photo(unit(backbone.tokens(patches)[0].reshape(-1, 27), pack.mean))[0]
+    return Contrast([concept.references], 3).photo(unit(backbone.tokens(patches)[0].reshape(-1, 27), concept.mean))[0]
 
 
 def test_equal_input_gives_equal_bytes(fake_backbone, fake_bank, tmp_path, monkeypatch):
     monkeypatch.setenv("SOURCE_DATE_EPOCH", "86400")
     for name in "ab":
-        save_pack(small(fake_backbone, fake_bank), tmp_path / name)
+        small(fake_backbone, fake_bank).to_pack().save(tmp_path / name)
     assert (tmp_path / "a").read_bytes() == (tmp_path / "b").read_bytes()
     assert small(fake_backbone, fake_bank, clouds=[]).info["created"] == "1970-01-02"
 
 
 def test_what_recurs_is_learnt_and_the_rest_speaks_against_it(fake_packs, fake_backbone):
-    evidence = colour_evidence(fake_packs["red"], fake_backbone, (220, 30, 30), (40, 190, 50), (120, 120, 120))
+    evidence = colour_evidence(Concept.from_pack(fake_packs["red"]), fake_backbone, (220, 30, 30), (40, 190, 50), (120, 120, 120))
     assert evidence[0] > 0.2
     assert (evidence[1:] < 0.01).all()
 
@@ -101,8 +103,6 @@ def test_nothing_to_learn_from_and_a_foreign_bank_are_refused(fake_backbone, fak
 
 def test_progress_counts_each_stage(fake_backbone, fake_bank):
     told = []
-    build_pack(
-        "red", [picture(k, ("red",))[0] for k in range(3)], iter([table(0, ("red",))[0]]), [], [], fake_backbone, fake_bank, CONFIG,
-        progress=lambda *step: told.append(step),
-    )  # fmt: skip
+    material = Material("red", [picture(k, ("red",))[0] for k in range(3)], iter([table(0, ("red",))[0]]))
+    ContrastMethod().learn(material, Context(fake_backbone, fake_bank, settings=CONFIG, progress=lambda *step: told.append(step)))
     assert told == [("images", 1, 3), ("images", 2, 3), ("images", 3, 3), ("clouds", 1, 0)]

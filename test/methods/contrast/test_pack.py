@@ -11,14 +11,16 @@ from safetensors.torch import save_file
 
 from geoseg_ros.backbones.tokens import Domain
 from geoseg_ros.errors import InputError
-from geoseg_ros.methods.contrast.pack import KEY, LARGEST, load_pack, save_pack
-from geoseg_ros.runtime.pipeline import CosegPipeline, open_pipeline
+from geoseg_ros.methods.contrast.pack import Concept
+from geoseg_ros.methods.registry import open_method
+from geoseg_ros.packs.pack import KEY, LARGEST, Pack
+from geoseg_ros.runtime.pipeline import Pipeline, open_pipeline
 
 
 @pytest.fixture
 def pack_file(fake_packs, tmp_path):
     path = tmp_path / "red.pack"
-    save_pack(fake_packs["red"], path)
+    fake_packs["red"].save(path)
     return path
 
 
@@ -31,7 +33,7 @@ def parts(path):
 def refused(path):
     """The one line with which a file is refused."""
     with pytest.raises(InputError) as caught:
-        load_pack(path)
+        open_method("contrast").check(Pack.load(path))
     line = str(caught.value)
     assert str(path) in line
     assert "\n" not in line and len(line) < 600
@@ -39,9 +41,11 @@ def refused(path):
 
 
 def test_what_is_written_is_read_and_the_bytes_are_equal(fake_packs, pack_file, tmp_path):
-    made, read = fake_packs["red"], load_pack(pack_file)
-    assert (read.name, read.backbone, read.backbone_hash) == ("red", made.backbone, made.backbone_hash)
-    assert read.info["training"] == made.info["training"]
+    pack, file = fake_packs["red"], Pack.load(pack_file)
+    assert (file.name, file.method, file.labels) == ("red", "contrast", ("red",))
+    assert (file.backbone, file.backbone_hash) == (pack.backbone, pack.backbone_hash)
+    assert file.info["training"] == pack.info["training"]
+    made, read = Concept.from_pack(pack), Concept.from_pack(file)
     for field in ("foreground", "context"):
         assert torch.allclose(getattr(read.references, field), getattr(made.references, field), atol=1e-3)
     for half in (0, 1):
@@ -54,7 +58,7 @@ def test_what_is_written_is_read_and_the_bytes_are_equal(fake_packs, pack_file, 
     assert torch.equal(read.mean, made.mean)
     assert (read.references.size is None) == (made.references.size is None)
     again = tmp_path / "again.pack"
-    assert save_pack(read, again) == read.version != ""
+    assert file.save(again) == read.to_pack().version == file.version != ""
     assert again.read_bytes() == pack_file.read_bytes()
     assert [p.name for p in sorted(tmp_path.iterdir())] == ["again.pack", "red.pack"]  # nothing temporary is left
 
@@ -82,7 +86,7 @@ def test_a_newer_pack_is_refused_with_the_reason(pack_file):
 def test_a_pack_of_another_backbone_is_refused_by_the_pipeline(fake_packs, fake_backbone, pack_file):
     other = dataclasses.replace(fake_packs["red"], backbone="other", backbone_hash="0" * 64)
     with pytest.raises(InputError, match=r"pack 'red': made with backbone other \(000000000000\).* fake \(fa4efa4efa4e\)"):
-        CosegPipeline(fake_backbone, [other])
+        Pipeline(fake_backbone, [other])
     with pytest.raises(InputError, match="backbone 'fake': expected one of"):
         open_pipeline([str(pack_file)])
 
@@ -109,11 +113,11 @@ def test_other_files_are_refused(tmp_path):
     (tmp_path / "empty.pack").write_bytes(b"")
     save_file({"mean": torch.zeros(3)}, tmp_path / "weights.pack", {"format": "pt"})
     for name in ("zip", "text", "empty", "weights"):
-        assert "not a concept pack" in refused(tmp_path / f"{name}.pack")
+        assert "not a pack" in refused(tmp_path / f"{name}.pack")
     with pytest.raises(InputError, match="no such file, and not one of the shipped packs"):
-        load_pack(tmp_path / "absent.pack")
+        Pack.load(tmp_path / "absent.pack")
     with pytest.raises(InputError, match="no such file"):
-        load_pack(tmp_path)
+        Pack.load(tmp_path)
 
 
 @pytest.mark.parametrize(
@@ -127,11 +131,27 @@ def test_wrong_metadata_is_refused(pack_file, text):
     refused(pack_file)
 
 
-@pytest.mark.parametrize("field", ["name", "backbone", "backbone_hash", "version", "format"])
+def test_a_pack_of_version_0_1_is_a_concept_of_the_contrast(pack_file):
+    tensors, manifest = parts(pack_file)
+    old = {key: value for key, value in manifest.items() if key not in ("method", "classes")}
+    save_file(tensors, pack_file, {KEY: json.dumps({**old, "format": 2})})
+    read = Pack.load(pack_file)
+    assert (read.method, read.labels, read.version) == ("contrast", ("red",), manifest["version"])
+
+
+def test_a_pack_of_a_method_that_is_not_here_is_refused_by_name(fake_packs, fake_backbone):
+    foreign = dataclasses.replace(fake_packs["red"], method="another")
+    with pytest.raises(InputError, match="method 'another': expected one of contrast"):
+        Pipeline(fake_backbone, [foreign])
+    with pytest.raises(InputError, match="pack 'red': made by the method another, not contrast"):
+        open_method("contrast").check(foreign)
+
+
+@pytest.mark.parametrize("field", ["name", "method", "classes", "backbone", "backbone_hash", "version", "format"])
 @pytest.mark.parametrize("value", [None, "", 7, ["x"]], ids=str)
 def test_wrong_manifest_fields_are_refused(pack_file, field, value):
-    if field == "format" and value == 7:
-        return  # that is a newer pack, see above
+    if (field, value) in (("format", 7), ("classes", ""), ("classes", ["x"])):
+        return  # a newer pack, see above; no class, and one
     tensors, manifest = parts(pack_file)
     save_file(tensors, pack_file, {KEY: json.dumps({**manifest, field: value})})
     refused(pack_file)
@@ -139,11 +159,9 @@ def test_wrong_manifest_fields_are_refused(pack_file, field, value):
 
 def rewritten(path, change):
     """The pack with changed tensors and a version that fits them."""
-    from geoseg_ros.methods.contrast.pack import _version
-
     tensors, manifest = parts(path)
     change(tensors)
-    save_file(tensors, path, {KEY: json.dumps({**manifest, "version": _version(tensors)})})
+    save_file(tensors, path, {KEY: json.dumps({**manifest, "version": Pack("", "contrast", "", "", tensors).version})})
 
 
 @pytest.mark.parametrize(
@@ -169,4 +187,4 @@ def test_a_huge_file_is_refused_unread(tmp_path):
     path = tmp_path / "huge.pack"
     with open(path, "wb") as stream:
         stream.truncate(LARGEST + (1 << 20))  # sparse
-    assert "MiB is no concept pack" in refused(path)
+    assert "MiB is no pack" in refused(path)

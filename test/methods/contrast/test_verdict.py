@@ -23,7 +23,7 @@ from geoseg_ros.methods.contrast.verdict import (
     like_images,
     likeness,
 )
-from geoseg_ros.runtime.pipeline import CosegPipeline, PipelineConfig
+from geoseg_ros.runtime.pipeline import Pipeline, PipelineConfig
 from geoseg_ros.simulation.bank import open_bank
 from support.fake_world import CONFIG, picture, table
 from support.paths import SHARED
@@ -38,7 +38,7 @@ def judged(images, clouds, backbone, bank, config, folds=5) -> tuple[CrossFit, O
     """A set judged as the command does it."""
     seen = observe(images, clouds, [], [], backbone, bank, config)
     fitted = cross_fit("thing", seen, backbone, bank, config, folds)
-    pipelines = [CosegPipeline(backbone, [pack], PipelineConfig(config.coseg)) for pack in fitted.packs]
+    pipelines = [Pipeline(backbone, [concept.to_pack()], PipelineConfig(config.coseg)) for concept in fitted.concepts]
     image_p = [pipelines[fitted.image(k)].process_image(image).presence[0].p_value for k, image in enumerate(images)]
     cloud_p = [pipelines[fitted.cloud(k)].process_cloud(cloud).presence[0].p_value for k, cloud in enumerate(clouds)]
     return fitted, seen, image_p, cloud_p, decide(fitted, seen, image_p, cloud_p, config.coseg)

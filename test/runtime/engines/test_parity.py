@@ -16,12 +16,12 @@ import pytest
 from geoseg_ros.backbones.registry import open_backbone
 from geoseg_ros.geometry.cloud import Cloud
 from geoseg_ros.io.cloud_files import read_cloud_fields
-from geoseg_ros.methods.contrast.pack import load_pack
+from geoseg_ros.packs.pack import Pack
 from geoseg_ros.runtime.engines.backbone import EngineBackbone
 from geoseg_ros.runtime.engines.export import ANY_SHAPE, export_image
 from geoseg_ros.runtime.engines.parity import LEAST, Agreement, compare, overlap
 from geoseg_ros.runtime.engines.sessions_onnxruntime import OnnxRuntimeSession
-from geoseg_ros.runtime.pipeline import CosegPipeline, PipelineConfig
+from geoseg_ros.runtime.pipeline import Pipeline, PipelineConfig
 from geoseg_ros.simulation.rooms import SeedSource
 from geoseg_ros.simulation.sets import make_cloud, make_dials, make_image
 from support.paths import SHARED
@@ -35,7 +35,7 @@ def pipelines(tmp_path_factory):
     """From "torch", "fp32", "fp16" and p_max to a pipeline with the shipped packs."""
     for name in ("onnx", "onnxscript", "onnxruntime"):
         pytest.importorskip(name, reason=f"the optional package {name} is not installed")
-    inner, packs = open_backbone("geoseg_tiny"), [load_pack(name) for name in PACKS]
+    inner, packs = open_backbone("geoseg_tiny"), [Pack.load(name) for name in PACKS]
     folder = tmp_path_factory.mktemp("exported")
     backbones = {"torch": inner}
     for precision in ("fp32", "fp16"):
@@ -44,7 +44,7 @@ def pipelines(tmp_path_factory):
     usual = PipelineConfig()
 
     def opened(kind, p_max):
-        return CosegPipeline(backbones[kind], packs, replace(usual, coseg=replace(usual.coseg, p_max=p_max)))
+        return Pipeline(backbones[kind], packs, replace(usual, coseg=replace(usual.coseg, p_max=p_max)))
 
     return opened
 
@@ -104,7 +104,7 @@ def test_another_network_does_not_pass(fake_backbone, fake_packs, monkeypatch) -
 
     config = PipelineConfig(coseg=CONFIG.coseg)
     packs = [fake_packs["red"], fake_packs["blue"]]
-    right, wrong = (CosegPipeline(backbone, packs, config) for backbone in (fake_backbone, Different()))
+    right, wrong = (Pipeline(backbone, packs, config) for backbone in (fake_backbone, Different()))
     images, clouds = [picture(70, ("red", "green"))[0]], [table(70, ("red", "green"))[0]]
     same, other = compare(right, right, images, clouds), compare(right, wrong, images, clouds)
     assert same.passes("fp32") and same.marked == same.labelled == 1

@@ -1,32 +1,51 @@
-"""What commands read: folders of files, recordings, and the image backbone with the backend that runs it."""
+"""Images and clouds from wherever they are: arrays, files, folders and recordings, read one at a time."""
 
 from __future__ import annotations
 
-import argparse
 import os
-import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Generic, TypeVar
+from typing import Any, Generic, Protocol, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from geoseg_ros.errors import InputError
 from geoseg_ros.geometry.cloud import Cloud
-from geoseg_ros.io.cloud_files import CLOUD_SUFFIXES
-from geoseg_ros.io.folders import IMAGE_SUFFIXES, Folder, load_clouds, load_images
+from geoseg_ros.io.cloud_files import CLOUD_SUFFIXES, read_cloud
+from geoseg_ros.io.folders import IMAGE_SUFFIXES, Folder, load_clouds, load_images, read_image
 from geoseg_ros.io.message_definitions import CLOUD_TYPE, COMPRESSED_TYPE, IMAGE_TYPE
 from geoseg_ros.io.recordings import Recording
-from geoseg_ros.runtime.engines.options import BACKENDS, EngineOptions
-
-if TYPE_CHECKING:
-    from geoseg_ros.runtime.engines.backbone import EngineBackbone
 
 LIMIT = 60  # messages taken of one topic
 _RECORDING_SUFFIXES = (".mcap", ".db3", ".bag")
 
 Item = TypeVar("Item")
+Given = TypeVar("Given", covariant=True)
+
+
+class Source(Protocol[Given]):
+    """Named items, read anew by every iteration. Attributes: warnings: a line for each that could not be read so far."""
+
+    warnings: list[str]
+
+    def __len__(self) -> int: ...
+
+    def __iter__(self) -> Iterator[tuple[Any, Given]]: ...
+
+
+class Arrays(Generic[Item]):
+    """Items in memory, named by their numbers."""
+
+    def __init__(self, items: Sequence[Item], first: int = 0) -> None:
+        self._items, self._first = items, first
+        self.warnings: list[str] = []
+
+    def __len__(self) -> int:
+        return len(self._items)
+
+    def __iter__(self) -> Iterator[tuple[str, Item]]:
+        return ((str(number), item) for number, item in enumerate(self._items, self._first))
 
 
 class Frames(Generic[Item]):
@@ -74,18 +93,24 @@ class Frames(Generic[Item]):
 
 
 class Items(Generic[Item]):
-    """The items of several sources in a row, without their names. Nothing is held in memory; every iteration reads again."""
+    """The items of several sources in a row. Nothing is held in memory; every iteration reads again."""
 
-    def __init__(self, sources: Sequence[Folder[Item] | Frames[Item]]) -> None:
+    def __init__(self, sources: Sequence[Source[Item]]) -> None:
         self.sources = sources
 
     def __len__(self) -> int:
         return sum(len(source) for source in self.sources)
 
     def __iter__(self) -> Iterator[Item]:
-        for source in self.sources:
-            for _, item in source:
-                yield item
+        return (item for source in self.sources for _, item in source)
+
+    def __contains__(self, item: object) -> bool:
+        return any(item is own for own in self)
+
+    @property
+    def named(self) -> Named[Item]:
+        """The same with their names."""
+        return Named(self)
 
     @property
     def warnings(self) -> list[str]:
@@ -93,36 +118,17 @@ class Items(Generic[Item]):
         return [line for source in self.sources for line in source.warnings]
 
 
-def add_backend(parser: argparse._ActionsContainer) -> None:
-    """Declare ``--backend``."""
-    parser.add_argument("--backend", default="auto", choices=BACKENDS, help="what runs the image backbone (default %(default)s)")
+class Named(Generic[Item]):
+    """Pairs of name and item."""
 
+    def __init__(self, items: Items[Item]) -> None:
+        self._items = items
 
-def engine_options(options: argparse.Namespace, device: str = "auto") -> EngineOptions:
-    """From ``--backend``. What was asked for must work; lines for the user go to standard error."""
-    begun = set[str]()
+    def __len__(self) -> int:
+        return len(self._items)
 
-    def tell(line: str) -> None:
-        print(f"geoseg {options.command}: {line}", file=sys.stderr)
-
-    def progress(phase: str, share: float) -> None:
-        if phase not in begun:
-            begun.add(phase)
-            tell(f"engine: {phase}; this takes a while, once")
-
-    return EngineOptions(options.backend, options.backend != "auto", device, progress=progress, tell=tell)
-
-
-def open_image_backbone(options: argparse.Namespace) -> EngineBackbone:
-    """The backbone ``--backbone`` on the backend ``--backend``.
-
-    Raises:
-        InputError: one of them cannot be used here.
-    """
-    from geoseg_ros.backbones.registry import open_backbone
-    from geoseg_ros.runtime.engines.backbone import with_engine
-
-    return with_engine(open_backbone(options.backbone), engine_options(options))
+    def __iter__(self) -> Iterator[tuple[str, Item]]:
+        return ((str(name), item) for source in self._items.sources for name, item in source)
 
 
 def open_images(paths: Iterable[str | os.PathLike[str]], topic: str | None = None, limit: int = LIMIT) -> Items[NDArray[np.uint8]]:
@@ -141,6 +147,62 @@ def open_images(paths: Iterable[str | os.PathLike[str]], topic: str | None = Non
 def open_clouds(paths: Iterable[str | os.PathLike[str]], topic: str | None = None, limit: int = LIMIT) -> Items[Cloud]:
     """The clouds of folders and recordings; the arguments are those of :func:`open_images`."""
     return Items([_frames(Path(p), "cloud", topic, limit) if _is_recording(Path(p)) else load_clouds(p) for p in paths])
+
+
+def gather_images(given: Any) -> Items[NDArray[np.uint8]]:
+    """Images as a caller of the Python API gives them.
+
+    Args:
+        given: a path, or an array uint8 RGB [H, W, 3], or any number of them; a path is a file, a folder or a recording.
+
+    Raises:
+        InputError: something else, or nothing there.
+    """
+    return _gather(given, "image", load_images, read_image, IMAGE_SUFFIXES, _check_image)
+
+
+def gather_clouds(given: Any) -> Items[Cloud]:
+    """Clouds as a caller of the Python API gives them: paths and :class:`Cloud`, as for :func:`gather_images`."""
+    return _gather(given, "cloud", load_clouds, read_cloud, CLOUD_SUFFIXES, _check_cloud)
+
+
+def _gather(
+    given: Any,
+    kind: str,
+    load: Callable[[Path], Folder[Any]],
+    read: Callable[[Path], Any],
+    suffixes: Sequence[str],
+    check: Callable[[Any, int], Any],
+) -> Items[Any]:
+    if isinstance(given, Items):
+        return given
+    entries = [given] if isinstance(given, (str, os.PathLike, Cloud)) or getattr(given, "ndim", 0) == 3 else list(given)
+    sources: list[Any] = []
+    for number, entry in enumerate(entries):
+        if not isinstance(entry, (str, os.PathLike)):
+            sources.append(Arrays([check(entry, number)], number))
+            continue
+        path = Path(entry)
+        if _is_recording(path):
+            sources.append(_frames(path, kind, None, LIMIT))
+        elif path.is_file() and path.suffix.lower() in suffixes:
+            sources.append(Folder([path], read))
+        else:
+            sources.append(load(path))
+    return Items(sources)
+
+
+def _check_image(image: Any, number: int) -> NDArray[np.uint8]:
+    if not isinstance(image, np.ndarray) or image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3 or not image.size:
+        found = f"{image.dtype} {list(image.shape)}" if isinstance(image, np.ndarray) else type(image).__name__
+        raise InputError(f"image {number}: expected uint8 RGB [H, W, 3] or a path, got {found}")
+    return image
+
+
+def _check_cloud(cloud: Any, number: int) -> Cloud:
+    if not isinstance(cloud, Cloud):
+        raise InputError(f"cloud {number}: expected a Cloud or a path, got {type(cloud).__name__}")
+    return cloud
 
 
 def open_without(

@@ -1,0 +1,150 @@
+"""The Python API: co-segment a set, learn a concept, open a pipeline. The commands are thin layers over it.
+
+from geoseg_ros import Cloud, cosegment, learn_concept, open_pipeline
+"""
+
+from __future__ import annotations
+
+import os
+import warnings as python_warnings
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from geoseg_ros import __version__
+from geoseg_ros.backbones.base import ImageBackbone
+from geoseg_ros.backbones.registry import open_backbone
+from geoseg_ros.errors import InputError
+from geoseg_ros.geometry.cloud import Cloud
+from geoseg_ros.io.items import gather_clouds, gather_images
+from geoseg_ros.methods.base import Context, Material, Progress, SetOptions, silent
+from geoseg_ros.methods.registry import open_method
+from geoseg_ros.packs.pack import Pack
+from geoseg_ros.projection.token_cache import TokenCache
+from geoseg_ros.results import SetResult
+from geoseg_ros.runtime.pipeline import Pipeline, PipelineConfig, open_pipeline
+from geoseg_ros.runtime.set_segmentation import segment_set
+from geoseg_ros.simulation.bank import open_bank
+
+__all__ = ["Cloud", "Pack", "Pipeline", "PipelineConfig", "SetResult", "cosegment", "learn_concept", "open_pipeline"]
+
+SET_P_MAX = 0.01  # items are taken for unrelated unless their common p-value is below this
+
+
+def cosegment(
+    images: Any = (),
+    clouds: Any = (),
+    without_images: Any = (),
+    without_clouds: Any = (),
+    *,
+    method: str = "contrast",
+    backbone: str | ImageBackbone | None = None,
+    outliers: bool = True,
+    name: str = "object",
+    folds: int = 5,
+    seconds: float | None = None,
+    keep_pack: bool = False,
+    config: PipelineConfig | None = None,
+    progress: Progress = silent,
+    resume: str | os.PathLike[str] | None = None,
+) -> SetResult:
+    """Find what the items of a set have in common. No labels, no pairing, no calibration.
+
+    Items are arrays (uint8 RGB [H, W, 3]), :class:`Cloud` or paths; a path is a file, a folder or a recording, which are read lazily.
+
+    Args:
+        images, clouds: most of them show the target. Either may be empty.
+        without_images, without_clouds: they do not show it; optional, and worth a lot.
+        method: see :func:`geoseg_ros.methods.registry.method_names`.
+        backbone: name of an image backbone, or an open one; None: the one that ships.
+        outliers: some items may not show the target; False: every item is known to show it, and none is refused.
+        name: of the target.
+        folds: of cross-fitting, 1 to 100; 1: every item is judged by what was learnt from it, too.
+        seconds: about how long the items may be looked at, which are then chosen evenly; None: all of them are.
+        keep_pack: keep a pack of everything in the result.
+        config: how scenes are worked out, and the settings of the contrast.
+        progress: called with (stage, done, total).
+        resume: folder that keeps what was worked out, so that the same call goes on after an interruption. The caller removes it.
+
+    Raises:
+        InputError: nothing to learn from, or an argument that cannot be used.
+    """
+    if not 1 <= folds <= 100:
+        raise InputError(f"folds: expected 1 to 100, got {folds}")
+    material = _material(name, images, clouds, without_images, without_clouds)
+    config = config or PipelineConfig()
+    chosen = open_method(method)
+    context, kept = _context(backbone, config, progress, resume)
+    model = chosen.learn_set(material, context, SetOptions(outliers, folds, seconds, keep_pack=keep_pack))
+    result = segment_set(model, name, material.images.named, material.clouds.named, context, config, outliers)
+    skipped = [line for items in _sources(material) for line in items.warnings]
+    warnings = [kept.trouble] if kept is not None and kept.trouble else []
+    if not outliers and result.common_p_value is not None and result.common_p_value >= SET_P_MAX:
+        warnings.append(f"nothing but outliers=False says that these items have something in common (p {result.common_p_value:.2g})")
+    return replace(result, skipped=skipped, warnings=warnings)
+
+
+def learn_concept(
+    name: str,
+    images: Any = (),
+    clouds: Any = (),
+    without_images: Any = (),
+    without_clouds: Any = (),
+    *,
+    method: str = "contrast",
+    backbone: str | ImageBackbone | None = None,
+    seconds: float | None = None,
+    config: PipelineConfig | None = None,
+    progress: Progress = silent,
+    resume: str | os.PathLike[str] | None = None,
+) -> Pack:
+    """Learn what the live node needs to find one target. Arguments as of :func:`cosegment`.
+
+    Args:
+        name: label of the target, 1 to 64 printable characters.
+
+    Returns:
+        The pack; ``Pack.save(path)`` writes it.
+
+    Raises:
+        InputError: nothing to learn from, or an argument that cannot be used.
+    """
+    check_name(name)
+    material = _material(name, images, clouds, without_images, without_clouds)
+    chosen = open_method(method)
+    context, kept = _context(backbone, config or PipelineConfig(), progress, resume)
+    pack = chosen.learn(material, context, seconds)
+    if kept is not None and kept.trouble:
+        python_warnings.warn(kept.trouble, stacklevel=2)
+    return pack
+
+
+def check_name(name: str, what: str = "name") -> None:
+    """InputError unless ``name`` can be a label: 1 to 64 printable characters. ``what``: how the message calls it."""
+    if not name.strip() or len(name) > 64 or not name.isprintable():
+        raise InputError(f"{what}: expected 1 to 64 printable characters, got {name!r}")
+
+
+def _material(name: str, images: Any, clouds: Any, without_images: Any, without_clouds: Any) -> Material:
+    check_name(name)
+    own = gather_images(images), gather_clouds(clouds)
+    if not any(map(len, own)):
+        raise InputError("expected images, clouds, or both")
+    return Material(name, *own, gather_images(without_images), gather_clouds(without_clouds))
+
+
+def _sources(material: Material) -> tuple[Any, ...]:
+    return material.images, material.clouds, material.without_images, material.without_clouds
+
+
+def _context(
+    backbone: str | ImageBackbone | None, config: PipelineConfig, progress: Progress, resume: str | os.PathLike[str] | None
+) -> tuple[Context, TokenCache | None]:
+    opened = open_backbone(backbone or "geoseg_tiny") if backbone is None or isinstance(backbone, str) else backbone
+    bank = open_bank(opened, progress)
+    context = Context(opened, bank, config.scene, config.coseg, progress=progress)
+    if resume is None:
+        return context, None
+    about = (__version__, opened.hash, getattr(opened, "backend", ""), bank.mean.tolist(), bank.source, config)
+    kept = TokenCache(Path(resume), about)
+    return Context(opened, bank, config.scene, config.coseg, progress=progress, remember=kept.remember), kept

@@ -1,0 +1,95 @@
+"""The contrast at work: evidence for each concept, p-values against its null items, labels."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from geoseg_ros.backbones.tokens import Domain, unit
+from geoseg_ros.methods.base import CloudScene, Evidence, ImageScene
+from geoseg_ros.methods.contrast.config import CosegConfig
+from geoseg_ros.methods.contrast.evidence import cloud_evidence
+from geoseg_ros.methods.contrast.masks import label_mask
+from geoseg_ros.methods.contrast.pack import Concept
+from geoseg_ros.methods.contrast.references import Contrast, image_score, null_scores
+from geoseg_ros.packs.calibration import p_value, step_down
+from geoseg_ros.projection.proposal_views import DrawnProposals
+
+
+class ContrastSegmenter:
+    """Concepts that are loaded together: each is the others' background.
+
+    Null scores are taken with all concepts loaded, because each changes the others' evidence.
+
+    Attributes:
+        labels: names of the concepts.
+        dense: False; most of a scene is no concept.
+    """
+
+    dense = False
+
+    def __init__(self, concepts: Sequence[Concept], config: CosegConfig) -> None:
+        self.labels = tuple(concept.name for concept in concepts)
+        self.config = config
+        self._mean = concepts[0].mean
+        self._contrast = Contrast([concept.references for concept in concepts], config.neighbours, config.size_weight)
+        self._null_photo = [self._null_pictures(concept.null_photos)[i] for i, concept in enumerate(concepts)]
+        self._null_view = {
+            domain: [self._null_proposals(concept.null_views[domain], domain)[i] for i, concept in enumerate(concepts)] for domain in Domain
+        }
+
+    def image(self, scene: ImageScene, known: Collection[str] = ()) -> Evidence:
+        """Masks of one image. A label that is ``known`` to be there is given whatever its p-value, where there is evidence for it."""
+        config = self.config
+        tokens, small = scene.at()
+        scene.clock.restart()
+        with torch.inference_mode():
+            evidence = self._contrast.photo(unit(tokens, self._mean))  # [C, h, w]
+            scores = image_score(evidence.flatten(1), config.top_share).numpy()
+        p = np.array([float(p_value(score, null)) for score, null in zip(scores, self._null_photo, strict=True)])
+        present = (p < config.p_max) | self._known(known)
+        scene.clock.stop("evidence")
+        mask = label_mask(evidence.numpy(), present, small, (scene.image.shape[0], scene.image.shape[1]), config)
+        scene.clock.stop("mask")
+        return Evidence(scores, p, present, mask)
+
+    def cloud(self, scene: CloudScene, known: Collection[str] = ()) -> Evidence:
+        """Labels of the voxels of one cloud. A label that is ``known`` to be there is given to its best proposal whatever the p-value."""
+        config, count = self.config, len(self.labels)
+        geometry, views = scene.geometry, scene.views
+        if views is None:
+            nothing = np.zeros(len(geometry.xyz), np.int64)
+            return Evidence(np.full(count, -1.0), np.ones(count), np.zeros(count, bool), nothing)
+        scene.clock.restart()
+        with torch.inference_mode():
+            evidence = cloud_evidence(geometry, views.unit(self._mean), self._contrast)
+        null = self._null_view[views.domain]
+        best = evidence.proposal.max(1)
+        p, voxel_p = np.ones(count), np.ones(evidence.voxel.shape)
+        for i in range(count):
+            proposal_p = p_value(evidence.proposal[i], null[i])
+            candidates = proposal_p[evidence.distinct[i]]
+            p[i] = step_down(proposal_p.min(), candidates, evidence.tries)
+            voxel_p[i] = step_down(p_value(evidence.voxel[i], null[i]), candidates, evidence.tries)
+        is_known = self._known(known)
+        winner = evidence.voxel.argmax(0)
+        won_p = np.take_along_axis(voxel_p, winner[None], 0)[0]
+        likeliest = is_known[winner] & (evidence.voxel.max(0) >= best[winner])
+        label = np.where((won_p < config.p_max) | likeliest, winner + 1, 0)
+        scene.clock.stop("evidence")
+        return Evidence(best, p, (p < config.p_max) | is_known, label, won_p)
+
+    def _known(self, names: Collection[str]) -> NDArray[np.bool_]:
+        return np.array([name in names for name in self.labels])
+
+    def _null_pictures(self, tokens: torch.Tensor) -> NDArray[np.float32]:
+        """Scores [C, n] of photographs that show no concept, from their tokens [n, t, D]."""
+        return null_scores(lambda halves: self._contrast.photo(tokens, halves).mean(2)).numpy()
+
+    def _null_proposals(self, rows: DrawnProposals, domain: Domain) -> NDArray[np.float32]:
+        """Scores [C, n] of proposals that are no concept."""
+        viewed = null_scores(lambda halves: self._contrast.view(rows.tokens, domain, halves).mean(2))
+        return (viewed + self._contrast.size(rows.size)).numpy()

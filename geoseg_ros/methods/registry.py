@@ -1,0 +1,44 @@
+"""The methods by name, and the settings that the live node has for each. The one place that knows all methods."""
+
+from __future__ import annotations
+
+from importlib import import_module
+from importlib.metadata import entry_points
+
+from geoseg_ros.errors import InputError
+from geoseg_ros.methods.base import Method
+from geoseg_ros.methods.contrast.config import CosegConfig
+
+__all__ = ["LIVE_SETTINGS", "CosegConfig", "method_names", "open_method"]
+
+GROUP = "geoseg.methods"
+LIVE_SETTINGS = {"contrast": "coseg"}
+"""Field of the pipeline's configuration with the settings of a method; methods of other packages have none."""
+BUILT_IN = {"contrast": "geoseg_ros.methods.contrast.method:ContrastMethod"}
+
+
+def method_names() -> list[str]:
+    """Names of the methods that can be opened here, the package's own first."""
+    return [*BUILT_IN, *sorted({entry.name for entry in entry_points(group=GROUP)} - set(BUILT_IN))]
+
+
+def open_method(name: str) -> Method:
+    """The method of this name: one of the package's own, or one that an installed package names in the group ``geoseg.methods``.
+
+    Raises:
+        InputError: there is none, or what the entry point names is no :class:`~geoseg_ros.methods.base.Method`.
+    """
+    if name in BUILT_IN:
+        module, _, attribute = BUILT_IN[name].partition(":")
+        method: Method = getattr(import_module(module), attribute)()
+        return method
+    entries = [entry for entry in entry_points(group=GROUP) if entry.name == name]
+    if not entries:
+        raise InputError(f"method '{name}': expected one of {', '.join(method_names())}")
+    try:
+        found = entries[0].load()()
+    except Exception as error:  # somebody else's code
+        raise InputError(f"method '{name}': cannot be opened: {type(error).__name__}: {error}") from error
+    if not isinstance(found, Method):
+        raise InputError(f"method '{name}': expected a geoseg_ros.methods.base.Method, got {type(found).__name__}")
+    return found

@@ -1,0 +1,113 @@
+"""Co-segmentation of a set: every item is labelled by the model that was learnt from the set, then judged together with the others."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence, Sized
+from dataclasses import dataclass
+from functools import cache, partial
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from geoseg_ros.backbones.base import ImageBackbone
+from geoseg_ros.geometry.cloud import Cloud
+from geoseg_ros.methods.base import Context, Segmenter, SetModel
+from geoseg_ros.projection.token_cache import Worked
+from geoseg_ros.results import CloudResult, ImageResult, Presence, SetCloud, SetImage, SetResult
+from geoseg_ros.runtime.pipeline import Pipeline, PipelineConfig
+
+Named = Iterable[tuple[str, NDArray[np.uint8] | Cloud]]
+
+
+def segment_set(
+    model: SetModel, name: str, images: Named, clouds: Named, context: Context, config: PipelineConfig, outliers: bool = True
+) -> SetResult:
+    """Label the items of a set.
+
+    Args:
+        model: what was learnt from the set.
+        name: the target's label.
+        images, clouds: pairs of a name and an item, read one at a time.
+        context: backbone, progress, and what was worked out before.
+        outliers: False: every item is known to show the target.
+    """
+    open_pipeline = cache(partial(_open, context.backbone, config))
+    known = () if outliers else (name,)
+
+    def judge(kind: str, items: Named, judge_of: Callable[[int], tuple[Segmenter, str]]) -> list[_Judged]:
+        judged = []
+        total = len(items) if isinstance(items, Sized) else 0
+        for number, (item_name, item) in enumerate(items):
+            segmenter, version = judge_of(number)
+            step = f"judge {version}, shown {known}"
+            work = partial(_work, open_pipeline(segmenter), item, known)
+            judged.append(_Judged.read(item_name, name, context.remember(step, item, work)))
+            context.progress(f"segmenting {kind}", number + 1, total)
+        return judged
+
+    image_judged, cloud_judged = judge("images", images, model.image_judge), judge("clouds", clouds, model.cloud_judge)
+    verdict = model.decide([j.presence for j in image_judged], [j.presence for j in cloud_judged])
+    return SetResult(
+        [j.image(bool(shown)) for j, shown in zip(image_judged, verdict.images, strict=True)],
+        [j.cloud(bool(shown)) for j, shown in zip(cloud_judged, verdict.clouds, strict=True)],
+        verdict.common,
+        verdict.p_value,
+        model.folds,
+        model.used,
+        model.pack,
+    )
+
+
+def _open(backbone: ImageBackbone, config: PipelineConfig, segmenter: Segmenter) -> Pipeline:
+    return Pipeline.of(backbone, segmenter, config)
+
+
+def _work(pipeline: Pipeline, item: NDArray[np.uint8] | Cloud, known: Sequence[str]) -> Worked:
+    """Label one item; the result as tensors, which can be kept on disk. Label 1 is the target, others are rivals."""
+    result: ImageResult | CloudResult
+    if isinstance(item, Cloud):
+        result = pipeline.process_cloud(item, known)
+        label, objects = result.label, sum(o.label == 1 for o in result.objects)
+    else:
+        result = pipeline.process_image(item, known)
+        label, objects = result.mask, 0
+    presence = result.presence[0]
+    numbers = (presence.score, presence.p_value, presence.present, presence.share, sum(result.seconds.values()), objects)
+    return {
+        "bits": torch.from_numpy(np.packbits(label == 1)),
+        "shape": torch.tensor(label.shape),
+        "numbers": torch.tensor(numbers, dtype=torch.float64),
+    }
+
+
+@dataclass(frozen=True)
+class _Judged:
+    """One item, kept small until all are known. Attributes: bits of the flat mask; shape of the mask."""
+
+    name: str
+    bits: NDArray[np.uint8]
+    shape: tuple[int, ...]
+    presence: Presence
+    seconds: float
+    objects: int
+
+    @classmethod
+    def read(cls, name: str, label: str, worked: Worked) -> _Judged:
+        score, p_value, present, share, seconds, objects = worked["numbers"].tolist()
+        shape = tuple(map(int, worked["shape"]))
+        return cls(name, worked["bits"].numpy(), shape, Presence(1, label, score, p_value, bool(present), share), seconds, int(objects))
+
+    def image(self, shown: bool) -> SetImage:
+        """The image, whose mask is empty unless it is ``shown``."""
+        return SetImage(*self._item(shown))
+
+    def cloud(self, shown: bool) -> SetCloud:
+        """The same for a cloud."""
+        item = self._item(shown)
+        return SetCloud(*item, self.objects if item[3] else 0)
+
+    def _item(self, shown: bool) -> tuple[str, NDArray[np.uint8], tuple[int, ...], bool, float, float, float]:
+        present = shown and bool(self.bits.any())
+        share = self.presence.share if present else 0.0
+        return self.name, self.bits, self.shape, present, self.presence.p_value, share, self.seconds
