@@ -86,7 +86,7 @@ def _read_blocks(name: str, path: Path) -> Room:
     if len(sizes) > 1:
         raise InputError(f"{path}: expected as many blocks and points in coords, points and labels, got {sorted(sizes)}")
     label, instance = arrays["labels"].reshape(-1, 2).astype(np.int64).T
-    if label.size and not (0 <= label.min() and label.max() < len(CLASSES) and instance.min() >= 0):
+    if label.size and not (label.min() >= 0 and label.max() < len(CLASSES) and instance.min() >= 0):
         raise InputError(f"{path}: expected classes 0 to {len(CLASSES) - 1} and instances from 0 in labels")
     cloud = Cloud(arrays["coords"].reshape(-1, 3).astype(np.float32), colour_bytes(arrays["points"].reshape(-1, 9)[:, 3:6]))
     return Room(name, cloud, label, instance)

@@ -69,7 +69,7 @@ def _read(path: Path, part: str) -> Objects:
     xyz, label, mask = arrays["data"], arrays["label"].astype(np.int64), arrays["mask"]
     if not len(label) or label.shape != xyz.shape[:1] or mask.shape != xyz.shape[:2]:
         raise InputError(f"{path}: expected data n x P x 3, label n and mask n x P, got {xyz.shape}, {label.shape} and {mask.shape}")
-    if not (0 <= label.min() and label.max() < len(CLASSES)):
+    if label.min() < 0 or label.max() >= len(CLASSES):
         raise InputError(f"{path}: expected label 0 to {len(CLASSES) - 1}")
     if not (mask == BACKGROUND).any():
         raise InputError(f"{path}: expected the variant with background (mask {BACKGROUND}), found none")
