@@ -35,22 +35,21 @@ PYTHON = {
     "trimesh": ("python3-trimesh-pip", "trimesh"),
     "yaml": ("python3-yaml", "pyyaml"),
 }
-ROS = {
-    *("cv_bridge", "diagnostic_msgs", "geometry_msgs", "launch", "launch_ros", "message_filters", "rclpy", "rosbag2_py", "sensor_msgs"),
-    *("sensor_msgs_py", "std_msgs", "std_srvs", "tf2_ros", "vision_msgs", "visualization_msgs"),
-}
+TESTS = {"cv_bridge", "launch_testing", "launch_testing_ros", "sensor_msgs_py"}  # ROS packages that only tests use
 MARKERS = r'python_version (?:>=|<) "3\.\d+"|platform_machine == "\w+"'
 
 
-def imported() -> set[str]:
-    """Top names of all modules that the package and the launch files import, the standard library left out."""
+def imported(*folders: str) -> set[str]:
+    """Top names of all modules that the files in these folders import, the standard library left out."""
     names = set()
-    for file in [*(ROOT / "geoseg_ros").rglob("*.py"), *(ROOT / "launch").glob("*.py")]:
+    for file in [file for folder in folders for file in (ROOT / folder).rglob("*.py")]:
         for node in ast.walk(ast.parse(file.read_text())):
             if isinstance(node, ast.Import):
                 names |= {alias.name.split(".")[0] for alias in node.names}
             elif isinstance(node, ast.ImportFrom) and not node.level:
                 names.add(str(node.module).split(".")[0])
+            elif isinstance(node, ast.Call) and getattr(node.func, "attr", "") == "importorskip" and isinstance(node.args[0], ast.Constant):
+                names.add(str(node.args[0].value).split(".")[0])
     return names - set(sys.stdlib_module_names) - {"geoseg_ros"}
 
 
@@ -92,16 +91,24 @@ def test_manifest_is_valid(manifest) -> None:  # noqa: ANN001
     assert [group.name for group in manifest.member_of_groups] == ["rosidl_interface_packages"]
 
 
-def test_manifest_declares_what_is_imported(manifest) -> None:  # noqa: ANN001
+def test_manifest_declares_what_is_imported_and_nothing_else(manifest) -> None:  # noqa: ANN001
     declared = {d.name for d in manifest.exec_depends}
-    assert declared >= ROS
-    names = imported()
-    assert {"rclpy", "sensor_msgs", "numpy", "torch"} <= names
-    keys = {PYTHON[name][0] if name in PYTHON else name for name in names}
-    assert keys - {None} - declared == set()
-    assert {d.name for d in manifest.test_depends} >= {"launch_testing", "launch_testing_ros", "python3-pytest"}
+    names = imported("geoseg_ros", "launch")
+    assert {"rclpy", "sensor_msgs", "message_filters", "numpy", "torch"} <= names
+    keys = {PYTHON[name][0] if name in PYTHON else name for name in names} - {None}
+    of_messages = {d.name for d in manifest.build_depends} | {"rosidl_default_runtime"}
+    assert keys - declared == set()
+    assert declared - keys - of_messages == set(), "imported nowhere"
     assert {d.name for d in manifest.buildtool_depends} >= {"ament_cmake", "ament_cmake_python", "rosidl_default_generators"}
     assert "rosidl_default_runtime" in declared
+
+
+def test_test_dependencies_are_used_by_tests_only(manifest) -> None:  # noqa: ANN001
+    tested = {d.name for d in manifest.test_depends}
+    assert tested == TESTS | {"python3-pytest"}
+    assert not imported("geoseg_ros", "launch") & TESTS
+    plugins = {"launch_testing_ros"}  # pytest loads it by itself
+    assert TESTS - plugins <= imported("test")
 
 
 def test_messages_are_built_and_their_packages_declared(manifest) -> None:  # noqa: ANN001
@@ -131,7 +138,7 @@ def test_generated_messages_fit_their_files() -> None:
 
 def test_pip_requirements_cover_what_is_imported() -> None:
     known = set(project("dependencies")) | set(project("onnx")) | set(project("hub")) | set(project("datasets")) | set(project("view"))
-    assert {pypi for name in imported() if name in PYTHON for pypi in PYTHON[name][1:]} <= known
+    assert {pypi for name in imported("geoseg_ros", "launch") if name in PYTHON for pypi in PYTHON[name][1:]} <= known
     assert {pypi for _, *names in PYTHON.values() for pypi in names} >= known
 
 
