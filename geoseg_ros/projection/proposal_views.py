@@ -11,10 +11,11 @@ from numpy.typing import NDArray
 
 from geoseg_ros.backbones.base import ImageBackbone
 from geoseg_ros.backbones.tokens import Domain, unit, view_tokens
+from geoseg_ros.compiled import compiled
 from geoseg_ros.geometry.analysis import SceneGeometry
 from geoseg_ros.geometry.boxes import oriented_box
 from geoseg_ros.geometry.cloud import Cloud
-from geoseg_ros.projection.views import ViewConfig, paint_views, see_points
+from geoseg_ros.projection.views import ViewConfig, draw_views, index_of, paint_views
 
 
 @dataclass(frozen=True)
@@ -80,20 +81,20 @@ def look_at_proposals(cloud: Cloud, scene: SceneGeometry, backbone: ImageBackbon
     if not scene.proposals:
         return None
     domain = Domain.COLOUR if cloud.rgb is not None and config.colour else Domain.SHADED
-    order = np.argsort(scene.inverse, kind="stable")
-    start = np.searchsorted(scene.inverse[order], np.arange(len(scene.xyz) + 1))
+    members = _points_by_voxel(scene.inverse, len(scene.xyz))
     up = scene.up
     images, index, size = [], [], []
     for voxels in scene.proposals:
         length, width, height = oriented_box(scene.xyz[voxels], up)[2]
         size.append((height, length, width))
-        points = np.concatenate([order[start[v] : start[v + 1]] for v in voxels])
+        points = _members_of(voxels, *members)
         voxel = scene.inverse[points]
         normal = scene.normal[voxel]
-        seen, frames = see_points(cloud.xyz[points], normal, np.zeros(3), config, up)
-        shown = np.where(seen >= 0, voxel.astype(np.int32)[seen], np.int32(-1))
+        views = draw_views(cloud.xyz[points], normal, np.zeros(3), config, up)
+        point = index_of(views)
+        shown = np.where(point >= 0, voxel.astype(np.int32)[point], np.int32(-1))
         for rgb in (cloud.rgb[points], None) if domain is Domain.COLOUR and cloud.rgb is not None else (None,):
-            images.append(paint_views(seen, frames, rgb, normal, config))
+            images.append(paint_views(views, rgb, normal, config))
             index.append(shown)
     count, side = len(scene.proposals), config.size
     all_index = np.concatenate(index)
@@ -115,3 +116,32 @@ def keep_proposals(views: ProposalViews, count: int) -> DrawnProposals:
         rows = [torch.nonzero(w > 0).flatten() for w in weight]
         result.append(torch.stack([t[r[torch.arange(count) * len(r) // count]] for t, r in zip(tokens, rows, strict=True)]))
     return DrawnProposals(torch.cat(result, 1), views.size)
+
+
+@compiled
+def _points_by_voxel(inverse, count):  # type: ignore[no-untyped-def]
+    """The points of every voxel: rows int64, voxel by voxel and ascending in each, and where each of the ``count`` voxels starts.
+
+    Args:
+        inverse: int64 [N], voxel of each point, -1 for none.
+    """
+    start = np.zeros(count + 1, np.int64)
+    for voxel in inverse:
+        if voxel >= 0:
+            start[voxel + 1] += 1
+    for voxel in range(count):
+        start[voxel + 1] += start[voxel]
+    rows, filled = np.empty(start[count], np.int64), start.copy()
+    for i in range(len(inverse)):
+        voxel = inverse[i]
+        if voxel >= 0:
+            rows[filled[voxel]] = i
+            filled[voxel] += 1
+    return rows, start
+
+
+def _members_of(voxels: NDArray[np.int64], rows: NDArray[np.int64], start: NDArray[np.int64]) -> NDArray[np.int64]:
+    """The points of some voxels, voxel by voxel."""
+    size = start[voxels + 1] - start[voxels]
+    skipped = start[voxels] - (np.cumsum(size) - size)
+    return rows[np.arange(size.sum()) + np.repeat(skipped, size)]

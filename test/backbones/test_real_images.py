@@ -10,7 +10,7 @@ from geoseg_ros.backbones.registry import open_backbone
 from geoseg_ros.geometry.neighbours import knn
 from geoseg_ros.geometry.normals import normals
 from geoseg_ros.io.cloud_files import read_cloud_fields
-from geoseg_ros.projection.views import ViewConfig, render_views
+from geoseg_ros.projection.views import ViewConfig, draw_views, index_of, paint_views
 from support.paths import SHARED
 
 pytestmark = pytest.mark.slow
@@ -89,7 +89,8 @@ def test_virtual_views_meet_photographs(table_top, colour, least):
     config = ViewConfig(size=224, views=1, colour=colour)
     scores = ([], [])
     for kind, xyz, rgb, normal in objects:
-        image, index = render_views(xyz, rgb, normal, np.zeros(3), config, up=(0, -1, 0))
+        views = draw_views(xyz, normal, np.zeros(3), config, up=(0, -1, 0))
+        image, index = paint_views(views, rgb, normal, config), index_of(views)
         covered = cv2.resize((index[0] >= 0).astype(np.float32), (14, 14), interpolation=cv2.INTER_AREA) > 0.5
         query = F.normalize(backbone.tokens(image)[0][0][torch.from_numpy(covered)], dim=1)
         near = [(query @ F.normalize(bank, dim=1).T).topk(50).values.mean().item() for bank in banks]

@@ -1,4 +1,4 @@
-"""Virtual views: what is seen, which point is seen where, and tokens carried back to points."""
+"""Virtual views: what is shown, and which point is shown where."""
 
 from dataclasses import replace
 
@@ -6,16 +6,13 @@ import numpy as np
 import pytest
 import torch
 
-from geoseg_ros.projection.views import (
-    GREY,
-    ViewConfig,
-    lift_tokens,
-    paint_views,
-    point_spacing,
-    render_proposals,
-    render_views,
-    see_points,
-)
+from geoseg_ros.geometry.analysis import analyse_cloud
+from geoseg_ros.projection.lifting import lift_tokens
+from geoseg_ros.projection.proposal_views import look_at_proposals
+from geoseg_ros.projection.shading import GREY
+from geoseg_ros.projection.spacing import point_spacing
+from geoseg_ros.projection.views import ViewConfig, draw_views, index_of, paint_views
+from support.fake_world import CONFIG, table
 
 ORIGIN = np.zeros(3)
 ONE = ViewConfig(size=64, views=1)
@@ -42,6 +39,12 @@ def colours(n):
     return np.stack([np.arange(n) & 255, np.arange(n) >> 8 & 255, np.full(n, 77)], 1).astype(np.uint8)
 
 
+def render_views(xyz, rgb, normal, sensor, config, up=(0, 0, 1), spacing=None):
+    """Pictures of one proposal, and the point that each pixel shows."""
+    views = draw_views(xyz, normal, np.asarray(sensor), config, up, spacing)
+    return paint_views(views, rgb, normal, config), index_of(views)
+
+
 def test_image_shows_the_indexed_point():
     xyz, normal = ball()
     images, index = render_views(xyz, colours(len(xyz)), normal, ORIGIN, ViewConfig(size=96, views=3))
@@ -50,14 +53,15 @@ def test_image_shows_the_indexed_point():
     assert (images[index < 0] == GREY).all()
 
 
-def test_points_seen_once_are_painted_in_several_ways():
-    xyz, normal = ball(1000)
-    config = ViewConfig(size=48, views=2)
-    index, frames = see_points(xyz, normal, ORIGIN, config)
-    for rgb in (colours(len(xyz)), None):
-        images, drawn = render_views(xyz, rgb, normal, ORIGIN, config)
-        assert (drawn == index).all() and (paint_views(index, frames, rgb, normal, config) == images).all()
-    assert (index >= 0).any() and (index < 0).any()
+def test_cameras_agree_with_the_pixels():
+    xyz, normal = ball()
+    for view in draw_views(xyz, normal, ORIGIN, ViewConfig(size=96, views=3)):
+        pixels, depth = view.camera.project(xyz)
+        assert view.camera.contains(pixels).all()
+        v, u = np.nonzero(view.rendering.shown)
+        shown = view.rendering.index[v, u]
+        assert np.abs(pixels[shown] - np.stack([u, v], 1)).max() < 3, "but for gaps that were closed"
+        np.testing.assert_allclose(view.rendering.depth[v, u], depth[shown], atol=1e-6)
 
 
 def test_pixels_lie_where_their_points_are():
@@ -162,32 +166,14 @@ def test_few_points_and_odd_directions_are_drawn():
     assert (index >= 0).any()
 
 
-def test_proposals_index_the_whole_cloud():
-    xyz, normal = ball(2000)
-    rows = [np.nonzero(xyz[:, 1] > 0)[0], np.nonzero(xyz[:, 1] <= 0)[0]]
-    images, index = render_proposals(xyz, colours(len(xyz)), normal, rows, ORIGIN, ViewConfig(size=48, views=2))
-    assert images.shape == (2, 2, 48, 48, 3) and index.shape == (2, 2, 48, 48)
-    for part, seen in zip(rows, index, strict=True):
-        assert set(np.unique(seen)) - {-1} <= set(part.tolist())
-    assert (images[index >= 0] == colours(len(xyz))[index[index >= 0]]).all()
-    none = render_proposals(xyz, None, normal, [], ORIGIN, ViewConfig(size=48, views=3))
-    assert none[0].shape == (0, 3, 48, 48, 3)
-
-
-def test_lifted_tokens_are_means_over_seeing_pixels():
-    tokens = torch.arange(2 * 2 * 2 * 3, dtype=torch.float32).reshape(2, 2, 2, 3)
-    index = np.full((2, 4, 4), -1, np.int32)
-    index[0, 0, 0] = index[0, 0, 1] = 0  # two pixels of cell (0, 0)
-    index[0, 3, 3] = 1  # same group, cell (1, 1)
-    index[1, 2, 0] = 2  # cell (1, 0) of view 1
-    index[1, 0, 0] = 3  # in no group
-    features, seen = lift_tokens(tokens, index, np.array([0, 0, 2, -1]), 4)
-    assert seen.tolist() == [True, False, True, False]
-    assert torch.allclose(features[0], (2 * tokens[0, 0, 0] + tokens[0, 1, 1]) / 3)
-    assert torch.allclose(features[2], tokens[1, 1, 0])
-    assert (features[[1, 3]] == 0).all()
-    nothing, seen = lift_tokens(tokens, np.full((2, 4, 4), -1, np.int32), np.zeros(4, int), 2)
-    assert not seen.any() and (nothing == 0).all()
+def test_proposals_index_the_voxels_of_the_cloud(fake_backbone):
+    cloud = table(3, ("red", "green"))[0]
+    scene = analyse_cloud(cloud, CONFIG.geometry)
+    views = look_at_proposals(cloud, scene, fake_backbone, ViewConfig(size=48, views=2))
+    assert views.index.shape == (len(scene.proposals), 4, 48, 48) and len(scene.proposals) >= 2, "in colour and shaded"
+    for proposal, shown in zip(scene.proposals, views.index, strict=True):
+        assert set(np.unique(shown)) - {-1} <= set(proposal.tolist()) and (shown >= 0).any()
+        assert (shown[:2] == shown[2:]).all()
 
 
 def test_lifting_a_drawn_object_recovers_its_parts():

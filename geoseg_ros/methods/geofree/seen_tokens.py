@@ -15,8 +15,8 @@ from geoseg_ros.errors import InputError
 from geoseg_ros.geometry.analysis import SceneGeometry
 from geoseg_ros.geometry.cloud import Cloud
 from geoseg_ros.methods.geofree.inputs import PreparedCloud, comparable, prepare_cloud
+from geoseg_ros.projection.lifting import lift_tokens
 from geoseg_ros.projection.proposal_views import ProposalViews
-from geoseg_ros.projection.views import lift_tokens
 
 LEAST_IN_GROUP = 3  # points of which a mean score says something
 
