@@ -46,7 +46,6 @@ METHOD_EXCEPTIONS: set[str] = {
     "evaluate/baselines/heads_photo.py",
     "evaluate/baselines/network_cost.py",
     "evaluate/baselines/scosparc.py",
-    "evaluate/baselines/tokens.py",
     "evaluate/baselines/variants.py",
     "runtime/engines/cloud_graph.py",
     "runtime/engines/export.py",

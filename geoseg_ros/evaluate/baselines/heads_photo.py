@@ -14,9 +14,9 @@ from numpy.typing import NDArray
 from geoseg_ros.backbones.tokens import photo_tokens, unit
 from geoseg_ros.evaluate.items import Answer, CosegSet, NamedMethod, Predictions
 from geoseg_ros.evaluate.methods import PackMethod, Tools
+from geoseg_ros.learning.affinity import affinity, evenly, prototypes
+from geoseg_ros.learning.foreground import find_foreground
 from geoseg_ros.methods.base import Material
-from geoseg_ros.methods.contrast.correlation import affinity, evenly, prototypes
-from geoseg_ros.methods.contrast.foreground import find_foreground
 from geoseg_ros.methods.contrast.learning import learn
 from geoseg_ros.methods.contrast.masks import label_mask
 from geoseg_ros.methods.contrast.method import build_config
@@ -79,7 +79,7 @@ def fit_head(tools: Tools, concept: Material, hidden: int, seed: int) -> Head:
     front, rest = [], []
     for scale in range(len(config.train.scales)):
         maps = [photograph[scale] for photograph in seen.images]
-        chosen, _ = find_foreground(maps, background, config.coseg, config.train)
+        chosen, _ = find_foreground(maps, background, config.coseg.neighbours, config.train)
         front += [tokens[mask] for tokens, mask in zip(maps, chosen, strict=True)]
         rest += [tokens[~mask] for tokens, mask in zip(maps, chosen, strict=True)]
     positive = _some(torch.cat(front))

@@ -13,7 +13,7 @@ from scipy.cluster.vq import kmeans2
 from geoseg_ros.backbones.tokens import photo_tokens, unit
 from geoseg_ros.evaluate.items import Answer, CosegSet, Mask, Method, Predictions
 from geoseg_ros.evaluate.methods import Tools
-from geoseg_ros.methods.contrast.foreground import inside
+from geoseg_ros.learning.foreground import inside
 
 ROUNDS = 20
 BORDER = 0.1

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from geoseg_ros.learning.foreground import ForegroundConfig
 from geoseg_ros.projection.scene import SceneConfig
 from geoseg_ros.settings import Settings, mirrored, setting
 
@@ -36,34 +37,9 @@ class CosegConfig(Settings):
 
 
 @dataclass(frozen=True)
-class TrainConfig(Settings):
+class TrainConfig(ForegroundConfig):
     """How the reference tokens of a concept are found in its set."""
 
-    scales: tuple[float, ...] = setting(
-        (1.0, 1.5), "sizes, relative to image_side, at which photographs are read: views of clouds show objects larger", range=(0.1, 4.0)
-    )
-    border: float = setting(0.1, "share of each side of a photograph that is taken as background at first (border prior)", range=(0.0, 0.5))
-    foreground_low: float = setting(
-        0.02,
-        "least share of a set's tokens that is first taken as foreground; between both bounds Otsu's threshold decides",
-        range=(0.0, 1.0),
-    )
-    foreground_high: float = setting(0.2, "largest share of a set's tokens that is first taken as foreground", range=(0.0, 1.0))
-    foreground_most: float = setting(
-        0.5, "largest share of foreground after tokens were added that are more like it than like the rest", range=(0.0, 1.0)
-    )
-    still: float = setting(
-        0.8,
-        "tokens at least this similar (median cosine) to those at the same place in the other photographs are never foreground",
-        range=(0.0, 1.0),
-    )
-    rounds: int = setting(2, "times that foreground and prototypes are estimated from each other", range=(1, 20))
-    partners: int = setting(
-        16, "images, evenly spread over the set, that each image is correlated with: the cost is linear in the set", range=(1, 1000)
-    )
-    foreground_tokens: int = setting(512, "prototypes kept of the foreground (spherical k-means)", range=(1, 100_000))
-    context_tokens: int = setting(512, "prototypes kept of what surrounds the foreground", range=(1, 100_000))
-    background_tokens: int = setting(1024, "prototypes kept of the background", range=(1, 100_000))
     view_tokens: int = setting(256, "prototypes kept per view domain, where the concept has clouds", range=(1, 100_000))
     own_share: float = setting(
         0.65,

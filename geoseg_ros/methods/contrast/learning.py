@@ -13,9 +13,8 @@ import torch
 from geoseg_ros.backbones.base import ImageBackbone
 from geoseg_ros.backbones.tokens import Domain
 from geoseg_ros.errors import InputError
-from geoseg_ros.methods.contrast.correlation import affinity, prototypes
-from geoseg_ros.methods.contrast.foreground import find_foreground
-from geoseg_ros.methods.contrast.observations import BuildConfig, Observations, Photograph, Proposals
+from geoseg_ros.learning.photo_references import find_photo_references, halves_of
+from geoseg_ros.methods.contrast.observations import BuildConfig, Observations, Proposals
 from geoseg_ros.methods.contrast.pack import Concept
 from geoseg_ros.methods.contrast.references import Contrast, References, SizePrior, strongest
 from geoseg_ros.methods.contrast.selection import select_views
@@ -34,8 +33,8 @@ def learn(name: str, seen: Observations, backbone: ImageBackbone, bank: Backgrou
     if not own and not any(seen.clouds):
         raise InputError(f"concept '{name}': nothing to learn from: no image, and no object proposal in any cloud")
 
-    references = _photo_references(own, without, bank, config)
-    null_views = {domain: _null_halves(seen.without_clouds, bank, domain) for domain in Domain}
+    references = References.of(find_photo_references(own, without, bank.photos, config.coseg.neighbours, config.train))
+    null_views = {domain: _nullhalves_of(seen.without_clouds, bank, domain) for domain in Domain}
     items = {d: {k: rows[d].first(VIEW_TOKENS).tokens for k, rows in enumerate(seen.clouds) if d in rows} for d in Domain}
     null = {domain: [half.first(VIEW_TOKENS).tokens for half in halves] for domain, halves in null_views.items()}
     selection = select_views(items, null, references, config.coseg, config.train)
@@ -72,47 +71,11 @@ def learn(name: str, seen: Observations, backbone: ImageBackbone, bank: Backgrou
     )
 
 
-def _photo_references(own: Sequence[Photograph], without: Sequence[Photograph], bank: BackgroundBank, config: BuildConfig) -> References:
-    """Foreground, context and background prototypes from the photographs; the scales are searched one by one and pooled."""
-    dim = bank.mean.shape[0]
-    neighbours, train = config.coseg.neighbours, config.train
-    nothing = torch.zeros(0, dim)
-    general = [bank.photos[half::2].reshape(-1, dim) for half in (0, 1)]
-    place = [
-        prototypes(torch.cat([nothing, *(tokens.reshape(-1, dim) for scales in part for tokens in scales)]), train.background_tokens // 4)
-        for part in _halves(without)
-    ]
-
-    def background(front: torch.Tensor, typical: float) -> tuple[torch.Tensor, torch.Tensor]:
-        kept = [prototypes(g[affinity(g, front, neighbours) < typical], train.background_tokens // 4) for g in general]
-        return torch.cat([kept[0], place[0]]), torch.cat([kept[1], place[1]])
-
-    everything = background(nothing, 1.0)
-    if not own:
-        return References(nothing, nothing, everything)
-    foreground, context = [], []
-    for scale in range(len(train.scales)):
-        maps = [scales[scale] for scales in own]
-        chosen, _ = find_foreground(maps, torch.cat(everything), config.coseg, train)
-        foreground += [tokens[mask] for tokens, mask in zip(maps, chosen, strict=True)]
-        context += [tokens[~mask] for tokens, mask in zip(maps, chosen, strict=True)]
-    front = prototypes(torch.cat(foreground), train.foreground_tokens)
-    # a bank that happens to hold the concept must not speak against it: leave out what looks like it as much as it does itself
-    typical = float(affinity(torch.cat(foreground), front, neighbours).quantile(0.25))
-    return References(front, prototypes(torch.cat(context), train.context_tokens), background(front, typical))
-
-
-def _halves(without: Sequence[Item]) -> tuple[Sequence[Item], Sequence[Item]]:
-    """First and second half: neighbours in a row of pictures are often alike, and must not be in different halves."""
-    middle = (len(without) + 1) // 2
-    return without[:middle], without[middle:]
-
-
 def _null_photos(references: References, without: Sequence[torch.Tensor], bank: BackgroundBank, config: BuildConfig) -> torch.Tensor:
     """The tokens most like the concept of each photograph without it and of each of the bank's, [n, NULL_TOKENS, D], for
     :func:`~geoseg_ros.methods.contrast.references.null_scores`: even rows are of half 0 of the background, odd ones of half 1."""
     contrast = Contrast([references], config.coseg.neighbours)
-    pairs = list(zip(*_halves(without), strict=False))[: LARGEST_NULL // 2]
+    pairs = list(zip(*halves_of(without), strict=False))[: LARGEST_NULL // 2]
     general = list(zip(bank.photos[0::2], bank.photos[1::2], strict=False))
     free = min(len(general), LARGEST_NULL // 2 - len(pairs))
     pairs += [general[k * len(general) // free] for k in range(free)]
@@ -133,11 +96,11 @@ def _alternate(first: DrawnProposals, second: DrawnProposals) -> DrawnProposals:
     return DrawnProposals(tokens, size)
 
 
-def _null_halves(without: Sequence[Proposals], bank: BackgroundBank, domain: Domain) -> list[DrawnProposals]:
+def _nullhalves_of(without: Sequence[Proposals], bank: BackgroundBank, domain: Domain) -> list[DrawnProposals]:
     """Proposals that are not the concept in two halves; those of one cloud are in the same half."""
     general, number = bank.views(domain)
     halves = []
-    for half, place in enumerate(_halves(without)):
+    for half, place in enumerate(halves_of(without)):
         parts = [*(rows[domain] for rows in place if domain in rows), general[number % 2 == half]]
         halves.append(DrawnProposals.join(parts, per_proposal(domain), len(bank.mean)))
     return halves

@@ -9,7 +9,6 @@ from dataclasses import dataclass, replace
 from functools import partial
 from typing import TypeVar
 
-import torch
 from numpy.typing import NDArray
 
 from geoseg_ros.backbones.base import ImageBackbone
@@ -17,6 +16,7 @@ from geoseg_ros.backbones.tokens import Domain, photo_tokens, unit
 from geoseg_ros.errors import InputError
 from geoseg_ros.geometry.analysis import GeometryConfig
 from geoseg_ros.geometry.cloud import Cloud
+from geoseg_ros.learning.photo_references import Photograph
 from geoseg_ros.methods.contrast.config import CosegConfig, TrainConfig
 from geoseg_ros.packs.bank import VIEW_TOKENS, BackgroundBank
 from geoseg_ros.projection.proposal_views import DrawnProposals, keep_proposals
@@ -26,7 +26,6 @@ from geoseg_ros.projection.views import ViewConfig
 from geoseg_ros.settings import Settings, section
 
 Progress = Callable[[str, int, int], object]
-Photograph = Sequence[torch.Tensor]
 Proposals = Mapping[Domain, DrawnProposals]
 Item = TypeVar("Item")
 FIRST = 4  # items of each kind that are seen however little time there is

@@ -8,7 +8,8 @@ from dataclasses import dataclass, field
 import torch
 
 from geoseg_ros.backbones.tokens import Domain
-from geoseg_ros.methods.contrast.correlation import affinity
+from geoseg_ros.learning.affinity import affinity
+from geoseg_ros.learning.photo_references import PhotoReferences, background_affinity, photo_evidence
 
 LEAST_SPREAD = 0.3  # of a logarithm: +-35 %
 LEAST_RATIO = -8.0  # nats
@@ -70,29 +71,27 @@ def _log_size(size: torch.Tensor) -> torch.Tensor:
 
 
 @dataclass(frozen=True)
-class References:
-    """Unit tokens with the bank's mean removed, float32.
+class References(PhotoReferences):
+    """Those of the photographs, and what clouds add.
 
     Attributes:
-        foreground: [F, D] prototypes of what recurs in the concept's photographs and not elsewhere.
-        context: [C, D] prototypes of the rest of these photographs.
-        background: prototypes [., D] of the two halves of the background bank and of the photographs without the concept. A photograph of
-            one half is a null item for the other only: what the references were made from does not tell how new photographs score.
         views: per view domain, where the concept has clouds.
         size: where it has enough of them.
     """
 
-    foreground: torch.Tensor
-    context: torch.Tensor
-    background: tuple[torch.Tensor, torch.Tensor]
     views: Mapping[Domain, ViewReferences] = field(default_factory=dict)
     size: SizePrior | None = None
+
+    @classmethod
+    def of(cls, photos: PhotoReferences) -> References:
+        """Those of photographs alone."""
+        return cls(photos.foreground, photos.context, photos.background)
 
 
 class Contrast:
     """Evidence of C concepts that are loaded together, each the others' background.
 
-    The evidence of a token for a concept is its :func:`~geoseg_ros.methods.contrast.correlation.affinity` with the concept's foreground
+    The evidence of a token for a concept is its :func:`~geoseg_ros.learning.affinity.affinity` with the concept's foreground
     minus the largest affinity with anything that speaks against it, in cosine.
     """
 
@@ -105,21 +104,11 @@ class Contrast:
         return affinity(tokens, references, self.neighbours)
 
     def _background(self, tokens: torch.Tensor, concept: References | ViewReferences, halves: Sequence[int] = (0, 1)) -> torch.Tensor:
-        # the mean, not the maximum: a null item meets one half only, and its score must be comparable
-        filled = [half for half in halves if len(concept.background[half])] or [1 - halves[0]]
-        return torch.stack([self._affinity(tokens, concept.background[half]) for half in filled]).mean(0)
+        return background_affinity(tokens, concept.background, self.neighbours, halves)
 
     def photo(self, tokens: torch.Tensor, halves: Sequence[int] = (0, 1)) -> torch.Tensor:
-        """Evidence [C, ...] of photo tokens [..., D]. Against a concept speak every context, every bank (its ``halves``), the other
-        concepts."""
-        foreground = [self._affinity(tokens, c.foreground) for c in self.concepts]
-        against = [torch.maximum(self._affinity(tokens, c.context), self._background(tokens, c, halves)) for c in self.concepts]
-        ground = torch.stack(against).amax(0)
-        evidence = []
-        for i, own in enumerate(foreground):
-            others = [f for j, f in enumerate(foreground) if j != i]
-            evidence.append(own - torch.stack([ground, *others]).amax(0))
-        return torch.stack(evidence)
+        """Evidence [C, ...] of photo tokens [..., D], see :func:`~geoseg_ros.learning.photo_references.photo_evidence`."""
+        return photo_evidence(tokens, self.concepts, self.neighbours, halves)
 
     def drawn(self, tokens: torch.Tensor, domain: Domain, halves: Sequence[int] = (0, 1)) -> torch.Tensor:
         """Evidence [C, ...] of tokens [..., D] of views drawn in one way: the photographs' and, where the concept has clouds, the mean with

@@ -9,8 +9,8 @@ import numpy as np
 import torch
 
 from geoseg_ros.backbones.tokens import Domain
+from geoseg_ros.learning.affinity import affinity, evenly, prototypes, recurrence
 from geoseg_ros.methods.contrast.config import CosegConfig, TrainConfig
-from geoseg_ros.methods.contrast.correlation import affinity, evenly, prototypes, recurrence
 from geoseg_ros.methods.contrast.references import Contrast, References, ViewReferences
 from geoseg_ros.packs.bank import spread
 

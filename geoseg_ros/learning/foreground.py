@@ -3,13 +3,45 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from geoseg_ros.methods.contrast.config import CosegConfig, TrainConfig
-from geoseg_ros.methods.contrast.correlation import affinity, prototypes, recurrence
+from geoseg_ros.learning.affinity import affinity, prototypes, recurrence
+from geoseg_ros.settings import Settings, setting
+
+
+@dataclass(frozen=True)
+class ForegroundConfig(Settings):
+    """How the foreground tokens of a set of photographs are found, and how many prototypes are kept."""
+
+    scales: tuple[float, ...] = setting(
+        (1.0, 1.5), "sizes, relative to image_side, at which photographs are read: views of clouds show objects larger", range=(0.1, 4.0)
+    )
+    border: float = setting(0.1, "share of each side of a photograph that is taken as background at first (border prior)", range=(0.0, 0.5))
+    foreground_low: float = setting(
+        0.02,
+        "least share of a set's tokens that is first taken as foreground; between both bounds Otsu's threshold decides",
+        range=(0.0, 1.0),
+    )
+    foreground_high: float = setting(0.2, "largest share of a set's tokens that is first taken as foreground", range=(0.0, 1.0))
+    foreground_most: float = setting(
+        0.5, "largest share of foreground after tokens were added that are more like it than like the rest", range=(0.0, 1.0)
+    )
+    still: float = setting(
+        0.8,
+        "tokens at least this similar (median cosine) to those at the same place in the other photographs are never foreground",
+        range=(0.0, 1.0),
+    )
+    rounds: int = setting(2, "times that foreground and prototypes are estimated from each other", range=(1, 20))
+    partners: int = setting(
+        16, "images, evenly spread over the set, that each image is correlated with: the cost is linear in the set", range=(1, 1000)
+    )
+    foreground_tokens: int = setting(512, "prototypes kept of the foreground (spherical k-means)", range=(1, 100_000))
+    context_tokens: int = setting(512, "prototypes kept of what surrounds the foreground", range=(1, 100_000))
+    background_tokens: int = setting(1024, "prototypes kept of the background", range=(1, 100_000))
 
 
 def inside(height: int, width: int, border: float) -> torch.Tensor:
@@ -45,7 +77,7 @@ def standing_still(maps: Sequence[torch.Tensor]) -> torch.Tensor:
 
 
 def find_foreground(
-    maps: Sequence[torch.Tensor], background: torch.Tensor, config: CosegConfig, train: TrainConfig
+    maps: Sequence[torch.Tensor], background: torch.Tensor, neighbours: int, config: ForegroundConfig
 ) -> tuple[list[torch.Tensor], list[torch.Tensor]]:
     """Foreground tokens of a set of photographs.
 
@@ -56,6 +88,7 @@ def find_foreground(
 
     Args:
         maps: unit tokens [h, w, D] of every image of the set. background: [B, D].
+        neighbours: of :func:`~geoseg_ros.learning.affinity.affinity`.
 
     Returns:
         per image bool [h, w], and the final score [h, w].
@@ -63,23 +96,23 @@ def find_foreground(
     flat = [m.reshape(-1, m.shape[-1]) for m in maps]
     sizes = [len(f) for f in flat]
     tokens = torch.cat(flat)
-    interior = torch.cat([inside(m.shape[0], m.shape[1], train.border).flatten() for m in maps])
-    background = torch.cat([background, prototypes(tokens[~interior], train.background_tokens)])
-    eligible = interior & (standing_still(maps) < train.still)
+    interior = torch.cat([inside(m.shape[0], m.shape[1], config.border).flatten() for m in maps])
+    background = torch.cat([background, prototypes(tokens[~interior], config.background_tokens)])
+    eligible = interior & (standing_still(maps) < config.still)
     if not eligible.any():
         eligible = interior if interior.any() else torch.ones_like(interior)
-    against = affinity(tokens, background, config.neighbours)
-    score = torch.cat(recurrence(flat, config.neighbours, train.partners)) - against
-    chosen = _threshold(score, eligible, train)
-    for _ in range(train.rounds):
-        foreground = prototypes(tokens[chosen], train.foreground_tokens)
-        rest = prototypes(tokens[~chosen], train.context_tokens)
-        score = affinity(tokens, foreground, config.neighbours) - torch.maximum(affinity(tokens, rest, config.neighbours), against)
-        chosen = _threshold(score, eligible, train)
+    against = affinity(tokens, background, neighbours)
+    score = torch.cat(recurrence(flat, neighbours, config.partners)) - against
+    chosen = _threshold(score, eligible, config)
+    for _ in range(config.rounds):
+        foreground = prototypes(tokens[chosen], config.foreground_tokens)
+        rest = prototypes(tokens[~chosen], config.context_tokens)
+        score = affinity(tokens, foreground, neighbours) - torch.maximum(affinity(tokens, rest, neighbours), against)
+        chosen = _threshold(score, eligible, config)
     if chosen.any() and not chosen.all():
         # how large the thing is was bounded so far; the means of both sides tell what else is more like it than like the rest
         score = tokens @ _direction(tokens[chosen]) - tokens @ _direction(tokens[~chosen])
-        nearer = eligible & (score > max(0.0, float(torch.quantile(score, 1 - train.foreground_most))))
+        nearer = eligible & (score > max(0.0, float(torch.quantile(score, 1 - config.foreground_most))))
         chosen = nearer if nearer.any() else chosen
     return (
         [c.reshape(m.shape[:2]) for c, m in zip(chosen.split(sizes), maps, strict=True)],
@@ -92,9 +125,9 @@ def _direction(tokens: torch.Tensor) -> torch.Tensor:
     return torch.nn.functional.normalize(tokens.mean(0), dim=0)
 
 
-def _threshold(score: torch.Tensor, eligible: torch.Tensor, train: TrainConfig) -> torch.Tensor:
+def _threshold(score: torch.Tensor, eligible: torch.Tensor, config: ForegroundConfig) -> torch.Tensor:
     candidates = score[eligible]
-    low = torch.quantile(candidates, 1 - train.foreground_high)
-    high = torch.quantile(candidates, 1 - train.foreground_low)
+    low = torch.quantile(candidates, 1 - config.foreground_high)
+    high = torch.quantile(candidates, 1 - config.foreground_low)
     threshold = min(max(otsu(candidates.numpy()), float(low)), float(high))
     return eligible & (score >= threshold)

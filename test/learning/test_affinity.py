@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 import torch
 
-from geoseg_ros.methods.contrast.correlation import affinity, mean_query, prototypes, recurrence
+from geoseg_ros.learning.affinity import affinity, mean_query, prototypes, recurrence
 
 
 def unit_tokens(seed, *shape):
@@ -50,9 +50,7 @@ def test_an_item_without_the_thing_changes_recurrence_by_less_than_one_part_in_t
 def test_a_lone_item_does_not_recur_and_partners_are_bounded(monkeypatch):
     assert recurrence([unit_tokens(0, 4, 8)], 3, 16)[0].tolist() == [0.0] * 4
     met = []
-    monkeypatch.setattr(
-        "geoseg_ros.methods.contrast.correlation.affinity", lambda item, other, k: met.append(other) or torch.zeros(len(item))
-    )
+    monkeypatch.setattr("geoseg_ros.learning.affinity.affinity", lambda item, other, k: met.append(other) or torch.zeros(len(item)))
     recurrence([unit_tokens(k, 2, 8) for k in range(10)], 3, partners=4)
     assert len(met) == 10 * 4
 

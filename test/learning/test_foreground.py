@@ -2,8 +2,8 @@ import numpy as np
 import pytest
 import torch
 
+from geoseg_ros.learning.foreground import find_foreground, inside, otsu, standing_still
 from geoseg_ros.methods.contrast.config import CosegConfig, TrainConfig
-from geoseg_ros.methods.contrast.foreground import find_foreground, inside, otsu, standing_still
 
 
 def planted_set(images=8, height=12, width=16, dim=32, still=False):
@@ -33,7 +33,7 @@ def planted_set(images=8, height=12, width=16, dim=32, still=False):
 
 def test_a_planted_object_is_found():
     maps, truths, bank = planted_set()
-    chosen, scores = find_foreground(maps, bank, CosegConfig(), TrainConfig())
+    chosen, scores = find_foreground(maps, bank, CosegConfig().neighbours, TrainConfig())
     found = np.stack([c.numpy() for c in chosen])
     truth = np.stack(truths)
     assert (found & truth).sum() / (found | truth).sum() > 0.9
@@ -43,7 +43,7 @@ def test_a_planted_object_is_found():
 def test_what_stands_still_is_not_the_object():
     maps, truths, _ = planted_set(still=True)
     nothing = torch.zeros(0, maps[0].shape[-1])  # no bank: only the camera that does not move speaks against the ground
-    chosen, _ = find_foreground(maps, nothing, CosegConfig(), TrainConfig())
+    chosen, _ = find_foreground(maps, nothing, CosegConfig().neighbours, TrainConfig())
     found, truth = np.stack([c.numpy() for c in chosen]), np.stack(truths)
     assert found.sum() > 0 and (found & ~truth).sum() < 0.2 * found.sum()
     assert standing_still(maps).reshape(truth.shape)[~truth].median() > 0.9
@@ -53,7 +53,7 @@ def test_the_share_of_the_foreground_is_bounded():
     rng = np.random.default_rng(3)
     maps = [torch.nn.functional.normalize(torch.from_numpy(rng.normal(size=(10, 12, 16))).float(), dim=-1) for _ in range(4)]
     train = TrainConfig()
-    chosen, _ = find_foreground(maps, torch.zeros(0, 16), CosegConfig(), train)
+    chosen, _ = find_foreground(maps, torch.zeros(0, 16), CosegConfig().neighbours, train)
     eligible = 4 * int(inside(10, 12, train.border).sum())
     share = sum(int(c.sum()) for c in chosen) / eligible
     assert 0 < share <= train.foreground_most + 0.01
@@ -70,14 +70,14 @@ def test_a_thing_that_fills_a_third_of_the_pictures_is_found_whole():
         maps.append(torch.nn.functional.normalize(torch.from_numpy(tokens + 0.05 * rng.normal(size=tokens.shape)).float(), dim=-1))
         truths.append(truth)
     bank = torch.nn.functional.normalize(torch.from_numpy(kinds[1:]).float(), dim=-1)
-    found = np.stack([c.numpy() for c in find_foreground(maps, bank, CosegConfig(), TrainConfig())[0]])
+    found = np.stack([c.numpy() for c in find_foreground(maps, bank, CosegConfig().neighbours, TrainConfig())[0]])
     assert (found & np.stack(truths)).sum() / (found | np.stack(truths)).sum() > 0.75  # the bound on the first share alone: < 0.5
 
 
 @pytest.mark.parametrize("size", [(1, 1), (2, 2), (2, 40)])
 def test_tiny_maps_and_a_single_image(size):
     tokens = torch.nn.functional.normalize(torch.from_numpy(np.random.default_rng(0).normal(size=(*size, 8))).float(), dim=-1)
-    chosen, scores = find_foreground([tokens], tokens.reshape(-1, 8)[:1], CosegConfig(), TrainConfig())
+    chosen, scores = find_foreground([tokens], tokens.reshape(-1, 8)[:1], CosegConfig().neighbours, TrainConfig())
     assert chosen[0].shape == scores[0].shape == size
 
 
