@@ -254,7 +254,7 @@ def _plain(entry: Setting, value: Any) -> Any:
     def expanded(item: Any) -> Any:
         return os.path.expanduser(item) if entry.path and isinstance(item, str) else item
 
-    if entry.many and (value is None or isinstance(value, (tuple, list))):
+    if entry.many and not (value is None and entry.optional) and (value is None or isinstance(value, (tuple, list))):
         return tuple(expanded(item) for item in value or () if item != "")
     return expanded(value)
 

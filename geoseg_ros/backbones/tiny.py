@@ -25,6 +25,7 @@ from torch.nn.utils.fusion import fuse_conv_bn_eval
 from geoseg_ros.backbones.base import TokenModule, check_images
 from geoseg_ros.errors import InputError
 from geoseg_ros.files import atomic_path
+from geoseg_ros.settings import Settings, setting, with_values
 
 FORMAT = "geoseg_tiny/1"
 STRIDE = 16
@@ -32,18 +33,12 @@ SHIPPED = Path(__file__).with_name("weights") / "geoseg_tiny.safetensors"
 
 
 @dataclass(frozen=True)
-class TinyConfig:
-    """Shape of the network.
+class TinyConfig(Settings):
+    """Shape of the network."""
 
-    Attributes:
-        widths: channels at strides 2, 4, 8 and 16.
-        depths: blocks at strides 4, 8 and 16.
-        dim: width D of a token.
-    """
-
-    widths: tuple[int, int, int, int] = (24, 32, 64, 256)
-    depths: tuple[int, int, int] = (1, 2, 8)
-    dim: int = 128
+    widths: tuple[int, int, int, int] = setting((24, 32, 64, 256), "channels at strides 2, 4, 8 and 16", range=(1, 4096))
+    depths: tuple[int, int, int] = setting((1, 2, 8), "blocks at strides 4, 8 and 16", range=(0, 100))
+    dim: int = setting(128, "width D of a token", range=(1, 4096))
 
 
 class ConvNorm(nn.Module):
@@ -185,8 +180,7 @@ def load_tiny(path: str | Path) -> tuple[GeosegTiny, Projection, dict[str, objec
             if metadata.get("format") != FORMAT:
                 raise InputError(f"{path}: format: expected '{FORMAT}', got '{metadata.get('format')}'")
             tensors = {name: archive.get_tensor(name) for name in archive.keys()}
-        config = json.loads(metadata["config"])
-        network = GeosegTiny(TinyConfig(tuple(config["widths"]), tuple(config["depths"]), config["dim"]))
+        network = GeosegTiny(with_values(TinyConfig(), dict(json.loads(metadata["config"])), f"{path}: config."))
         digest = hashlib.sha256(f"{FORMAT} {metadata['config']}".encode())
         for name in sorted(tensors):
             digest.update(name.encode() + tensors[name].numpy().tobytes())

@@ -13,26 +13,23 @@ import argparse
 import sys
 from functools import partial
 
+from geoseg_ros.cli.setting_options import add_setting, settings_from_options
 from geoseg_ros.io.pack_frames import FrameTiming
+from geoseg_ros.settings import list_settings
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the options."""
-    default = FrameTiming()
     parser.add_argument("--clouds", metavar="DIR", help="folder of cloud files (pcd, ply, npy, npz, bin)")
     parser.add_argument("--images", metavar="DIR", help="folder of images")
     parser.add_argument("--out", required=True, metavar="BAG", help="folder to make, or a bare .mcap file")
-    parser.add_argument(
-        "--cloud-rate", type=float, default=default.cloud_rate, metavar="HZ", help="clouds per second (default %(default)s)"
-    )
-    parser.add_argument(
-        "--image-rate", type=float, default=default.image_rate, metavar="HZ", help="images per second (default %(default)s)"
-    )
-    parser.add_argument("--seconds", type=float, metavar="S", help="repeat or cut the files to this length (default: each file once)")
-    parser.add_argument("--frame", default=default.cloud_frame, help="frame_id of the clouds (default %(default)s)")
-    parser.add_argument("--image-frame", default=default.image_frame, help="frame_id of the images (default %(default)s)")
-    parser.add_argument("--points-topic", default=default.cloud_topic, metavar="TOPIC", help="default %(default)s")
-    parser.add_argument("--image-topic", default=default.image_topic, metavar="TOPIC", help="default %(default)s")
+    add_setting(parser, FrameTiming, "cloud_rate", metavar="HZ")
+    add_setting(parser, FrameTiming, "image_rate", metavar="HZ")
+    add_setting(parser, FrameTiming, "seconds", metavar="S")
+    add_setting(parser, FrameTiming, "cloud_frame", "--frame", metavar="FRAME")
+    add_setting(parser, FrameTiming, "image_frame", metavar="FRAME")
+    add_setting(parser, FrameTiming, "cloud_topic", "--points-topic", metavar="TOPIC")
+    add_setting(parser, FrameTiming, "image_topic", metavar="TOPIC")
 
 
 def run(options: argparse.Namespace) -> dict[str, object]:
@@ -40,15 +37,7 @@ def run(options: argparse.Namespace) -> dict[str, object]:
     from geoseg_ros.cli.progress import Stages
     from geoseg_ros.io.pack_frames import pack_frames
 
-    timing = FrameTiming(
-        cloud_rate=options.cloud_rate,
-        image_rate=options.image_rate,
-        seconds=options.seconds,
-        cloud_frame=options.frame,
-        image_frame=options.image_frame,
-        cloud_topic=options.points_topic,
-        image_topic=options.image_topic,
-    )
+    timing = settings_from_options(FrameTiming(), options, *(entry.name for entry in list_settings(FrameTiming())))
     with Stages("message", options.json) as stages:
         result = pack_frames(options.clouds, options.images, options.out, timing, partial(stages, "packing"))
     for line in result["skipped"]:

@@ -12,31 +12,32 @@ import signal
 import sys
 import threading
 
+from geoseg_ros.cli.setting_options import add_setting, settings_from_options
 from geoseg_ros.errors import InputError
+from geoseg_ros.io.recordings import PlayConfig
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the options."""
     parser.add_argument("bag", metavar="BAG", help="recording to play")
-    parser.add_argument("--rate", type=float, default=1.0, metavar="R", help="bag seconds per second (default %(default)s)")
-    parser.add_argument("--loop", action="store_true", help="start again at the end")
-    parser.add_argument("--clock", action="store_true", help="publish the bag time on /clock")
-    parser.add_argument("--topics", nargs="+", metavar="TOPIC", help="play only these")
+    add_setting(parser, PlayConfig, "rate", metavar="R")
+    add_setting(parser, PlayConfig, "loop")
+    add_setting(parser, PlayConfig, "clock")
+    add_setting(parser, PlayConfig, "topics", metavar="TOPIC")
     parser.add_argument("--remap", nargs="+", default=[], metavar="A:=B", help="publish topic A as B")
-    parser.add_argument("--wait", type=int, default=0, metavar="N", help="first wait until every topic has N subscribers (default 0)")
-    parser.add_argument("--wait-seconds", type=float, default=60.0, metavar="S", help="give up waiting after this (default %(default)s)")
+    add_setting(parser, PlayConfig, "wait", metavar="N")
+    add_setting(parser, PlayConfig, "wait_seconds", metavar="S")
 
 
 def run(options: argparse.Namespace) -> dict[str, object]:
     """Play and return the counts."""
     try:
-        from geoseg_ros.ros.player import PlayConfig, PlayReport, play
+        from geoseg_ros.ros.player import PlayReport, play
     except ModuleNotFoundError as error:
         raise InputError(f"playing needs ROS 2 (rclpy), which is not installed here: {error}") from None
 
-    remap = dict(_pair(text) for text in options.remap)
-    topics = None if options.topics is None else tuple(options.topics)
-    config = PlayConfig(options.rate, options.loop, options.clock, topics, remap, options.wait, options.wait_seconds)
+    config = PlayConfig(remap=dict(_pair(text) for text in options.remap))
+    config = settings_from_options(config, options, "rate", "loop", "clock", "topics", "wait", "wait_seconds")
     stop = threading.Event()
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda *_: stop.set())

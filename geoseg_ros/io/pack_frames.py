@@ -11,29 +11,28 @@ from geoseg_ros.errors import InputError
 from geoseg_ros.geometry.cloud import Cloud
 from geoseg_ros.io.folders import Folder, load_clouds, load_images
 from geoseg_ros.io.recordings import RecordingWriter
+from geoseg_ros.settings import Settings, setting
 
 _KEPT_BYTES = 512 * 2**20
 START_NS = 1_700_000_000 * 10**9  # the first stamp; fixed, so that equal files give equal recordings
 
 
 @dataclass(frozen=True)
-class FrameTiming:
-    """How files become messages.
+class FrameTiming(Settings):
+    """How files become messages."""
 
-    Attributes:
-        cloud_rate, image_rate: messages per second.
-        seconds: length of the recording, the files are repeated or cut to fill it; None gives each file once.
-        cloud_frame, image_frame: the frame_id of the messages.
-        cloud_topic, image_topic: where they are recorded.
-    """
-
-    cloud_rate: float = 5.0
-    image_rate: float = 15.0
-    seconds: float | None = None
-    cloud_frame: str = "lidar"
-    image_frame: str = "camera"
-    cloud_topic: str = "/lidar/points"
-    image_topic: str = "/camera/image_raw"
+    cloud_rate: float = setting(5.0, "clouds per second", unit="Hz", range=(1e-6, 1e6))
+    image_rate: float = setting(15.0, "images per second", unit="Hz", range=(1e-6, 1e6))
+    seconds: float | None = setting(
+        None,
+        "repeat or cut the files to this length; without it each file comes once",
+        unit="s",
+        range=(1e-6, 1e6),
+    )
+    cloud_frame: str = setting("lidar", "frame_id of the clouds")
+    image_frame: str = setting("camera", "frame_id of the images")
+    cloud_topic: str = setting("/lidar/points", "topic of the clouds")
+    image_topic: str = setting("/camera/image_raw", "topic of the images")
 
 
 def pack_frames(
@@ -54,13 +53,9 @@ def pack_frames(
         ``clouds``, ``images`` (message counts), ``seconds`` and ``skipped`` (one line per unreadable file).
 
     Raises:
-        InputError: no folder given, an empty folder, nothing readable in a folder, or a rate that is not positive.
+        InputError: no folder given, an empty folder, or nothing readable in a folder.
     """
     timing = timing or FrameTiming()
-    for name in ("cloud_rate", "image_rate", "seconds"):
-        value = getattr(timing, name)
-        if value is not None and not 0 < value < 1e6:
-            raise InputError(f"{name.replace('_', '-')}: expected a number above 0, got {value}")
     if clouds is None and images is None:
         raise InputError("expected a folder of clouds, a folder of images, or both")
     with RecordingWriter(out) as writer:

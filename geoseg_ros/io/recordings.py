@@ -5,7 +5,8 @@ from __future__ import annotations
 import os
 import shutil
 import tempfile
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection, Iterator, Mapping
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -33,6 +34,7 @@ from geoseg_ros.errors import GeosegError, InputError
 from geoseg_ros.geometry.cloud import Cloud
 from geoseg_ros.io.fields import pack_rgb
 from geoseg_ros.io.message_definitions import CLOUD_TYPE, IMAGE_TYPE, modern_type, standard_types
+from geoseg_ros.settings import Settings, setting
 
 if TYPE_CHECKING:
     from rosbags.typesys.store import Typestore
@@ -57,6 +59,19 @@ class RawMessage(NamedTuple):
     type: str
     stamp_ns: int
     data: bytes
+
+
+@dataclass(frozen=True)
+class PlayConfig(Settings):
+    """How a recording is played."""
+
+    rate: float = setting(1.0, "seconds of the recording per second", range=(1e-6, 1e6))
+    loop: bool = setting(False, "start again at the end, until stopped")
+    clock: bool = setting(False, "publish the time of the recording on /clock")
+    topics: tuple[str, ...] | None = setting(None, "play only these topics")
+    remap: Mapping[str, str] = field(default_factory=dict, metadata={"help": "recorded topic -> topic to publish on"})
+    wait: int = setting(0, "first wait until every topic that is played has this many subscribers", range=(0, 10_000))
+    wait_seconds: float = setting(60.0, "give up waiting for subscribers after this", unit="s", range=(0.0, 1e6))
 
 
 class Recording:

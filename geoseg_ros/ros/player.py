@@ -19,34 +19,11 @@ from rclpy.signals import SignalHandlerOptions
 from rosgraph_msgs.msg import Clock
 
 from geoseg_ros.errors import GeosegError, InputError
-from geoseg_ros.io.recordings import RawMessage, Recording
+from geoseg_ros.io.recordings import PlayConfig, RawMessage, Recording
 
 _SETTLE = 0.5  # seconds
 _CLOCK_PERIOD = 0.025  # seconds of wall time between clock messages, 40 Hz as ros2 bag play
 _DEPTH = 20
-
-
-@dataclass(frozen=True)
-class PlayConfig:
-    """How to play.
-
-    Attributes:
-        rate: bag seconds per wall second.
-        loop: start again at the end, until stopped.
-        clock: publish the bag time on /clock.
-        topics: only these; None plays all.
-        remap: recorded topic name -> name to publish on.
-        wait: subscribers that every played topic must have before the first message.
-        wait_seconds: how long to wait for them before failing.
-    """
-
-    rate: float = 1.0
-    loop: bool = False
-    clock: bool = False
-    topics: tuple[str, ...] | None = None
-    remap: dict[str, str] = field(default_factory=dict)
-    wait: int = 0
-    wait_seconds: float = 60.0
 
 
 @dataclass
@@ -82,8 +59,6 @@ def play(
         InputError: bad recording, topic, or option; nothing that can be published.
         GeosegError: the subscribers did not come in time.
     """
-    if not 0 < config.rate < 1e6:
-        raise InputError(f"rate: expected a number above 0, got {config.rate}")
     with Recording(path) as recording:
         unknown = [name for name in (*(config.topics or ()), *config.remap) if name not in recording.topics()]
         if unknown:

@@ -82,7 +82,14 @@ def test_damaged_weights_are_refused(small, tmp_path):
     cut.write_bytes(content[: len(content) // 2])
     other = tmp_path / "other.safetensors"
     other.write_bytes(content.replace(b"geoseg_tiny/1", b"geoseg_tiny/9"))
-    for path, words in ((cut, "not readable"), (other, "geoseg_tiny/9"), (tmp_path / "absent.safetensors", "no such file")):
+    odd = tmp_path / "odd.safetensors"
+    odd.write_bytes(content.replace(b"depths", b"deepts"))
+    for path, words in (
+        (cut, "not readable"),
+        (other, "geoseg_tiny/9"),
+        (odd, "config.deepts: unknown"),
+        (tmp_path / "absent.safetensors", "no such file"),
+    ):
         with pytest.raises(InputError, match=words) as caught:
             open_backbone(f"geoseg_tiny:{path}")
         assert str(path) in str(caught.value) and "\n" not in str(caught.value)

@@ -68,8 +68,10 @@ def test_bad_input_is_refused_and_leaves_nothing(tmp_path: Path, folders: tuple[
     for arguments in [(None, None), (tmp_path / "junk", None), (tmp_path / "none", None), (folders[1], folders[0])]:
         with pytest.raises(InputError):
             pack_frames(*arguments, bag)
-    with pytest.raises(InputError, match="image-rate"):
-        pack_frames(*folders, bag, FrameTiming(image_rate=0))
+    with pytest.raises(InputError, match="image_rate: expected .* Hz, got 0"):
+        FrameTiming(image_rate=0)
+    assert main(["pack-frames", "--images", str(folders[1]), "--out", str(bag), "--image-rate", "0"]) == 2
+    assert "--image-rate: expected" in capsys.readouterr().err
     assert not bag.exists() and not list(tmp_path.glob(".*"))
     assert main(["pack-frames", "--images", str(tmp_path / "none"), "--out", str(bag)]) == 2
     assert capsys.readouterr().err.startswith("geoseg pack-frames: ")
