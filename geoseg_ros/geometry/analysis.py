@@ -8,6 +8,7 @@ from functools import cached_property
 import numpy as np
 from numpy.typing import NDArray
 
+from geoseg_ros.compiled import compiled
 from geoseg_ros.geometry.cloud import Cloud
 from geoseg_ros.geometry.neighbours import graph_edges, knn
 from geoseg_ros.geometry.normals import normals
@@ -110,7 +111,7 @@ def analyse_cloud(cloud: Cloud, config: GeometryConfig | None = None) -> SceneGe
     use = _usable(cloud, config.max_range)
     if np.count_nonzero(use) < MIN_POINTS:
         return _empty(cloud)
-    voxel = config.voxel or choose_voxel(cloud.xyz[use], config.budget)
+    voxel = config.voxel or choose_voxel(cloud.xyz, config.budget, use)
     grid = voxel_downsample(cloud.xyz, cloud.rgb, voxel, use)
     if not config.voxel and len(grid.xyz) > _EXCESS * config.budget:
         # the order of the points (ring by ring within each column of a LiDAR) has deceived the sample that the size was chosen by
@@ -136,22 +137,40 @@ def analyse_cloud(cloud: Cloud, config: GeometryConfig | None = None) -> SceneGe
 
 def _usable(cloud: Cloud, max_range: float) -> NDArray[np.bool_]:
     """bool [N]: finite, within range, and not the exact origin, which many LiDAR drivers write where nothing came back."""
-    xyz = cloud.xyz
-    # float32 squares overflow to infinity beyond 1e19 m, which is out of range as well
-    with np.errstate(over="ignore", invalid="ignore"):
-        squared = xyz[:, 0] ** 2 + xyz[:, 1] ** 2 + xyz[:, 2] ** 2
-        if max_range > 0:
-            return (squared <= np.float32(max_range) ** 2) & (squared > 0)
-        use = np.isfinite(squared) & (squared > 0)
-        index = np.flatnonzero(use)
-        if len(index) < MIN_POINTS:
-            return use
-        sample = xyz[index[:: max(1, len(index) // 10_000)]]
-        centre = np.median(sample, axis=0)
-        reach = 4 * np.quantile(np.linalg.norm(sample - centre, axis=1), 0.98)
-        if np.abs(xyz[index] - centre).max() > reach:
-            use[index] = ((xyz[index] - centre) ** 2).sum(axis=1) <= reach * reach
+    xyz = np.require(cloud.xyz, np.float32, ["C", "W"])
+    use = _within(xyz, float(max_range) or np.inf)
+    index = np.flatnonzero(use)
+    if max_range > 0 or len(index) < MIN_POINTS:
+        return use
+    sample = np.take(xyz, index[:: max(1, len(index) // 10_000)], axis=0)
+    centre = np.median(sample, axis=0)
+    _crop(xyz, use, centre, 4 * float(np.quantile(np.linalg.norm(sample - centre, axis=1), 0.98)))
     return use
+
+
+@compiled
+def _within(xyz, reach):  # noqa: ANN001, ANN202
+    """bool [N]: farther than zero and at most ``reach`` from the origin, and finite."""
+    use = np.empty(len(xyz), np.bool_)
+    for i in range(len(xyz)):
+        # float32 squares overflow to infinity beyond 1e19 m, which is out of range as well
+        squared = xyz[i, 0] * xyz[i, 0] + xyz[i, 1] * xyz[i, 1] + xyz[i, 2] * xyz[i, 2]
+        use[i] = squared > 0 and squared <= reach * reach and squared < np.inf
+    return use
+
+
+@compiled
+def _crop(xyz, use, centre, reach):  # noqa: ANN001, ANN202
+    """Take out of ``use``, in place, what is farther than ``reach`` from ``centre`` [3]; nothing if the cube around that ball holds all."""
+    outside = False
+    for i in range(len(xyz)):
+        if use[i]:
+            x, y, z = abs(xyz[i, 0] - centre[0]), abs(xyz[i, 1] - centre[1]), abs(xyz[i, 2] - centre[2])
+            outside |= max(x, y, z) > reach
+    if outside:
+        for i in range(len(xyz)):
+            x, y, z = xyz[i, 0] - centre[0], xyz[i, 1] - centre[1], xyz[i, 2] - centre[2]
+            use[i] &= x * x + y * y + z * z <= reach * reach
 
 
 def _empty(cloud: Cloud) -> SceneGeometry:

@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from geoseg_ros.compiled import compiled
+from geoseg_ros.geometry.normals import least_eigen
 from geoseg_ros.settings import Settings, setting
 
 
@@ -71,7 +72,7 @@ def find_planes(xyz: NDArray[np.float32], normal: NDArray[np.float32], voxel: fl
     refused = 0
     # two refusals: a large face of an object may outvote the last wall
     while len(planes) < config.max_planes and refused < 2 and len(free) >= max(10, config.min_share * count):
-        found = _best_plane(xyz[free], normal[free], voxel, config, rng)
+        found = _best_plane(np.take(xyz, free, axis=0), np.take(normal, free, axis=0), voxel, config, rng)
         if found is None:
             break
         direction, offset, inliers = found
@@ -81,7 +82,8 @@ def find_planes(xyz: NDArray[np.float32], normal: NDArray[np.float32], voxel: fl
         free = free[~inliers]
         behind = np.count_nonzero(_along(xyz, direction) - offset < -3 * config.threshold * voxel)
         bounds = behind <= config.behind_share * count
-        if _width(xyz[members]) < config.min_extent or len(members) < (config.min_share if bounds else config.inner_share) * count:
+        share = config.min_share if bounds else config.inner_share
+        if len(members) < share * count or _width(np.take(xyz, members, axis=0)) < config.min_extent:
             refused += 1
             continue
         mask = np.zeros(count, bool)
@@ -98,9 +100,10 @@ def _best_plane(
     axes = normal[seeds].astype(np.float64)
     offsets = (axes * xyz[seeds]).sum(axis=1)
     sample = rng.choice(len(xyz), min(2000, len(xyz)), replace=False)
-    some_xyz, some_normal = xyz[sample], normal[sample]
+    some_xyz, some_normal = np.take(xyz, sample, axis=0), np.take(normal, sample, axis=0)
     # a single normal is rough: score in a band twice as thick
-    votes = _votes(some_xyz, some_normal, axes, offsets, 2 * band, cos)
+    columns = np.concatenate([some_xyz.T, some_normal.T])  # contiguous along the points: several times quicker
+    votes = _votes(columns, axes.astype(np.float32), offsets.astype(np.float32), np.float32(2 * band), np.float32(cos))
     fits = []
     for i in np.argsort(-votes, kind="stable")[:5]:
         rough = _inliers(some_xyz, some_normal, axes[i], offsets[i], 2 * band, cos)
@@ -115,7 +118,7 @@ def _best_plane(
         return None
     direction, offset, inliers = fit
     # as thin as the noise allows, so that things lying on the plane keep their lowest points
-    noise = 1.4826 * float(np.median(np.abs(_along(xyz[inliers], direction) - offset)))
+    noise = 1.4826 * float(np.median(np.abs(_along(xyz, direction)[inliers] - offset)))
     return direction, offset, _inliers(xyz, normal, direction, offset, float(np.clip(4 * noise, 0.5 * voxel, band)), cos)
 
 
@@ -128,7 +131,7 @@ def _refine(
         if np.count_nonzero(inliers) < 3:
             return None
         centre, scatter = _moments(xyz, inliers)
-        direction = np.ascontiguousarray(np.linalg.eigh(scatter)[1][:, 0])  # total least squares
+        direction = least_eigen(scatter[None])[1][0]  # total least squares
         offset = float(_along(centre[None], direction)[0])
         if offset > 0:
             direction, offset = -direction, -offset
@@ -150,29 +153,29 @@ def _along(xyz: NDArray, direction: NDArray[np.float64]) -> NDArray[np.float64]:
 
 
 @compiled
-def _on(xyz, normal, i, direction, offset, band, cos):  # noqa: ANN001, ANN202
-    """Whether point ``i`` lies on a plane and is turned as it is."""
-    height = xyz[i, 0] * direction[0] + xyz[i, 1] * direction[1] + xyz[i, 2] * direction[2] - offset
-    turn = normal[i, 0] * direction[0] + normal[i, 1] * direction[1] + normal[i, 2] * direction[2]
-    return (abs(height) < band) & (abs(turn) > cos)
-
-
-@compiled
-def _votes(xyz, normal, axes, offsets, band, cos):  # noqa: ANN001, ANN202
-    """Number of points on each of the planes axes [H, 3] . x = offsets [H]: int64 [H]."""
+def _votes(columns, axes, offsets, band, cos):  # noqa: ANN001, ANN202
+    """Number of points (x, y, z and normal: ``columns`` [6, S]) on each of the planes axes [H, 3] . x = offsets [H]: int64 [H]."""
+    x, y, z, nx, ny, nz = columns
     votes = np.zeros(len(axes), np.int64)
     for h in range(len(axes)):
-        for i in range(len(xyz)):
-            votes[h] += _on(xyz, normal, i, axes[h], offsets[h], band, cos)
+        ax, ay, az, offset = axes[h, 0], axes[h, 1], axes[h, 2], offsets[h]
+        count = 0
+        for i in range(len(x)):
+            height = x[i] * ax + y[i] * ay + z[i] * az - offset
+            turn = nx[i] * ax + ny[i] * ay + nz[i] * az
+            count += (abs(height) < band) & (abs(turn) > cos)
+        votes[h] = count
     return votes
 
 
 @compiled
 def _inliers(xyz, normal, direction, offset, band, cos):  # noqa: ANN001, ANN202
-    """bool [M]: the points on a plane."""
+    """bool [M]: the points that lie on a plane and are turned as it is."""
     inliers = np.empty(len(xyz), np.bool_)
     for i in range(len(xyz)):
-        inliers[i] = _on(xyz, normal, i, direction, offset, band, cos)
+        height = xyz[i, 0] * direction[0] + xyz[i, 1] * direction[1] + xyz[i, 2] * direction[2] - offset
+        turn = normal[i, 0] * direction[0] + normal[i, 1] * direction[1] + normal[i, 2] * direction[2]
+        inliers[i] = (abs(height) < band) & (abs(turn) > cos)
     return inliers
 
 

@@ -6,11 +6,13 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.spatial import cKDTree
 
+from geoseg_ros.compiled import compiled
 from geoseg_ros.geometry.neighbours import connected_parts
 from geoseg_ros.geometry.superpoints import edge_concavity
 from geoseg_ros.settings import Settings, setting
+
+_SAME = 0.9  # two sets with an intersection over union above this are one proposal
 
 
 @dataclass(frozen=True)
@@ -62,10 +64,8 @@ def object_proposals(
     free = np.flatnonzero(plane < 0)
     position = np.full(len(xyz), -1)
     position[free] = np.arange(len(free))
-    near = position[edges]
-    near = near[(near >= 0).all(axis=1)]
-    xyz, normal, superpoint = xyz[free], normal[free], superpoint[free]
-    near = near[np.linalg.norm(xyz[near[:, 0]] - xyz[near[:, 1]], axis=1) <= config.radius * voxel]
+    xyz, normal, superpoint = np.take(xyz, free, axis=0), np.take(normal, free, axis=0), superpoint[free]
+    near = _links(xyz, np.require(edges, np.int64, ["C", "W"]), position, float(config.radius * voxel))
 
     cluster = connected_parts(len(free), near)
     clusters = _sets(cluster, config.min_voxels)
@@ -74,10 +74,16 @@ def object_proposals(
     # stable: a cluster goes before the part that is all of it
     candidates = sorted([(len(s), s) for s in clusters + parts] + pairs, key=lambda candidate: -candidate[0])
     chosen: list[NDArray[np.int64]] = []
+    inside = np.zeros(len(free), bool)
     for _, candidate in candidates:
+        if len(chosen) == config.max_proposals:
+            break
+        inside[candidate] = True
         # a part that is nearly its whole cluster, or a pair with a crumb, adds nothing
-        if len(chosen) < config.max_proposals and not any(_same(candidate, other) for other in chosen):
+        alike = [other for other in chosen if _SAME * len(other) < len(candidate) < len(other) / _SAME]
+        if not any(_same(len(candidate), inside, other) for other in alike):
             chosen.append(candidate)
+        inside[candidate] = False
     return [free[s] for s in sorted(chosen, key=_size_order)]
 
 
@@ -118,16 +124,43 @@ def _pairs(xyz: NDArray[np.float32], clusters: list[NDArray[np.int64]], reach: f
     low = np.stack([xyz[c].min(axis=0) for c in clusters])
     high = np.stack([xyz[c].max(axis=0) for c in clusters])
     apart = np.maximum(low[:, None] - high[None], low[None] - high[:, None]).max(axis=2)
-    trees = {}
     unions = []
     for a, b in np.argwhere(np.triu(apart <= reach, 1)):  # clusters are sorted: a is the larger
-        if a not in trees:
-            trees[a] = cKDTree(xyz[clusters[a]])
-        smaller = xyz[clusters[b]]
-        smaller = smaller[((smaller >= low[a] - reach) & (smaller <= high[a] + reach)).all(axis=1)]
-        if len(smaller) and np.isfinite(trees[a].query(smaller, distance_upper_bound=reach)[0]).any():
+        facing = [xyz[clusters[c]] for c in (a, b)]
+        for side, other in ((0, b), (1, a)):
+            within = (facing[side] >= low[other] - reach) & (facing[side] <= high[other] + reach)
+            facing[side] = facing[side][within[:, 0] & within[:, 1] & within[:, 2]]
+        if _touch(*facing, float(reach)):
             unions.append((len(clusters[b]), np.sort(np.concatenate([clusters[a], clusters[b]]))))
     return unions
+
+
+@compiled
+def _links(xyz, edges, position, reach):  # noqa: ANN001, ANN202
+    """The edges of at most ``reach`` metres whose ends both have a ``position`` >= 0, int64 [E', 2], between positions."""
+    links, found = np.empty_like(edges), 0
+    for e in range(len(edges)):
+        a, b = position[edges[e, 0]], position[edges[e, 1]]
+        if a >= 0 and b >= 0:
+            dx, dy, dz = xyz[a, 0] - xyz[b, 0], xyz[a, 1] - xyz[b, 1], xyz[a, 2] - xyz[b, 2]
+            if np.sqrt(dx * dx + dy * dy + dz * dz) <= reach:
+                links[found, 0], links[found, 1] = a, b
+                found += 1
+    return links[:found].copy()
+
+
+@compiled
+def _touch(first, second, reach):  # noqa: ANN001, ANN202
+    """Whether a point of ``first`` [A, 3] lies within ``reach`` metres of one of ``second`` [B, 3]."""
+    for i in range(len(first)):
+        x, y, z = first[i, 0], first[i, 1], first[i, 2]
+        least = np.inf
+        for j in range(len(second)):
+            dx, dy, dz = second[j, 0] - x, second[j, 1] - y, second[j, 2] - z
+            least = min(least, dx * dx + dy * dy + dz * dz)
+        if least <= reach * reach:
+            return True
+    return False
 
 
 def _sets(label: NDArray[np.int64], min_size: int) -> list[NDArray[np.int64]]:
@@ -141,9 +174,7 @@ def _size_order(points: NDArray[np.int64]) -> tuple[int, int]:
     return -len(points), int(points[0])
 
 
-def _same(a: NDArray[np.int64], b: NDArray[np.int64], share: float = 0.9) -> bool:
-    """Whether the intersection over union of two sets of distinct indices is above ``share``."""
-    if min(len(a), len(b)) <= share * max(len(a), len(b)):
-        return False
-    common = len(np.intersect1d(a, b, assume_unique=True))
-    return common > share * (len(a) + len(b) - common)
+def _same(size: int, inside: NDArray[np.bool_], other: NDArray[np.int64]) -> bool:
+    """Whether two sets have an intersection over union above ``_SAME``: one of ``size`` points, marked in ``inside``, and ``other``."""
+    common = np.count_nonzero(inside[other])
+    return common > _SAME * (size + len(other) - common)

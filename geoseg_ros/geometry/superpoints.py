@@ -51,27 +51,24 @@ def edge_weights(
 ) -> NDArray[np.float32]:
     """Dissimilarity of the ends of each edge.
 
-    It is 1 - n_i . n_j, squared where the edge is convex, because things are mostly convex (Karpathy et al., ICRA 2013), zero within
-    one plane; plus ``colour_weight`` times the RMS colour difference (0..1).
+    It is 1 - n_i . n_j, squared where the edge is convex, because things are mostly convex (Karpathy et al., ICRA 2013); plus
+    ``colour_weight`` times the RMS colour difference (0..1). Within one plane the bend counts as zero, for what still bends there is noise;
+    across the border of a plane the weight is infinite.
 
     Args:
         xyz, normal: float32 [M, 3].
         rgb: uint8 [M, 3] or None.
         plane: int [M], plane of each point, -1 = none.
-        edges: int64 [E, 2]; none crosses the border of a plane.
+        edges: int64 [E, 2].
         colour_weight: see there.
 
     Returns:
         float32 [E], >= 0.
     """
-    bend, side = edge_concavity(xyz, normal, edges)
-    weight = np.where(side > 0, bend * bend, bend)
-    weight[plane[edges[:, 0]] >= 0] = 0  # what still bends on a plane is noise
-    if rgb is not None and colour_weight > 0:
-        shade = rgb.astype(np.float32)
-        difference = (np.take(shade, edges[:, 0], axis=0) - np.take(shade, edges[:, 1], axis=0)) / 255
-        weight = weight + colour_weight * np.sqrt(np.einsum("ij,ij->i", difference, difference) / np.float32(3))
-    return weight.astype(np.float32)
+    xyz, normal = np.require(xyz, np.float32, ["C", "W"]), np.require(normal, np.float32, ["C", "W"])
+    colour = np.zeros((1, 3), np.uint8) if rgb is None else np.require(rgb, np.uint8, ["C", "W"])
+    plane, edges = np.require(plane, np.int64, ["C", "W"]), np.require(edges, np.int64, ["C", "W"])
+    return _weights(xyz, normal, colour, plane, edges, 0.0 if rgb is None else float(colour_weight))
 
 
 def segment_graph(count: int, edges: NDArray[np.int64], weight: NDArray[np.float32], scale: float, min_size: int) -> NDArray[np.int64]:
@@ -84,7 +81,7 @@ def segment_graph(count: int, edges: NDArray[np.int64], weight: NDArray[np.float
     Args:
         count: number of points M.
         edges: int64 [E, 2].
-        weight: float32 [E], >= 0.
+        weight: float32 [E], >= 0; an infinite one never merges.
         scale, min_size: see :class:`SuperpointConfig`.
 
     Returns:
@@ -115,25 +112,48 @@ def superpoints(
         int64 [M], ids 0.. in order of first occurrence.
     """
     config = config or SuperpointConfig()
-    edges = edges[plane[edges[:, 0]] == plane[edges[:, 1]]]
     weight = edge_weights(xyz, normal, rgb, plane, edges, config.colour_weight)
     return segment_graph(len(xyz), edges, weight, config.scale, config.min_size)
+
+
+@compiled
+def _bend(xyz, normal, a, b):  # noqa: ANN001, ANN202
+    """(bend, side) of the edge from a to b, see :func:`edge_concavity`."""
+    length = cosine = turn = np.float32(0)
+    for axis in range(3):
+        step = xyz[b, axis] - xyz[a, axis]
+        length += step * step
+        cosine += normal[a, axis] * normal[b, axis]
+        turn += (normal[b, axis] - normal[a, axis]) * step
+    return max(np.float32(1) - cosine, np.float32(0)), turn / max(np.sqrt(length), np.float32(1e-12))
 
 
 @compiled
 def _bends(xyz, normal, edges):  # noqa: ANN001, ANN202
     bend, side = np.empty(len(edges), np.float32), np.empty(len(edges), np.float32)
     for e in range(len(edges)):
-        a, b = edges[e, 0], edges[e, 1]
-        length = cosine = turn = np.float32(0)
-        for axis in range(3):
-            step = xyz[b, axis] - xyz[a, axis]
-            length += step * step
-            cosine += normal[a, axis] * normal[b, axis]
-            turn += (normal[b, axis] - normal[a, axis]) * step
-        bend[e] = max(np.float32(1) - cosine, np.float32(0))
-        side[e] = turn / max(np.sqrt(length), np.float32(1e-12))
+        bend[e], side[e] = _bend(xyz, normal, edges[e, 0], edges[e, 1])
     return bend, side
+
+
+@compiled
+def _weights(xyz, normal, rgb, plane, edges, colour_weight):  # noqa: ANN001, ANN202
+    weight = np.empty(len(edges), np.float32)
+    for e in range(len(edges)):
+        a, b = edges[e, 0], edges[e, 1]
+        if plane[a] != plane[b]:
+            weight[e] = np.inf
+            continue
+        bend, side = _bend(xyz, normal, a, b)
+        cost = np.float64(bend * bend if side > 0 else bend) if plane[a] < 0 else 0.0
+        if colour_weight > 0:
+            squares = 0
+            for channel in range(3):
+                difference = np.int64(rgb[a, channel]) - np.int64(rgb[b, channel])
+                squares += difference * difference
+            cost += colour_weight * np.sqrt(squares / 3.0) / 255.0
+        weight[e] = cost
+    return weight
 
 
 @compiled
@@ -157,8 +177,15 @@ def _rising(bits):  # noqa: ANN001, ANN202
 @compiled
 def _segment(count, edges, weight, order, scale, min_size):  # noqa: ANN001, ANN202
     parent, size, bound = np.arange(count), np.ones(count, np.int64), np.full(count, scale)
-    for last in (False, True):  # the second time over, what is too small is merged whatever it costs
-        for e in order:
+    between = order.copy()  # the edges that are left between two components
+    found = len(between)
+    for last in (False, True):  # at the end, what is too small is merged whatever it costs
+        todo, found = found, 0
+        for k in range(todo):
+            e = between[k]
+            cost = np.float64(weight[e])
+            if cost == np.inf:
+                break
             a, b = edges[e, 0], edges[e, 1]
             while parent[a] != a:
                 parent[a] = parent[parent[a]]
@@ -168,13 +195,15 @@ def _segment(count, edges, weight, order, scale, min_size):  # noqa: ANN001, ANN
                 b = parent[b]
             if a == b:
                 continue
-            cost = np.float64(weight[e])
             if (min(size[a], size[b]) < min_size) if last else (cost <= bound[a] and cost <= bound[b]):
                 if size[a] < size[b]:
                     a, b = b, a
                 parent[b] = a
                 size[a] += size[b]
                 bound[a] = cost + scale / size[a]
+            else:
+                between[found] = e
+                found += 1
     label, parts = np.full(count, -1), 0
     for i in range(count):
         root = i
