@@ -36,7 +36,7 @@ def run(options: argparse.Namespace) -> dict[str, object]:
     from geoseg_ros.cli.train import check_pack_file
     from geoseg_ros.io.folders import Folder, read_image
     from geoseg_ros.io.items import Items
-    from geoseg_ros.learning.distillation import list_images
+    from geoseg_ros.learning.image_views import list_images
     from geoseg_ros.packs.bank import bank_paths, save_bank
     from geoseg_ros.simulation.background import BackgroundConfig
     from geoseg_ros.simulation.bank import make_bank

@@ -1,10 +1,12 @@
 """Train geoseg_tiny, the small image backbone, from any teacher on folders of images. No labels are needed.
 
-In the end teacher and student stand side by side: milliseconds per picture, and the share of the places of held-out pictures that each
-knows again after colours, contrast and sharpness were disturbed.
+In the end teacher and student are compared: milliseconds per picture, and the share of the places of held-out pictures that each
+recognises after colours, contrast and sharpness were disturbed. A training that was interrupted goes on from where it was when the same
+command is run again; its state is beside --out until it is done.
 
 example:
   geoseg distill --teacher onnx:teacher.onnx --images photos/ --minutes 60 --out student.safetensors
+  torchrun --nproc-per-node 4 -m geoseg_ros.cli distill --device cuda --teacher ...
   geoseg coseg --backbone geoseg_tiny:student.safetensors ...
 """
 
@@ -29,10 +31,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--out", required=True, metavar="FILE", help="weights to write (.safetensors)")
     parser.add_argument("--epochs", type=float, help="stop after this many passes over the images")
     parser.add_argument("--minutes", type=float, help="stop after this many minutes")
-    parser.add_argument("--start", metavar="FILE", help="go on from these weights, made from the same teacher")
+    parser.add_argument("--start", metavar="FILE", help="begin with these weights, made from the same teacher")
     parser.add_argument("--batch", type=int, help="images per step")
     parser.add_argument("--seed", type=int, help="seed of everything random")
     parser.add_argument("--threads", type=int, default=2, help="processor threads (default 2)")
+    parser.add_argument("--device", default="cpu", help="auto, cpu, cuda or cuda:N, of the student (default %(default)s)")
     parser.add_argument("--bfloat16", action="store_true", default=None, help="mixed precision, where the processor has it")
 
 
@@ -44,7 +47,9 @@ def run(options: argparse.Namespace) -> dict[str, object]:
     from geoseg_ros.backbones.registry import open_backbone
     from geoseg_ros.backbones.tiny import TinyBackbone
     from geoseg_ros.evaluate.backbones import score
-    from geoseg_ros.learning.distillation import DistillConfig, distill, list_images, load_image
+    from geoseg_ros.learning.distillation import DistillConfig, distill
+    from geoseg_ros.learning.fabric import first_process
+    from geoseg_ros.learning.image_views import list_images, load_image
 
     for name in ("epochs", "minutes", "batch", "threads"):
         value = getattr(options, name)
@@ -60,13 +65,16 @@ def run(options: argparse.Namespace) -> dict[str, object]:
     teacher = open_backbone(spec)
     given = {name: getattr(options, name) for name in ("epochs", "minutes", "batch", "seed", "bfloat16")}
     config = DistillConfig(**{name: value for name, value in given.items() if value is not None})
-    with tqdm(total=100.0, unit="%", disable=options.json, bar_format="{l_bar}{bar}| {elapsed}<{remaining} {postfix}") as bar:
+    quiet = options.json or not first_process()
+    with tqdm(total=100.0, unit="%", disable=quiet, bar_format="{l_bar}{bar}| {elapsed}<{remaining} {postfix}") as bar:
 
         def report(progress: float, figures: dict[str, float]) -> None:
             bar.set_postfix(figures, refresh=False)
             bar.update(100 * progress - bar.n)
 
-        summary = distill(teacher, paths, options.out, config, options.start, report)
+        summary = distill(teacher, paths, options.out, config, options.start, report, options.device)
+    if not first_process():
+        return {}
     scores = f"cosine to the teacher {summary['cosine']}, shared neighbours {summary['neighbour_agreement']}"
     stream = sys.stderr if options.json else sys.stdout
     print(f"{options.out}: {scores} on {summary['held_out_images']} held-out images", file=stream)

@@ -83,7 +83,7 @@ def make(recipe: Recipe, options: argparse.Namespace) -> dict[str, object]:
     from geoseg_ros.cli.progress import Stages
     from geoseg_ros.io.folders import Folder, read_image
     from geoseg_ros.io.items import Items
-    from geoseg_ros.learning.distillation import list_images
+    from geoseg_ros.learning.image_views import list_images
     from geoseg_ros.packs.bank import save_bank
     from geoseg_ros.simulation.bank import make_bank
 

@@ -11,7 +11,8 @@ import torch
 import torch.nn.functional as F
 
 from geoseg_ros.backbones.base import ImageBackbone
-from geoseg_ros.learning.distillation import Image, disturb, square, teacher_tokens
+from geoseg_ros.learning.distillation import teacher_tokens
+from geoseg_ros.learning.image_views import Image, disturb, square
 
 SIDE = 160  # of the pictures in which places are looked for: 10 x 10 places
 MOST = 48  # pictures

@@ -8,27 +8,29 @@ the student sees the photometric changes: it learns to say what the teacher woul
 
 from __future__ import annotations
 
+import hashlib
+import json
 import math
-import time
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from copy import deepcopy
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
 import torch
 import torch.nn.functional as F
-from numpy.typing import NDArray
+from torch import nn
 
 from geoseg_ros.backbones.base import ImageBackbone
 from geoseg_ros.backbones.tiny import STRIDE, GeosegTiny, Projection, TinyConfig, channels_last, load_tiny, save_tiny
 from geoseg_ros.errors import InputError
-
-Image = NDArray[np.uint8]
-GREY = 128  # of the background of virtual views
-SUFFIXES = {".jpg", ".jpeg", ".png", ".bmp", ".webp"}
+from geoseg_ros.learning.checkpoint import Checkpoint, Tensors
+from geoseg_ros.learning.fabric import open_fabric
+from geoseg_ros.learning.image_views import Image, disturb, load_image, random_view, square
+from geoseg_ros.learning.loop import LoopConfig, Run, Task, train
+from geoseg_ros.learning.schedules import cosine, with_warm_up
+from geoseg_ros.learning.steps import Step
 
 
 @dataclass(frozen=True)
@@ -70,77 +72,6 @@ class DistillConfig:
     checkpoint_minutes: float = 3.0
     bfloat16: bool = False
     seed: int = 0
-
-
-def list_images(folders: Sequence[str | Path]) -> list[Path]:
-    """Every image file below the folders, sorted within each. Raises InputError where a folder is absent or holds none."""
-    found: list[Path] = []
-    for folder in map(Path, folders):
-        if not folder.is_dir():
-            raise InputError(f"{folder}: no such folder; expected one with images")
-        inside = sorted(p for p in folder.rglob("*") if p.suffix.lower() in SUFFIXES)
-        if not inside:
-            raise InputError(f"{folder}: no images; expected {', '.join(sorted(SUFFIXES))}")
-        found += inside
-    return found
-
-
-def load_image(path: str | Path, max_side: int) -> Image:
-    """RGB image [H, W, 3], its longer side at most ``max_side``. Raises InputError where it cannot be decoded."""
-    image = cv2.imread(str(path), cv2.IMREAD_COLOR)
-    if image is None:
-        raise InputError(f"{path}: not a readable image")
-    scale = max_side / max(image.shape[:2])
-    if scale < 1:
-        image = cv2.resize(image, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA)
-    return np.ascontiguousarray(image[:, :, ::-1])
-
-
-def random_view(image: Image, side: int, rng: np.random.Generator) -> Image:
-    """What teacher and student both see: a random crop, perhaps mirrored, perhaps on flat grey, [side, side, 3]."""
-    height, width = image.shape[:2]
-    area, aspect = rng.uniform(0.15, 1.0), math.exp(rng.uniform(-0.3, 0.3))
-    h = int(np.clip(round(math.sqrt(area / aspect) * height), 16, height))
-    w = int(np.clip(round(math.sqrt(area * aspect) * width), 16, width))
-    y, x = int(rng.integers(height - h + 1)), int(rng.integers(width - w + 1))
-    view = cv2.resize(image[y : y + h, x : x + w], (side, side), interpolation=cv2.INTER_AREA if h > side else cv2.INTER_LINEAR)
-    if rng.random() < 0.5:
-        view = view[:, ::-1]
-    if rng.random() < 0.35:  # a cut-out: keep a smooth random blob, the rest as flat as the background of a virtual view
-        axis = np.linspace(-1, 1, side, dtype=np.float32)
-        blob = cv2.resize(rng.normal(0, 0.35, (5, 5)).astype(np.float32), (side, side), interpolation=cv2.INTER_CUBIC)
-        a, b = rng.uniform(0.5, 1.1, 2)
-        view = np.where(((axis[:, None] / a) ** 2 + (axis / b) ** 2 + blob < 1)[:, :, None], view, GREY)
-    return np.ascontiguousarray(view, np.uint8)
-
-
-def disturb(view: Image, rng: np.random.Generator) -> Image:
-    """What only the student sees: changes of colour, contrast, sharpness, and pictures that look like shaded geometry."""
-    pixels = view.astype(np.float32)
-    background = (view == GREY).all(2, keepdims=True)
-    if rng.random() < 0.25:  # like shaded geometry: no colour, little texture
-        pixels = np.repeat(pixels @ np.array([[0.299], [0.587], [0.114]], np.float32), 3, axis=2)
-        if rng.random() < 0.5:
-            size = 2 * int(rng.integers(1, 4)) + 1
-            pixels = np.repeat(cv2.medianBlur(pixels[:, :, 0].astype(np.uint8), size)[:, :, None].astype(np.float32), 3, axis=2)
-    elif rng.random() < 0.6:
-        grey = pixels.mean(2, keepdims=True)
-        pixels = grey + (pixels - grey) * rng.uniform(0.4, 1.6)
-        pixels = pixels * rng.uniform(0.85, 1.15, 3).astype(np.float32)
-    if rng.random() < 0.6:
-        pixels = (pixels - 127.5) * rng.uniform(0.6, 1.4) + 127.5 + rng.uniform(-30, 30)
-    if rng.random() < 0.15:
-        pixels = np.asarray(cv2.GaussianBlur(pixels, (0, 0), rng.uniform(0.5, 1.5)), np.float32)
-    if rng.random() < 0.2:
-        pixels = pixels + rng.normal(0, rng.uniform(2, 10), pixels.shape).astype(np.float32)
-    return np.where(background, GREY, pixels.clip(0, 255)).astype(np.uint8)
-
-
-def square(image: Image, side: int) -> Image:
-    """The central square, resized to [side, side, 3]."""
-    short = min(image.shape[:2])
-    y, x = ((s - short) // 2 for s in image.shape[:2])
-    return np.asarray(cv2.resize(image[y : y + short, x : x + short], (side, side), interpolation=cv2.INTER_AREA), np.uint8)
 
 
 def teacher_tokens(teacher: ImageBackbone, views: Image) -> torch.Tensor:
@@ -196,10 +127,132 @@ def agreement(teacher: torch.Tensor, student: torch.Tensor, k: int = 10, sample:
 
 def evaluate(network: GeosegTiny, target: torch.Tensor, views: Image) -> dict[str, float]:
     """Mean cosine to the target tokens [V, h, w, D] of undisturbed views [V, H, W, 3], and :func:`agreement`."""
+    device = network.head.weight.device
     with torch.inference_mode():
-        tokens = torch.cat([network(v.permute(0, 3, 1, 2).float()) for v in torch.from_numpy(views).split(32)]).permute(0, 2, 3, 1)
+        parts = [network(v.to(device).permute(0, 3, 1, 2).float()).cpu() for v in torch.from_numpy(views).split(32)]
+    tokens = torch.cat(parts).permute(0, 2, 3, 1)
     cosine = F.cosine_similarity(tokens, target, dim=-1).mean().item()
     return {"cosine": round(cosine, 4), "neighbour_agreement": round(agreement(target, tokens), 4)}
+
+
+class _Objective(nn.Module):
+    """The student, and the projection that makes targets of the teacher's tokens; a batch is (pixels, teacher tokens)."""
+
+    mean: torch.Tensor
+    matrix: torch.Tensor
+
+    def __init__(self, student: GeosegTiny, projection: Projection, length_weight: float) -> None:
+        super().__init__()
+        self.student, self.length_weight = student, length_weight
+        self.register_buffer("mean", projection.mean)
+        self.register_buffer("matrix", projection.matrix)
+
+    @property
+    def projection(self) -> Projection:
+        return Projection(self.mean, self.matrix)
+
+    def forward(self, batch: tuple[torch.Tensor, torch.Tensor]) -> dict[str, torch.Tensor]:
+        pixels, tokens = batch
+        predicted = self.student(pixels).float().permute(0, 2, 3, 1)
+        with torch.autocast(pixels.device.type, enabled=False):  # of mixed precision the student alone makes use
+            return {"token": distillation_loss(predicted, self.projection(tokens), self.length_weight)}
+
+
+class _Distillation(Task):
+    """The task of :func:`distill`.
+
+    Attributes:
+        info: of the file that was written last.
+    """
+
+    model: _Objective
+
+    def __init__(self, teacher: ImageBackbone, images: Sequence[Image], out: Path, config: DistillConfig, start: str | Path | None) -> None:
+        self.teacher, self.out, self.config = teacher, out, config
+        held = images[:: config.held_out]
+        self.images = [image for i, image in enumerate(images) if i % config.held_out]
+        self.held_views = np.stack([square(image, 160) for image in held])
+        self.held_tokens = teacher_tokens(teacher, self.held_views)
+        self.fitted = start is not None
+        if start is None:
+            with torch.random.fork_rng(devices=[]):
+                torch.manual_seed(config.seed)
+                student = GeosegTiny(TinyConfig())
+            projection = Projection(torch.zeros(teacher.dim), torch.zeros(teacher.dim, student.config.dim))
+        else:
+            student, projection, _, _ = load_tiny(start)
+            if len(projection.mean) != teacher.dim:
+                raise InputError(f"{start}: projection: expected {teacher.dim} teacher dimensions, got {len(projection.mean)}")
+        self.model = _Objective(channels_last(student), projection, config.length_weight)
+        self.steps_per_epoch = len(self.images) / config.batch
+        self.loss_first = self.loss_mean = math.nan
+        self.scores: dict[str, float] = {}
+        self.info: dict[str, object] = {}
+
+    def optimiser(self) -> torch.optim.Optimizer:
+        decayed = [p for p in self.model.parameters() if p.ndim > 1]
+        others = [p for p in self.model.parameters() if p.ndim <= 1]
+        groups = [{"params": decayed, "weight_decay": self.config.weight_decay}, {"params": others, "weight_decay": 0.0}]
+        return torch.optim.AdamW(groups, lr=self.config.rate)
+
+    def begin(self, run: Run) -> None:
+        if self.fitted:
+            return
+        rng = np.random.default_rng(self.config.seed)
+        chosen = rng.integers(len(self.images), size=self.config.projection_views)
+        views = np.stack([random_view(self.images[i], 160, rng) for i in chosen])
+        dim = self.model.student.config.dim
+        projection = fit_projection(teacher_tokens(self.teacher, views).flatten(0, 2), dim, self.config.whitening)
+        self.model.mean.copy_(projection.mean)
+        self.model.matrix.copy_(projection.matrix)
+
+    def batch(self, step: Step) -> tuple[torch.Tensor, torch.Tensor]:
+        """Disturbed pictures [V, 3, H, W], and the teacher's tokens of the undisturbed ones."""
+        side = int(step.rng().choice(self.config.sides))
+        clean, disturbed = [], []
+        for place, item in step.share(len(self.images), self.config.batch):
+            rng = step.rng(place)
+            clean.append(random_view(self.images[item], side, rng))
+            disturbed.append(disturb(clean[-1], rng))
+        pixels = torch.from_numpy(np.stack(disturbed)).permute(0, 3, 1, 2).float()
+        return pixels, teacher_tokens(self.teacher, np.stack(clean))
+
+    def after_step(self, run: Run) -> None:
+        loss = run.losses["token"]
+        first = run.step == 1
+        self.loss_first = loss if first else self.loss_first
+        self.loss_mean = loss if first else 0.98 * self.loss_mean + 0.02 * loss
+
+    def after_saving(self, run: Run) -> None:
+        if run.progress < 1:
+            self.write(run)
+
+    def state(self) -> tuple[Tensors, dict[str, Any]]:
+        return {}, {"loss_first": self.loss_first, "loss_mean": self.loss_mean}
+
+    def load_state(self, tensors: Tensors, values: dict[str, Any]) -> None:
+        self.loss_first, self.loss_mean = float(values["loss_first"]), float(values["loss_mean"])
+
+    def write(self, run: Run) -> None:
+        """Write the averaged student with its scores on the held-out images."""
+        averaged, teacher = run.average, self.teacher
+        assert isinstance(averaged, _Objective)
+        projection = Projection(self.model.mean.cpu(), self.model.matrix.cpu())
+        self.scores = evaluate(averaged.student, projection(self.held_tokens), self.held_views)
+        self.info = {
+            "teacher": Path(teacher.name.partition("?")[0]).name,
+            "teacher_hash": teacher.hash,
+            "supervision": f"distilled without labels; teacher: {teacher.supervision}",
+            "images": len(self.images),
+            "held_out_images": len(self.held_views),
+            "steps": run.step,
+            "minutes": round(run.seconds / 60, 2),
+            "loss_first": round(self.loss_first, 4),
+            "loss_last": round(self.loss_mean, 4),
+            "config": asdict(self.config),
+            **self.scores,
+        }
+        save_tiny(self.out, averaged.student, projection, self.info)
 
 
 def distill(
@@ -209,119 +262,65 @@ def distill(
     config: DistillConfig,
     start: str | Path | None = None,
     report: Callable[[float, dict[str, float]], None] | None = None,
+    device: str = "cpu",
 ) -> dict[str, object]:
     """Train a student and write it to ``out`` (safetensors, atomically, again at every checkpoint).
+
+    Beside it, in ``out`` with ``.state`` behind its name, the training keeps its state until it is done: a training that was killed goes on
+    when it is called again with the same arguments.
 
     Args:
         teacher: any backbone with at least 128-d tokens.
         paths: images.
         out: file to write.
         config: settings.
-        start: weights of an earlier run with this teacher to go on from; its projection is kept.
-        report: called after every step with the progress 0..1 and the running figures.
+        start: weights of an earlier run with this teacher to begin with; its projection is kept.
+        report: called after every step, in the first process, with the progress 0..1 and the running figures.
+        device: of the student, see :func:`~geoseg_ros.learning.fabric.open_fabric`.
+            Each of several processes takes its share of a batch.
 
     Returns:
-        what is also stored in the file: teacher, supervision, images, steps, minutes, first and last loss, held-out scores.
+        what is also stored in the file: teacher, supervision, images, steps, minutes, first and last loss, held-out scores. Empty in all
+        processes but the first.
 
     Raises:
-        InputError: too few images, an unreadable one, or neither ``epochs`` nor ``minutes``.
+        InputError: too few images, an unreadable one, neither ``epochs`` nor ``minutes``, or the state of another training.
     """
     if config.epochs is None and config.minutes is None:
         raise InputError("distill: expected epochs or minutes")
     if len(paths) < config.held_out:
         raise InputError(f"distill: expected at least {config.held_out} images, got {len(paths)}")
     images = [load_image(p, config.max_side) for p in paths]
-    held = images[:: config.held_out]
-    train = [image for i, image in enumerate(images) if i % config.held_out]
-    rng = np.random.default_rng(config.seed)
-    torch.manual_seed(config.seed)
+    state = Path(f"{out}.state")
+    checkpoint = Checkpoint(state, _digest(teacher, images, config, start), 60 * config.checkpoint_minutes)
+    fabric = open_fabric(device, precision="bf16-mixed" if config.bfloat16 else "32-true")
+    task = _Distillation(teacher, images, Path(out), config, start)
+    loop = LoopConfig(
+        epochs=config.epochs,
+        seconds=None if config.minutes is None else 60 * config.minutes,
+        schedule=with_warm_up(cosine(), config.warm_up),
+        clip=1.0,
+        average=config.average,
+        seed=config.seed,
+    )
 
-    student = GeosegTiny(TinyConfig())
-    if start is None:
-        views = np.stack([random_view(train[i], 160, rng) for i in rng.integers(len(train), size=config.projection_views)])
-        projection = fit_projection(teacher_tokens(teacher, views).flatten(0, 2), student.config.dim, config.whitening)
-    else:
-        student, projection, _, _ = load_tiny(start)
-        if len(projection.mean) != teacher.dim:
-            raise InputError(f"{start}: projection: expected {teacher.dim} teacher dimensions, got {len(projection.mean)}")
-    student = channels_last(student)
-    average = deepcopy(student).eval()
-    held_views = np.stack([square(image, 160) for image in held])
-    held_target = projection(teacher_tokens(teacher, held_views))
-    decayed = [p for p in student.parameters() if p.ndim > 1]
-    others = [p for p in student.parameters() if p.ndim <= 1]
-    groups = [{"params": decayed, "weight_decay": config.weight_decay}, {"params": others, "weight_decay": 0.0}]
-    optimiser = torch.optim.AdamW(groups, lr=config.rate)
+    def tell(run: Run) -> None:
+        if report is not None and fabric.is_global_zero:
+            report(run.progress, {"loss": task.loss_mean, **task.scores})
 
-    began = saved = time.monotonic()
-    step, progress, loss_first, loss_mean = 0, 0.0, math.nan, math.nan
-    info: dict[str, object] = {}
-    scores: dict[str, float] = {}
+    run = train(task, loop, fabric, checkpoint, tell)
+    if not fabric.is_global_zero:
+        return {}
+    task.write(run)
+    checkpoint.remove()
+    return task.info
 
-    def checkpoint() -> None:
-        scores.update(evaluate(average, held_target, held_views))
-        info.update(
-            teacher=Path(teacher.name.partition("?")[0]).name,
-            teacher_hash=teacher.hash,
-            supervision=f"distilled without labels; teacher: {teacher.supervision}",
-            images=len(train),
-            held_out_images=len(held),
-            steps=step,
-            minutes=round((time.monotonic() - began) / 60, 2),
-            loss_first=round(loss_first, 4),
-            loss_last=round(loss_mean, 4),
-            config=asdict(config),
-            **scores,
-        )
-        save_tiny(out, average, projection, info)
 
-    order: list[int] = []  # of training images still to come in this pass
-
-    def prepare() -> tuple[torch.Tensor, torch.Tensor]:
-        """Disturbed pictures [V, 3, H, W] and their target tokens."""
-        if len(order) < config.batch:
-            order.extend(rng.permutation(len(train)).tolist())
-        chosen = [order.pop(0) for _ in range(config.batch)]
-        side = int(rng.choice(config.sides))
-        clean = np.stack([random_view(train[i], side, rng) for i in chosen])
-        disturbed = torch.from_numpy(np.stack([disturb(v, rng) for v in clean]))
-        return disturbed.permute(0, 3, 1, 2).float(), projection(teacher_tokens(teacher, clean))
-
-    # the teacher works on the next batch while the student learns from this one; only one thread ever draws random numbers
-    worker = ThreadPoolExecutor(1)
-    following = worker.submit(prepare)
-    while progress < 1:
-        pixels, target = following.result()
-        following = worker.submit(prepare)
-        rate = config.rate * min(1.0, (step + 1) / config.warm_up) * 0.5 * (1 + math.cos(math.pi * progress))
-        for group in optimiser.param_groups:
-            group["lr"] = rate
-        student.train()
-        with torch.autocast("cpu", torch.bfloat16, enabled=config.bfloat16):
-            predicted = student(pixels)
-        loss = distillation_loss(predicted.float().permute(0, 2, 3, 1), target, config.length_weight)
-        optimiser.zero_grad(set_to_none=True)
-        loss.backward()
-        torch.nn.utils.clip_grad_norm_(student.parameters(), 1.0)
-        optimiser.step()
-
-        decay = min(config.average, (step + 1) / (step + 10))
-        with torch.no_grad():
-            for mean, value in zip(average.state_dict().values(), student.state_dict().values(), strict=True):
-                if mean.is_floating_point():
-                    mean.lerp_(value, 1 - decay)
-        step += 1
-        loss_first = loss.item() if step == 1 else loss_first
-        loss_mean = loss.item() if step == 1 else 0.98 * loss_mean + 0.02 * loss.item()
-        now = time.monotonic()
-        by_time = (now - began) / (60 * config.minutes) if config.minutes else 0.0
-        by_count = step * config.batch / (config.epochs * len(train)) if config.epochs else 0.0
-        progress = min(1.0, max(by_time, by_count))
-        if now - saved > 60 * config.checkpoint_minutes and progress < 1:
-            checkpoint()
-            saved = time.monotonic()
-        if report is not None:
-            report(progress, {"loss": loss_mean, **scores})
-    worker.shutdown(cancel_futures=True)
-    checkpoint()
-    return info
+def _digest(teacher: ImageBackbone, images: Sequence[Image], config: DistillConfig, start: str | Path | None) -> str:
+    """Hexadecimal SHA-256 of all that a training depends on but its device."""
+    found = hashlib.sha256(json.dumps([teacher.hash, asdict(config), start is not None], sort_keys=True).encode())
+    for image in images:
+        found.update(repr(image.shape).encode() + image.tobytes())
+    if start is not None and Path(start).is_file():
+        found.update(Path(start).read_bytes())
+    return found.hexdigest()

@@ -23,7 +23,7 @@ from torch.optim.swa_utils import AveragedModel
 
 from geoseg_ros.errors import GeosegError, InputError
 from geoseg_ros.learning.checkpoint import Checkpoint, Tensors, TrainingState, below, load_optimiser, optimiser_state, under
-from geoseg_ros.learning.processes import open_fabric
+from geoseg_ros.learning.fabric import open_fabric
 from geoseg_ros.learning.schedules import Schedule, constant
 from geoseg_ros.learning.steps import Step
 

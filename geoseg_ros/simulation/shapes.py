@@ -1,15 +1,35 @@
-"""Procedural shapes as point sets whose labels are free: what the point feature extractor is pre-trained on."""
+"""Procedural shapes as point sets whose labels are free: what point networks are pre-trained on."""
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
 from geoseg_ros.geometry.sampling import unit_sphere
+from geoseg_ros.learning.shape_pretraining import LabelledShapes
 from geoseg_ros.simulation.families import FURNITURE
 from geoseg_ros.simulation.solids import BOX, ELLIPSOID, FRUSTUM, QUAD, Solids
 
 Array = NDArray[np.floating]
+SOURCE = "procedural shapes, families as labels"
+_FIRST, _FIRST_HELD_OUT = 1_000_000, 2_000_000  # seeds of the instances
+
+
+@dataclass(frozen=True)
+class ShapesConfig:
+    """Procedural shapes for pre-training.
+
+    Attributes:
+        instances: of each family, to learn from. held_out: of each family, for the score.
+        points: of a shape.
+    """
+
+    instances: int = 60
+    held_out: int = 10
+    points: int = 2048
 
 
 def sample_surface(solids: Solids, count: int, rng: np.random.Generator) -> tuple[Array, Array]:
@@ -35,6 +55,18 @@ def shape(family: int, seed: int, count: int) -> tuple[Array, Array]:
     rng = np.random.default_rng((family, seed))
     xyz, normal = sample_surface(FURNITURE.solids(FURNITURE.names[family], int(rng.integers(1 << 31))), count, rng)
     return unit_sphere(xyz)[0], normal
+
+
+def make_shapes(instances: int, points: int, first_seed: int) -> LabelledShapes:
+    """``instances`` of every family, of ``points`` points each, with seeds from ``first_seed`` on."""
+    made = [shape(family, first_seed + k, points) for family in range(len(FURNITURE.names)) for k in range(instances)]
+    xyz, normal = (torch.from_numpy(np.stack(part).astype(np.float32)) for part in zip(*made, strict=True))
+    return LabelledShapes(xyz, normal, torch.arange(len(FURNITURE.names)).repeat_interleave(instances), len(FURNITURE.names), SOURCE)
+
+
+def pretraining_shapes(config: ShapesConfig) -> tuple[LabelledShapes, LabelledShapes]:
+    """The shapes to learn from, and the held-out ones."""
+    return make_shapes(config.instances, config.points, _FIRST), make_shapes(config.held_out, config.points, _FIRST_HELD_OUT)
 
 
 def _box_area(s: Array) -> float:

@@ -13,9 +13,10 @@ from geoseg_ros.cli.gpu_backends import Backend, backends_report, open_backends,
 from geoseg_ros.cli.gpu_check import Difference, difference, main
 from geoseg_ros.cli.gpu_measure import Peaks, Work, count_work, latency, measure_peaks
 from geoseg_ros.evaluate.baselines.geofree import SIZES, NetworkSize
-from geoseg_ros.methods.geofree.pretraining import PretrainConfig
+from geoseg_ros.learning.shape_pretraining import PretrainConfig
+from geoseg_ros.simulation.shapes import ShapesConfig
 
-TINY = NetworkSize(64, 12, 16, PretrainConfig(epochs=1, shapes=1, held_out=1, points=64, subsets=(32,), neighbours=5))
+TINY = NetworkSize(64, 12, 16, PretrainConfig(epochs=1, subsets=(32,), neighbours=5), ShapesConfig(1, 1, 64))
 CPU = torch.device("cpu")
 
 

@@ -16,15 +16,16 @@ from geoseg_ros.evaluate.items import Answer, CosegSet, Item, Predictions, check
 from geoseg_ros.evaluate.methods import Tools
 from geoseg_ros.evaluate.score import figures
 from geoseg_ros.geometry.cloud import Cloud
+from geoseg_ros.learning.shape_pretraining import PretrainConfig
 from geoseg_ros.methods.base import Material
-from geoseg_ros.methods.geofree.pretraining import PretrainConfig
 from geoseg_ros.methods.geofree.training_config import FitConfig
 from geoseg_ros.settings import with_values
+from geoseg_ros.simulation.shapes import ShapesConfig
 from support.fake_world import CONFIG, picture, table
 
 pytestmark = pytest.mark.train
 
-TINY = NetworkSize(64, 12, 16, PretrainConfig(epochs=1, shapes=1, held_out=1, points=64, subsets=(32,), neighbours=5))
+TINY = NetworkSize(64, 12, 16, PretrainConfig(epochs=1, subsets=(32,), neighbours=5), ShapesConfig(1, 1, 64))
 
 
 @pytest.fixture(scope="module")

@@ -1,3 +1,3 @@
-"""One thread for every test here."""
+"""One thread and a generator for every test here."""
 
-from support.torch_fixtures import one_thread  # noqa: F401
+from support.torch_fixtures import generator, one_thread  # noqa: F401

@@ -11,46 +11,28 @@ import torch
 import torch.nn.functional as F
 
 from geoseg_ros.backbones.registry import open_backbone
-from geoseg_ros.backbones.tiny import TinyConfig, load_tiny
+from geoseg_ros.backbones.tiny import load_tiny
 from geoseg_ros.cli.main import main
 from geoseg_ros.errors import InputError
 from geoseg_ros.evaluate.backbones import known_again, milliseconds
 from geoseg_ros.learning import distillation as room
-from geoseg_ros.learning.distillation import DistillConfig, agreement, distill, fit_projection, list_images, teacher_tokens
+from geoseg_ros.learning.distillation import DistillConfig, agreement, distill, fit_projection, teacher_tokens
+from geoseg_ros.learning.image_views import GREY, disturb, list_images, square
+from support.distillation_world import Teacher, small_student, write_photos
 
 pytestmark = pytest.mark.train
 
 CONFIG = DistillConfig(epochs=24, batch=4, sides=(64,), projection_views=24, held_out=4, average=0.8, rate=4e-3, warm_up=5)
 
 
-class Teacher:
-    """Mean colours of the four quarters of a token and their products; ``stride`` pixels per token."""
-
-    name, hash, supervision = "toy", "0", "none"
-
-    def __init__(self, stride=16):
-        self.stride, self.dim = stride, 3 * 4 + 12
-
-    def tokens(self, images):
-        pixels = torch.from_numpy(images).permute(0, 3, 1, 2).float() / 128 - 1
-        quarters = F.pixel_unshuffle(F.avg_pool2d(pixels, self.stride // 2), 2).permute(0, 2, 3, 1)
-        tokens = torch.cat([quarters, quarters * quarters.roll(1, -1)], -1)
-        return tokens, tokens.mean((1, 2))
-
-
 @pytest.fixture(autouse=True)
-def small_student(monkeypatch):
-    monkeypatch.setattr(room, "TinyConfig", lambda: TinyConfig(widths=(8, 16, 16, 32), depths=(1, 1, 1), dim=8))
+def students_are_small(monkeypatch):
+    monkeypatch.setattr(room, "TinyConfig", small_student)
 
 
 @pytest.fixture
 def photos(tmp_path):
-    rng = np.random.default_rng(0)
-    for i in range(12):
-        coarse = rng.integers(0, 256, (6, 8, 3), dtype=np.uint8)
-        (tmp_path / "photos" / str(i % 2)).mkdir(parents=True, exist_ok=True)
-        cv2.imwrite(str(tmp_path / "photos" / str(i % 2) / f"{i}.png"), cv2.resize(coarse, (128, 96), interpolation=cv2.INTER_CUBIC))
-    return tmp_path / "photos"
+    return write_photos(tmp_path / "photos")
 
 
 def test_it_learns_and_is_repeatable(photos, tmp_path):
@@ -80,6 +62,31 @@ def test_checkpoints_leave_a_usable_file(photos, tmp_path, monkeypatch):
         distill(Teacher(), list_images([photos]), out, replace(CONFIG, checkpoint_minutes=0.0), report=stop)
     assert usable == sorted(usable) and usable[0] >= 1
     load_tiny(out)
+
+
+def test_an_interrupted_run_ends_with_the_same_bytes(photos, tmp_path):
+    paths, out, steps = list_images([photos]), tmp_path / "broken.safetensors", []
+    config = replace(CONFIG, epochs=4, checkpoint_minutes=0.0)  # 9 steps
+    distill(Teacher(), paths, tmp_path / "whole.safetensors", replace(config, checkpoint_minutes=60.0))
+
+    def stop(progress, figures):
+        steps.append(progress)
+        if len(steps) in (1, 6, 9):
+            raise KeyboardInterrupt
+
+    for _ in range(3):
+        with pytest.raises(KeyboardInterrupt):
+            distill(Teacher(), paths, out, config, report=stop)
+        assert (tmp_path / "broken.safetensors.state").is_file()
+    with pytest.raises(InputError, match="the state of another training"):
+        distill(Teacher(), paths, out, replace(config, seed=1))
+    with pytest.raises(InputError, match="the state of another training"):
+        distill(Teacher(), paths[:-1], out, config)
+    summary = distill(Teacher(), paths, out, config, report=stop)
+    assert summary["steps"] == 9 and len(steps) == 9
+    whole, broken = (load_tiny(path)[0].state_dict() for path in (tmp_path / "whole.safetensors", out))
+    assert all(torch.equal(value, broken[name]) for name, value in whole.items())
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["broken.safetensors", "photos", "whole.safetensors"]
 
 
 def test_it_goes_on_from_earlier_weights(photos, tmp_path):
@@ -126,10 +133,12 @@ def test_places_are_known_again_by_what_withstands_the_disturbance():
     rng = np.random.default_rng(3)
     pictures = [cv2.resize(rng.integers(0, 256, (12, 12, 3), dtype=np.uint8), (96, 96), interpolation=cv2.INTER_CUBIC) for _ in range(6)]
 
+    generator = torch.Generator().manual_seed(0)
+
     class Blind(Teacher):
         def tokens(self, images):
             tokens = torch.from_numpy(np.random.default_rng(0).normal(size=(*super().tokens(images)[0].shape[:3], 24)))
-            return tokens[torch.randperm(len(tokens))].float(), tokens.mean((1, 2)).float()
+            return tokens[torch.randperm(len(tokens), generator=generator)].float(), tokens.mean((1, 2)).float()
 
     class Gradients(Teacher):
         """Signs of the slopes of brightness, which changes of colour and contrast leave alone."""
@@ -160,9 +169,9 @@ def test_milliseconds_are_of_one_picture():
 def test_the_student_is_disturbed_but_the_background_is_not():
     rng = np.random.default_rng(0)
     image = rng.integers(0, 120, (64, 64, 3), dtype=np.uint8)
-    image[:20] = room.GREY
-    changed = [room.disturb(image, rng) for _ in range(40)]
-    assert all((c[:20] == room.GREY).all() for c in changed)
+    image[:20] = GREY
+    changed = [disturb(image, rng) for _ in range(40)]
+    assert all((c[:20] == GREY).all() for c in changed)
     grey = [c for c in changed if (np.ptp(c.astype(int), axis=2) <= 1).all()]
     assert 3 < len(grey) < 25  # some look like shaded geometry
     assert len({c.tobytes() for c in changed}) > 30
@@ -172,7 +181,7 @@ def test_command(photos, tmp_path, capsys, monkeypatch):
     monkeypatch.setattr("geoseg_ros.backbones.registry.open_backbone", lambda spec: Teacher())
     out = tmp_path / "s.safetensors"
     given = ["distill", "--teacher", "toy", "--images", str(photos), "--out", str(out), "--batch", "5", "--json"]
-    monkeypatch.setattr(room, "random_view", lambda image, side, rng: np.ascontiguousarray(room.square(image, 32)))  # quick
+    monkeypatch.setattr(room, "random_view", lambda image, side, rng: np.ascontiguousarray(square(image, 32)))  # quick
     assert main([*given, "--epochs", "1"]) == 0
     printed = capsys.readouterr()
     summary = json.loads(printed.out)
@@ -211,5 +220,5 @@ def test_folders_without_usable_images_are_refused(tmp_path):
     with pytest.raises(InputError, match="no images"):
         list_images([tmp_path])
     (tmp_path / "a.png").write_bytes(b"no picture")
-    with pytest.raises(InputError, match="a.png: not a readable image"):
+    with pytest.raises(InputError, match="a.png: not an image that can be decoded"):
         distill(Teacher(), [tmp_path / "a.png"] * 4, tmp_path / "s.safetensors", CONFIG)

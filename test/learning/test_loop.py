@@ -2,24 +2,31 @@
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
 import time
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from geoseg_ros.backbones.tiny import load_tiny
 from geoseg_ros.errors import GeosegError, InputError
 from geoseg_ros.learning.checkpoint import Checkpoint
+from geoseg_ros.learning.fabric import open_fabric
 from geoseg_ros.learning.loop import LoopConfig, Run, train
-from geoseg_ros.learning.processes import open_fabric
 from geoseg_ros.learning.schedules import constant
+from geoseg_ros.learning.steps import Step
+from support.distillation_world import write_photos
 from support.paths import PYTHONPATH
 from support.small_task import CONFIG, SmallTask, train_and_compare, weights
+
+pytestmark = pytest.mark.train
 
 
 class Killed(Exception):
@@ -238,10 +245,9 @@ def test_errors_of_a_batch_reach_the_caller():
         train(Broken(), CONFIG)
 
 
-def run_python(code: str, *arguments: str, module: tuple[str, ...] = ()) -> subprocess.CompletedProcess[str]:
+def run_python(*arguments: str) -> subprocess.CompletedProcess[str]:
     environment = {**os.environ, "PYTHONPATH": PYTHONPATH, "OMP_NUM_THREADS": "1"}
-    command = [sys.executable, *module, *(() if module else ("-c", code)), *arguments]
-    return subprocess.run(command, capture_output=True, text=True, timeout=240, env=environment)
+    return subprocess.run([sys.executable, *arguments], capture_output=True, text=True, timeout=240, env=environment)
 
 
 @pytest.fixture
@@ -258,23 +264,19 @@ def test_two_processes_get_the_weights_of_one(expected):
 
 
 def test_torchrun_starts_the_processes(expected, tmp_path):
-    script = tmp_path / "script.py"
-    script.write_text(
-        "import sys\n"
-        "from geoseg_ros.learning.processes import open_fabric\n"
-        "from support.small_task import train_and_compare\n"
-        "fabric = open_fabric('cpu')\n"
-        "print('difference', fabric.world_size, train_and_compare(fabric, sys.argv[1]))\n"
-    )
-    done = run_python("", "--standalone", "--nproc-per-node=2", str(script), expected, module=("-m", "torch.distributed.run"))
+    """The weights are those of one process, and of a distillation the first process alone writes and returns something."""
+    out = tmp_path / "student.safetensors"
+    script = str(Path(__file__).parents[1] / "support" / "two_processes.py")
+    arguments = ("--standalone", "--nproc-per-node=2", script, expected, str(write_photos(tmp_path / "photos")), str(out))
+    done = run_python("-m", "torch.distributed.run", *arguments)
     assert done.returncode == 0, done.stderr
-    lines = [line.split() for line in done.stdout.splitlines() if line.startswith("difference")]
-    assert [line[1] for line in lines] == ["2", "2"] and all(float(line[2]) <= 1e-5 for line in lines)
+    found = sorted(json.loads(line) for line in done.stdout.splitlines() if line.startswith("["))
+    assert [rank for rank, *_ in found] == [0, 1] and all(difference <= 1e-5 for _, difference, _ in found)
+    assert found[0][2] == load_tiny(out)[2] and found[0][2]["steps"] == 9 and found[1][2] == {}
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["photos", "student.safetensors", "weights.pt"]
 
 
 def test_a_batch_that_two_processes_cannot_share_is_refused():
-    from geoseg_ros.learning.steps import Step
-
     with pytest.raises(InputError, match="a multiple of the 2 processes, got 5"):
         Step(0, processes=2).share(10, 5)
 
@@ -290,5 +292,5 @@ def test_lightning_is_imported_late_prints_nothing_and_calls_nobody():
         "geoseg_ros.learning.loop.train(SmallTask(), CONFIG)\n"
         "assert [m for m in sys.modules if m.startswith('lightning')]\n"
     )
-    done = run_python(code)
+    done = run_python("-c", code)
     assert (done.returncode, done.stdout, done.stderr) == (0, "", "")

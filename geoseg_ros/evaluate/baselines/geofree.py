@@ -27,19 +27,18 @@ from geoseg_ros.evaluate.baselines.variants import GATED, SIZES, VARIANTS, Netwo
 from geoseg_ros.evaluate.items import Answer, CosegSet, Image, NamedMethod, Predictions
 from geoseg_ros.evaluate.methods import PackMethod, Tools
 from geoseg_ros.geometry.cloud import Cloud
+from geoseg_ros.learning.shape_pretraining import load_extractor, pretrain, save_extractor
 from geoseg_ros.methods.base import Material
 from geoseg_ros.methods.contrast.references import Contrast
 from geoseg_ros.methods.geofree.bank import build_bank
-from geoseg_ros.methods.geofree.checkpoint import load_extractor, save_extractor
 from geoseg_ros.methods.geofree.inputs import ImageTokens, PreparedCloud, image_tokens, prepare_cloud
 from geoseg_ros.methods.geofree.predict import predict_clouds, predict_images
-from geoseg_ros.methods.geofree.pretraining import pretrain
-from geoseg_ros.methods.geofree.resume import digest
 from geoseg_ros.methods.geofree.seen_tokens import prepare_seen
 from geoseg_ros.methods.geofree.training import Fitted, fit
 from geoseg_ros.methods.geofree.training_config import FitConfig
-from geoseg_ros.methods.geofree.training_sets import TrainingSet, controlled
+from geoseg_ros.methods.geofree.training_sets import TrainingSet, controlled, digest
 from geoseg_ros.nets.dgcnn import Dgcnn
+from geoseg_ros.simulation.shapes import pretraining_shapes
 
 ALARM = 0.98
 """Correlation of the 3D scores under right and under wrong images from which on images do not steer them."""
@@ -85,7 +84,7 @@ class Networks:
         """The frozen feature extractor. Raises InputError where its file is damaged."""
         if self.weights is not None and self.weights.exists():
             return load_extractor(self.weights)
-        network, scores = pretrain(self.size.extractor, device=self.device)
+        network, scores = pretrain(*pretraining_shapes(self.size.shapes), self.size.extractor, device=self.device)
         network.source += f", {scores['accuracy']:.0%} of new instances right after {scores['steps']:.0f} steps"
         if self.weights is not None:
             save_extractor(self.weights, network, scores)

@@ -8,22 +8,24 @@ from itertools import accumulate, pairwise
 from typing import Any, Literal
 
 from geoseg_ros.errors import InputError
+from geoseg_ros.learning.shape_pretraining import PretrainConfig
 from geoseg_ros.methods.geofree.config import NetworkConfig
-from geoseg_ros.methods.geofree.pretraining import PretrainConfig
 from geoseg_ros.methods.geofree.training_config import FitConfig, fit_preset
 from geoseg_ros.settings import with_values
+from geoseg_ros.simulation.shapes import ShapesConfig
 
 LEAST_BUDGET = 3
 
 
 @dataclass(frozen=True)
 class NetworkSize:
-    """Attributes: points N and samples m of a cloud; width ds; extractor: how the DGCNN is pre-trained."""
+    """Attributes: points N and samples m of a cloud; width ds; extractor: how the DGCNN is pre-trained; shapes: on what."""
 
     points: int
     samples: int
     width: int
     extractor: PretrainConfig
+    shapes: ShapesConfig
 
     def of(self, config: NetworkConfig) -> NetworkConfig:
         """``config`` in this size."""
@@ -32,8 +34,8 @@ class NetworkSize:
 
 
 SIZES = {
-    "full": NetworkSize(2048, 256, 256, PretrainConfig()),
-    "small": NetworkSize(512, 64, 64, PretrainConfig(epochs=5, shapes=16, held_out=4, points=256, subsets=(64, 128))),
+    "full": NetworkSize(2048, 256, 256, PretrainConfig(), ShapesConfig()),
+    "small": NetworkSize(512, 64, 64, PretrainConfig(epochs=5, subsets=(64, 128)), ShapesConfig(16, 4, 256)),
 }
 """``full``: of the papers. ``small``: what a processor can train in minutes; its extractor has seen little, too."""
 

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 
 import torch
 
 from geoseg_ros.errors import InputError
 from geoseg_ros.methods.geofree.inputs import ImageTokens, PreparedCloud
 from geoseg_ros.methods.geofree.training_config import FitConfig
+from geoseg_ros.nets.dgcnn import Dgcnn
 
 
 @dataclass(frozen=True)
@@ -80,3 +83,25 @@ def controlled(sets: Sequence[TrainingSet], config: FitConfig) -> tuple[list[Tra
         None if any(x is None for x in against) else torch.cat(against),
     )
     return [replace(s, images=mixed) for s in sets], done
+
+
+def digest(sets: Sequence[TrainingSet], config: FitConfig, extractor: Dgcnn) -> str:
+    """Hexadecimal SHA-256 of everything that a training depends on but time limit and device."""
+    found = hashlib.sha256(json.dumps(asdict(config), sort_keys=True).encode())
+
+    def add(values: torch.Tensor) -> None:
+        found.update(str(tuple(values.shape)).encode() + values.detach().cpu().contiguous().numpy().tobytes())
+
+    for s in sets:
+        found.update(s.name.encode())
+        for cloud in s.clouds:
+            add(torch.from_numpy(cloud.points))
+            if cloud.seen is not None:
+                add(torch.from_numpy(cloud.seen))
+        images = s.images
+        for tensor in (images.tokens, images.cls, images.saliency, images.evidence, images.against):
+            if tensor is not None:
+                add(tensor)
+    for value in extractor.state_dict().values():
+        add(value)
+    return found.hexdigest()

@@ -11,7 +11,9 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from geoseg_ros.errors import InputError
-from geoseg_ros.methods.geofree.checkpoint import KEY, load_extractor, load_network, save_extractor, save_network
+from geoseg_ros.learning.checkpoint import HEAD
+from geoseg_ros.learning.shape_pretraining import load_extractor
+from geoseg_ros.methods.geofree.checkpoint import load_network, save_network
 from geoseg_ros.methods.geofree.config import NetworkConfig, preset
 from geoseg_ros.methods.geofree.predict import predict_clouds
 from geoseg_ros.methods.geofree.training import fit
@@ -43,28 +45,20 @@ def test_a_network_survives_its_file(written):
     assert [p.name for p in path.parent.iterdir()] == [path.name]  # no temporary is left
 
 
-def test_an_extractor_survives_its_file(tmp_path):
-    network = extractor()
-    save_extractor(tmp_path / "e.safetensors", network, {"accuracy": 0.5})
-    again = load_extractor(tmp_path / "e.safetensors")
-    points = torch.randn(2, 30, 3)
-    assert torch.equal(again(points).embedding, network(points).embedding) and again.neighbours == 5 and again.source == "none"
-
-
 def test_wrong_files_are_refused(written, tmp_path):
     path, _ = written
     with pytest.raises(InputError, match="no such file"):
         load_network(tmp_path / "absent.safetensors")
-    with pytest.raises(InputError, match="expected dgcnn weights, got coseg weights"):
+    with pytest.raises(InputError, match="expected a file of kind 'dgcnn', got 'coseg'"):
         load_extractor(path)
     broken = tmp_path / "broken.safetensors"
     broken.write_bytes(path.read_bytes()[:1000])
-    with pytest.raises(InputError, match="not coseg weights, or damaged ones"):
+    with pytest.raises(InputError, match="not a file of kind 'coseg', or a damaged one"):
         load_network(broken)
     from safetensors import safe_open
 
     with safe_open(path, "pt") as archive:
-        manifest = json.loads(archive.metadata()[KEY])
+        manifest = json.loads(archive.metadata()[HEAD])
     tensors = load_file(path)
     for change, message in [
         ({"format": 99}, "format 99 is newer"),
@@ -73,12 +67,12 @@ def test_wrong_files_are_refused(written, tmp_path):
         ({"dim": 11}, "damaged coseg weights"),
         ({"concepts": ["a", "b", "c"]}, "damaged coseg weights"),
     ]:
-        save_file(tensors, broken, {KEY: json.dumps({**manifest, **change})})
+        save_file(tensors, broken, {HEAD: json.dumps({**manifest, **change})})
         with pytest.raises(InputError, match=message) as error:
             load_network(broken)
         assert "\n" not in str(error.value)
     save_file(tensors, broken)
-    with pytest.raises(InputError, match="not coseg weights"):
+    with pytest.raises(InputError, match="not a file of kind 'coseg'"):
         load_network(broken)
 
 

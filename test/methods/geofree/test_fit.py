@@ -9,10 +9,12 @@ import pytest
 import torch
 
 from geoseg_ros.errors import GeosegError, InputError
+from geoseg_ros.learning.loop import LoopConfig, train
 from geoseg_ros.methods.geofree.collapse_checks import Check, look, silhouette, turned_about_z
 from geoseg_ros.methods.geofree.model import CosegNetwork
 from geoseg_ros.methods.geofree.predict import predict_clouds, predict_images
-from geoseg_ros.methods.geofree.training import _Trainer, fit
+from geoseg_ros.methods.geofree.training import fit
+from geoseg_ros.methods.geofree.training_stages import ImageStage, JointStage, SharedState
 from support.network_worlds_train import FIT, NETWORK, extractor, images, small_set
 
 pytestmark = pytest.mark.train
@@ -57,8 +59,14 @@ def test_training_leaves_the_callers_random_numbers_alone():
     assert torch.equal(torch.rand(3), expected)
 
 
-def trainer(config=FIT, sets=None):
-    return _Trainer(sets or [small_set("ball")], config, extractor(), None, "cpu")
+def shared_state(config=FIT):
+    return SharedState([small_set("ball")], config, extractor(), torch.device("cpu"))
+
+
+def train_stage(shared, number):
+    config = shared.config
+    task = ImageStage(shared) if number == 1 else JointStage(shared, number, getattr(config, f"stage{number}"))
+    train(task, LoopConfig(task.stage.epochs, clip=config.clip, seed=config.seed, stage=number))
 
 
 def moved(network: CosegNetwork, before):
@@ -66,21 +74,21 @@ def moved(network: CosegNetwork, before):
 
 
 def test_each_stage_moves_its_own_part():
-    t = trainer()
+    t = shared_state()
 
     def state():
         return {k: v.clone() for k, v in t.network.state_dict().items()}
 
     before = state()
-    t.image_stage(None)
+    train_stage(t, 1)
     assert moved(t.network, before) == {"mgcm"}
     before = state()
-    t.joint_stage(2, t.config.stage2, None)
+    train_stage(t, 2)
     found = moved(t.network, before)
     assert {"sampler_o", "sampler_b", "space", "to_points", "enhance_points", "cloud_semantic", "head_semantic"} <= found
     assert not {"mgcm", "extractor"} & found
     before = state()
-    t.joint_stage(3, t.config.stage3, None)
+    train_stage(t, 3)
     found = moved(t.network, before)
     assert {"mgcm", "sampler_o", "to_patches", "enhance_patches"} <= found and "extractor" not in found
 
@@ -88,9 +96,9 @@ def test_each_stage_moves_its_own_part():
 def test_the_fusion_has_a_learning_rate_of_its_own():
     """With 0 what lies between the branches stays, and the branches move as before."""
     for rate, still in ((0.0, True), (5.0, False)):
-        t = trainer(replace(FIT, fusion_rate=rate))
+        t = shared_state(replace(FIT, fusion_rate=rate))
         before = {k: v.clone() for k, v in t.network.state_dict().items()}
-        t.joint_stage(2, t.config.stage2, None)
+        train_stage(t, 2)
         found = moved(t.network, before)
         assert {"sampler_o", "sampler_b", "cloud_semantic"} <= found
         assert not ({"space", "to_points", "enhance_points"} & found) == still
@@ -100,8 +108,8 @@ def test_the_sign_of_the_masks_follows_the_saliency():
     for sign in ("saliency", "none"):
         gains = []
         for seed in (1, 2, 3, 4):
-            t = trainer(replace(FIT, sign=sign, seed=seed))
-            t.image_stage(None)
+            t = shared_state(replace(FIT, sign=sign, seed=seed))
+            train_stage(t, 1)
             group = t.images["ball"]
             score, _ = t.network.mgcm.correlate(t.network.mgcm.channels(group.tokens), group.cls)
             mask = t.network.mgcm.mask(score)
@@ -153,7 +161,7 @@ def test_the_best_weights_by_the_criterion_are_kept(monkeypatch):
         states.append({k: v.clone() for k, v in network.state_dict().items()})
         return Check(0.3, 0.1, next(scores), 0.0)
 
-    monkeypatch.setattr("geoseg_ros.methods.geofree.training.look", scripted)
+    monkeypatch.setattr("geoseg_ros.methods.geofree.training_stages.look", scripted)
     result = fit([small_set("ball")], replace(FIT, checkpoint="criterion"), extractor())
     assert result.history.kept == (2, 1) and len(states) == 3
     assert all(torch.equal(value, states[0][name]) for name, value in result.network.state_dict().items())

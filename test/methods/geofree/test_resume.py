@@ -13,7 +13,7 @@ import pytest
 import torch
 
 from geoseg_ros.errors import InputError
-from geoseg_ros.methods.geofree import training as fit_module
+from geoseg_ros.learning.checkpoint import Checkpoint
 from geoseg_ros.methods.geofree.training import fit
 from support.network_worlds_train import FIT, LONG, extractor, sets
 from support.paths import PYTHONPATH
@@ -54,17 +54,17 @@ def test_a_killed_process_is_resumed(whole, tmp_path):
     deadline = time.monotonic() + 60
     while not state.exists() and process.poll() is None and time.monotonic() < deadline:
         time.sleep(0.002)
-    time.sleep(0.05)  # somewhere in a later epoch
+    time.sleep(0.05)  # somewhere in a later step
     process.send_signal(signal.SIGKILL)
     assert process.wait() == -signal.SIGKILL, "it ended before it could be killed"
     assert state.exists()
     check_same(whole, fit(sets(), LONG, extractor(), state=state))
 
 
-@pytest.mark.parametrize("written", [2, 7, 11])
-def test_a_break_after_any_epoch(whole, tmp_path, monkeypatch, written):
-    """4 epochs of stage 1, 6 of stage 2, 2 of stage 3; the break comes right after a state was written."""
-    state, real, count = tmp_path / "training.state", fit_module.write_state, []
+@pytest.mark.parametrize("written", [3, 8, 15, 20, 22])
+def test_a_break_after_any_step(whole, tmp_path, monkeypatch, written):
+    """8 steps of stage 1, 12 of stage 2, 4 of stage 3; the break comes right after a state was written."""
+    state, real, count = tmp_path / "training.state", Checkpoint.write, []
 
     def write(*arguments) -> None:
         real(*arguments)
@@ -72,11 +72,11 @@ def test_a_break_after_any_epoch(whole, tmp_path, monkeypatch, written):
         if len(count) == written:
             raise KeyboardInterrupt
 
-    monkeypatch.setattr(fit_module, "write_state", write)
+    monkeypatch.setattr(Checkpoint, "write", write)
     with pytest.raises(KeyboardInterrupt):
         fit(sets(), LONG, extractor(), state=state, save_every=0.0)
     assert [p.name for p in tmp_path.iterdir()] == [state.name]
-    monkeypatch.setattr(fit_module, "write_state", real)
+    monkeypatch.setattr(Checkpoint, "write", real)
     check_same(whole, fit(sets(), LONG, extractor(), state=state))
 
 
@@ -94,6 +94,6 @@ def test_a_state_of_another_training_is_refused(tmp_path):
     whole = state.read_bytes()
     for damaged in (whole[: len(whole) // 2], b"", b"x" * 100):
         state.write_bytes(damaged)
-        with pytest.raises(InputError, match="no state of a training") as error:
+        with pytest.raises(InputError, match="not a file of kind 'training state'") as error:
             fit(sets(), short, extractor(), state=state)
         assert "\n" not in str(error.value)

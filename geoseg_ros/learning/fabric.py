@@ -14,6 +14,11 @@ if TYPE_CHECKING:
 Precision = Literal["32-true", "bf16-mixed"]
 
 
+def first_process() -> bool:
+    """Whether this is the first or only process of those that ``torchrun`` started: the one that writes and prints."""
+    return os.environ.get("RANK", "0") == "0"
+
+
 def open_fabric(device: str = "cpu", processes: int = 1, precision: Precision = "32-true") -> Fabric:
     """What a training runs on.
 

@@ -1,21 +1,13 @@
-"""Procedural shapes and the extractor that learns from them."""
+"""Procedural shapes: points by area on the surfaces, repeatable, labelled by family."""
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import numpy as np
 import pytest
-import torch
 
-from geoseg_ros.methods.geofree.pretraining import SOURCE, PretrainConfig, accuracy, augment, make_shapes, pretrain
 from geoseg_ros.simulation.families import FURNITURE, NAMES
-from geoseg_ros.simulation.shapes import sample_surface, shape
+from geoseg_ros.simulation.shapes import SOURCE, ShapesConfig, make_shapes, pretraining_shapes, sample_surface, shape
 from geoseg_ros.simulation.solids import Builder
-
-pytestmark = pytest.mark.train
-
-SMALL = PretrainConfig(epochs=3, batch=21, shapes=3, held_out=1, points=48, subsets=(24, 32), neighbours=4, rate=0.02)
 
 
 def build(add):
@@ -71,45 +63,16 @@ def test_shapes_are_repeatable_and_of_their_family():
     again, _ = shape(3, 7, 100)
     np.testing.assert_array_equal(xyz, again)
     assert not np.array_equal(xyz, shape(3, 8, 100)[0]) and np.linalg.norm(xyz, axis=1).max() == pytest.approx(1, abs=1e-5)
-    points, normals, label = make_shapes(2, 50, 0)
-    assert points.shape == normals.shape == (2 * len(NAMES), 50, 3) and label.tolist() == [k // 2 for k in range(2 * len(NAMES))]
+    made = make_shapes(2, 50, 0)
+    assert made.points.shape == made.normals.shape == (2 * len(NAMES), 50, 3)
+    assert made.label.tolist() == [k // 2 for k in range(2 * len(NAMES))] and made.classes == len(NAMES) and made.source == SOURCE
     solids = FURNITURE.solids("table", 1)
     low, high = solids.bounds()
     inside = sample_surface(solids, 500, np.random.default_rng(1))[0]
     assert (inside >= low - 1e-4).all() and (inside <= high + 1e-4).all()
 
 
-def test_augmentation(generator):
-    points, normals, _ = make_shapes(1, 200, 0)
-    whole = augment(points, normals, 80, 0.0, generator)
-    assert whole.shape == (len(NAMES), 80, 3) and torch.isfinite(whole).all()
-    assert torch.equal(
-        augment(points, normals, 80, 0.0, torch.Generator().manual_seed(3)),
-        augment(points, normals, 80, 0.0, torch.Generator().manual_seed(3)),
-    )
-    # with a view, all points of a sphere lie on one side of its middle
-    ball = torch.nn.functional.normalize(torch.randn(4, 400, 3, generator=generator), dim=2)
-    half = augment(ball, ball, 100, 1.0, generator)
-    full = augment(ball, ball, 100, 0.0, generator)
-
-    def spread(x):
-        return torch.linalg.svdvals(x - x.mean(1, keepdim=True))[:, -1]
-
-    assert spread(half).mean() < 0.75 * spread(full).mean()
-
-
-def test_pretraining_learns_and_repeats():
-    network, scores = pretrain(SMALL)
-    again, _ = pretrain(SMALL)
-    assert all(torch.equal(a, b) for a, b in zip(network.state_dict().values(), again.state_dict().values(), strict=True))
-    assert network.source == SOURCE and not network.training and network.classes == len(NAMES)
-    assert scores["steps"] == 9 and 0 <= scores["accuracy"] <= 1
-    longer, _ = pretrain(replace(SMALL, epochs=25, visible=0.0))
-    points, _, label = make_shapes(3, 48, 1_000_000)
-    assert accuracy(longer, points, label) > 3 / len(NAMES)
-
-
-def test_pretraining_keeps_its_time():
-    seen = []
-    _, scores = pretrain(replace(SMALL, epochs=10_000), seconds=0.5, report=seen.append)
-    assert 1 <= scores["steps"] < 500 and seen[-1] == 1.0 and seen == sorted(seen)
+def test_held_out_shapes_are_other_instances():
+    shapes, held_out = pretraining_shapes(ShapesConfig(2, 1, 20))
+    assert len(shapes.label) == 2 * len(NAMES) and len(held_out.label) == len(NAMES)
+    assert not any((shapes.points == one).all((1, 2)).any() for one in held_out.points)
