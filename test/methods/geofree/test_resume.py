@@ -51,7 +51,7 @@ def whole():
 def test_a_killed_process_is_resumed(whole, tmp_path):
     state = tmp_path / "training.state"
     process = subprocess.Popen([sys.executable, "-c", SCRIPT, str(state)], env={**os.environ, "PYTHONPATH": PYTHONPATH})
-    deadline = time.monotonic() + 60
+    deadline = time.monotonic() + 240
     while not state.exists() and process.poll() is None and time.monotonic() < deadline:
         time.sleep(0.002)
     time.sleep(0.05)  # somewhere in a later step
