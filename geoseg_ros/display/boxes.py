@@ -9,8 +9,8 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from geoseg_ros.display.camera import Camera
 from geoseg_ros.display.pictures import Colour, Drawing, Image, colour_of
+from geoseg_ros.projection.cameras import PerspectiveCamera
 from geoseg_ros.results import ObjectInstance
 
 _STEPS = 24  # pieces of an edge, each in front of the points or behind them
@@ -52,23 +52,22 @@ def draw_boxes(drawing: Drawing, objects: Sequence[ObjectInstance], palette: Ima
     taken: list[tuple[int, int, int, int]] = []
     for entry in reversed(objects if names else []):
         pixels, depth = camera.project(corners(entry))
-        if (depth > 0).all() and ((pixels >= 0) & (pixels < camera.size)).all(axis=1).any():
+        if (depth > 0).all() and camera.contains(pixels).any():
             _tag(image, title(entry), pixels, colour_of(palette, entry.label), taken)
     return image
 
 
-def _edges(image: Image, drawing: Drawing, camera: Camera, entry: ObjectInstance, colour: Colour, hidden: bool) -> None:
+def _edges(image: Image, drawing: Drawing, camera: PerspectiveCamera, entry: ObjectInstance, colour: Colour, hidden: bool) -> None:
     """Draw the pieces of edges that points hide, or those that they do not."""
-    height, width = drawing.depth.shape
+    height = len(drawing.depth)
     ends = corners(entry)
     share = np.linspace(0, 1, _STEPS + 1)[:, None]
     thickness = max(1, round(height / 300))
     for i, j in _EDGES:
         pixels, depth = camera.project(ends[i] + share * (ends[j] - ends[i]))
-        middle = np.rint((pixels[1:] + pixels[:-1]) / 2).astype(np.int64)
-        inside = (depth[1:] > 0) & (depth[:-1] > 0) & (middle >= 0).all(axis=1) & (middle < (width, height)).all(axis=1)
-        for k in np.flatnonzero(inside):
-            u, v = middle[k]
+        middle = (pixels[1:] + pixels[:-1]) / 2  # NaN, and so outside, where one of them is behind the camera
+        for k in np.flatnonzero(camera.contains(middle)):
+            u, v = np.floor(middle[k] + 0.5).astype(np.int64)
             behind = depth[k] * (1 - _SLACK) - _SLACK > drawing.depth[v, u]
             if behind == hidden:
                 (a, b), (c, d) = (np.rint(8 * pixels[[k, k + 1]]).astype(int)).tolist()

@@ -9,17 +9,19 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from geoseg_ros.display.camera import Camera, axes_of, below_ceiling, overview
+from geoseg_ros.display.viewpoint import NEAR, axes_of, below_ceiling, overview
 from geoseg_ros.geometry.cloud import Cloud
+from geoseg_ros.projection.cameras import PerspectiveCamera
+from geoseg_ros.projection.render import render_points
+from geoseg_ros.projection.shading import colour_picture, eye_dome
 
 Image = NDArray[np.uint8]
 Colour = tuple[int, int, int]
 
-_BACKGROUND = (250, 250, 250)
+_BACKGROUND = 250  # grey level
+_MANY = 20_000  # points; fewer are drawn larger
 _TEXT: Colour = (30, 30, 30)
 _PALE = 0.4  # share of white in the colours of points without a label
-_REACH, _STRENGTH, _STEP = 3, 11.0, 0.03  # of the shading: pixels, per unit of log depth, largest step that counts in one direction
-_NOTHING = 10.0  # log depth of what no point covers; 22 km
 _FLAT = 0.55  # brightness of a label's colour on the darkest point; on the brightest it is 1
 
 
@@ -29,13 +31,13 @@ class Drawing:
 
     Attributes:
         image: uint8 RGB [H, W, 3].
-        depth: float64 [H, W], metres from the camera to what a pixel shows, infinite where that is nothing.
+        depth: float32 [H, W], metres along the optical axis to what a pixel shows, infinite where that is nothing.
         camera: None where there was nothing to draw.
     """
 
     image: Image
-    depth: NDArray[np.float64]
-    camera: Camera | None
+    depth: NDArray[np.float32]
+    camera: PerspectiveCamera | None
 
 
 def input_colours(cloud: Cloud) -> Image:
@@ -70,46 +72,18 @@ def draw_cloud(cloud: Cloud, colours: Image, size: tuple[int, int] = (640, 480),
         size: width and height in pixels.
         always: bool [N], points that are drawn even where they hang above the room; None for none.
     """
-    width, height = size
-    canvas, nothing = np.full((height, width, 3), _BACKGROUND, np.uint8), np.full((height, width), np.inf)
     axes = axes_of(cloud)
     keep = below_ceiling(cloud, axes)
     if always is not None:
         keep |= always & cloud.valid()
     if not keep.any():
-        return Drawing(canvas, nothing, None)
-    xyz, colours = cloud.xyz[keep].astype(np.float64), colours[keep]
+        empty = np.full((size[1], size[0], 3), _BACKGROUND, np.uint8)
+        return Drawing(empty, np.full(empty.shape[:2], np.inf, np.float32), None)
+    xyz = cloud.xyz[keep]
     camera = overview(xyz, axes, size)
-    pixels, depth = camera.project(xyz)
-    shown = np.flatnonzero((depth > 0.1 * np.median(depth)) & ((pixels >= -2) & (pixels < np.array(size) + 2)).all(axis=1))
-    order = shown[np.argsort(-depth[shown], kind="stable")]
-    (u, v), depth, colours = np.rint(pixels[order]).astype(np.int64).T, depth[order], colours[order]
-    radius = 1 if len(xyz) > 20_000 else 2
-    nearest = np.full((height, width), -1, np.int64)
-    for dv in range(-radius, radius + 1):
-        for du in range(-radius, radius + 1):
-            x, y = u + du, v + dv
-            inside = np.flatnonzero((x >= 0) & (x < width) & (y >= 0) & (y < height))
-            # points come from far to near, so the largest index is the nearest one
-            np.maximum.at(nearest, (y[inside], x[inside]), inside)
-    hit = nearest >= 0
-    canvas[hit], nothing[hit] = colours[nearest[hit]], depth[nearest[hit]]
-    return Drawing(_shaded(canvas, nothing), nothing, camera)
-
-
-def _shaded(image: Image, depth: NDArray[np.float64]) -> Image:
-    """Eye-dome lighting (Boucheny 2009): darker where neighbours in the picture are nearer. It shows the shape of one-coloured things."""
-    hit = np.isfinite(depth)
-    far = np.log(depth, where=hit, out=np.full(depth.shape, _NOTHING)).astype(np.float32)
-    smooth = cv2.medianBlur(far, 5)  # takes away the noise of depth cameras, and thin borders, which stay as they are
-    far = np.where(hit & (smooth < _NOTHING), smooth, far)
-    hidden = np.zeros_like(far)
-    for dv, du in ((_REACH, 0), (-_REACH, 0), (0, _REACH), (0, -_REACH)):
-        shift = np.array([[1, 0, du], [0, 1, dv]], np.float64)
-        beside = cv2.warpAffine(far, shift, far.shape[::-1], flags=cv2.INTER_NEAREST, borderMode=cv2.BORDER_REPLICATE)
-        hidden += np.clip(far - beside, 0, _STEP)
-    shade = np.where(hit, np.exp(-_STRENGTH * hidden), 1)
-    return np.rint(image * shade[..., None]).astype(np.uint8)
+    near = NEAR * float(np.median(camera.to_camera(xyz)[:, 2]))
+    rendering = render_points(camera, xyz, radius=1 if len(xyz) > _MANY else 2, near=near)
+    return Drawing(eye_dome(colour_picture(rendering, colours[keep], _BACKGROUND), rendering), rendering.depth, camera)
 
 
 def fit(image: Image, size: tuple[int, int]) -> Image:

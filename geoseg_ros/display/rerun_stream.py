@@ -10,9 +10,9 @@ import numpy as np
 from scipy.spatial.transform import Rotation
 
 from geoseg_ros.display.boxes import title
-from geoseg_ros.display.camera import axes_of
 from geoseg_ros.display.frame import LabelledCloud, LabelledImage
 from geoseg_ros.display.pictures import label_colours
+from geoseg_ros.display.viewpoint import axes_of
 from geoseg_ros.errors import GeosegError, InputError
 from geoseg_ros.files import atomic_path
 from geoseg_ros.results import LabelSpace

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from geoseg_ros.display.camera import Camera, axes_of, below_ceiling, overview
+from geoseg_ros.display.viewpoint import axes_of, below_ceiling, overview
 from geoseg_ros.geometry.cloud import Cloud
 
 HEIGHT, WIDTH = 48, 64
@@ -54,13 +54,6 @@ def test_axes_follow_from_the_order_of_the_points(cloud: Cloud, optical: bool) -
     assert axes.optical == optical
     assert axes.up.tolist() == ([0, -1, 0] if optical else [0, 0, 1])
     assert axes.forward.tolist() == ([0, 0, 1] if optical else [1, 0, 0])
-
-
-def test_projection_by_hand() -> None:
-    camera = Camera(np.eye(3), np.array([0.0, 0.0, -1.0]), 100.0, np.array([32.0, 24.0]), (64, 48))
-    pixels, depth = camera.project(np.array([[0.0, 0, 1], [0.2, -0.1, 1], [0, 0, -3]]))
-    assert depth.tolist() == [2, 2, -2]
-    np.testing.assert_allclose(pixels[:2], [[32, 24], [42, 19]])
 
 
 @pytest.mark.parametrize("cloud", [depth_camera(), spinning_lidar()], ids=["depth camera", "lidar"])

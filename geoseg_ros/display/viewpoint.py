@@ -1,4 +1,4 @@
-"""The camera that a cloud is drawn with: where it stands, and where points come to lie in the picture."""
+"""Where a cloud is drawn from, and what of it is drawn."""
 
 from __future__ import annotations
 
@@ -8,8 +8,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from geoseg_ros.geometry.cloud import Cloud
+from geoseg_ros.projection.cameras import PerspectiveCamera, camera_matrix, camera_pose, view_rotation
 
 _TILT_BODY, _TILT_OPTICAL = 52.0, 15.0  # degrees that the drawing camera looks down
+NEAR = 0.1  # of the median depth; nearer points would hide the others
 _CEILING = 2.1  # metres above the floor; what is higher would hide the room
 _CORRELATION = 0.3  # of rows and columns with the directions of the points; between one and none of a pinhole camera and a spinning sensor
 
@@ -23,33 +25,8 @@ class Axes:
     optical: bool
 
 
-@dataclass(frozen=True)
-class Camera:
-    """A pinhole camera.
-
-    Attributes:
-        rotation: float64 [3, 3]; its rows are right, down and ahead in the frame of the cloud.
-        position: float64 [3], metres.
-        focal: pixels.
-        centre: float64 [2], principal point, pixels.
-        size: width and height in pixels.
-    """
-
-    rotation: NDArray[np.float64]
-    position: NDArray[np.float64]
-    focal: float
-    centre: NDArray[np.float64]
-    size: tuple[int, int]
-
-    def project(self, xyz: NDArray[np.floating]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-        """Pixels float64 [N, 2] and depths float64 [N], metres, of points [N, 3]. At depths of 0 or less pixels mean nothing."""
-        local = (np.asarray(xyz, np.float64) - self.position) @ self.rotation.T
-        depth = local[:, 2]
-        return local[:, :2] / np.where(depth > 0, depth, np.inf)[:, None] * self.focal + self.centre, depth
-
-
 def axes_of(cloud: Cloud) -> Axes:
-    """The axes of a cloud's frame, by how it is organised: that of a pinhole camera (optical), or any other sensor's (body; REP 103).
+    """The axes of a cloud's frame, told by its organisation: those of a pinhole camera (optical), or of any other sensor (body; REP 103).
 
     The rows and columns of a depth camera go along y / z and x / z; those of a spinning LiDAR, which may be organised too, do not.
     """
@@ -74,7 +51,7 @@ def _correlation(a: NDArray[np.floating], b: NDArray) -> float:
 
 
 def below_ceiling(cloud: Cloud, axes: Axes) -> NDArray[np.bool_]:
-    """bool [N]: the valid points; in a body frame without those higher above the floor than a room's furniture."""
+    """The points that are drawn, bool [N]: valid, and in a body frame not higher above the floor than a room's furniture."""
     keep = cloud.valid()
     if not axes.optical and keep.any():
         level = cloud.xyz @ axes.up.astype(np.float32)
@@ -82,20 +59,25 @@ def below_ceiling(cloud: Cloud, axes: Axes) -> NDArray[np.bool_]:
     return keep
 
 
-def overview(xyz: NDArray[np.floating], axes: Axes, size: tuple[int, int]) -> Camera:
-    """A camera behind and above the sensor that has nearly all of the points [N >= 1, 3], finite, in its picture."""
+def overview(xyz: NDArray[np.floating], axes: Axes, size: tuple[int, int]) -> PerspectiveCamera:
+    """A camera behind and above the sensor that has nearly all points in its picture.
+
+    Args:
+        xyz: [N >= 1, 3], finite, metres.
+        axes: of the frame of the points.
+        size: width and height of the picture, pixels.
+    """
     xyz = np.asarray(xyz, np.float64)
     tilt = np.deg2rad(_TILT_OPTICAL if axes.optical else _TILT_BODY)
-    ahead = np.cos(tilt) * axes.forward - np.sin(tilt) * axes.up
-    right = np.cross(ahead, axes.up) / np.linalg.norm(np.cross(ahead, axes.up))
-    rotation = np.stack([right, np.cross(ahead, right), ahead])
+    rotation = view_rotation(np.cos(tilt) * axes.forward - np.sin(tilt) * axes.up, axes.up)
     middle = np.median(xyz, axis=0)
     local = (xyz - middle) @ rotation.T
     # the camera stands off by the extent of the cloud; the focal length is what makes nearly all points fit
     distance = 1.6 * float(np.percentile(np.linalg.norm(local, axis=1), 98)) + 1e-6
     depth = local[:, 2] + distance
-    near = depth > 0.1 * np.median(depth)
+    near = depth > NEAR * np.median(depth)
     plane = local[near, :2] / depth[near, None]
     low, high = np.percentile(plane, (0.5, 99.5), axis=0)
     focal = float((0.94 * np.array(size) / np.maximum(high - low, 1e-6)).min())
-    return Camera(rotation, middle - distance * ahead, focal, np.array(size) / 2 - focal * (low + high) / 2, size)
+    centre = np.array(size) / 2 - focal * (low + high) / 2
+    return PerspectiveCamera(camera_pose(rotation, middle - distance * rotation[2]), camera_matrix(focal, centre), size)
