@@ -73,7 +73,7 @@ bench: setup
 	@$(BIN)/geoseg bench $(ARGS)
 
 gpu-check: setup
-	@$(BIN)/python -m geoseg_ros.cli.gpu_check $(ARGS)
+	@$(BIN)/python -m benchmarks.gpu.check $(ARGS)
 
 clean:
 	@rm -rf build install log demo_out .pytest_cache .mypy_cache .ruff_cache *.egg-info $(if $(ALL),.venv)

@@ -29,7 +29,7 @@ def engine_options(options: argparse.Namespace, device: str = "auto") -> EngineO
             begun.add(phase)
             tell(f"engine: {phase}; this takes a while, once")
 
-    return EngineOptions(options.backend, options.backend != "auto", device, progress=progress, tell=tell)
+    return EngineOptions(options.backend, options.backend != "auto", device, progress=progress, log=tell)
 
 
 def open_image_backbone(options: argparse.Namespace) -> EngineBackbone:

@@ -1,6 +1,6 @@
 """Build the engine that a concept pack runs on, ahead of time: for a Docker image, a fleet, or for a quick first start of the node.
 
-What is built goes to the engine cache, where the node and the other commands look for it, or to the folder --out, which the node takes as
+The engine is kept in the engine cache, where the node and the other commands look for it, or in the folder --out, which the node takes as
 its parameter engine_cache. An engine that is there already is not built again.
 
   onnxruntime   the exported network, an ONNX file
@@ -47,7 +47,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(options: argparse.Namespace) -> dict[str, Any]:
-    """Build or check, and return what is there."""
+    """Build or check, and return the facts about the engine."""
     if options.check:
         others = ("backend", "precision", "compute_capability", "side", "out")
         unused = [f"--{name.replace('_', '-')}" for name in others if getattr(options, name)]
@@ -68,22 +68,22 @@ def _build(options: argparse.Namespace) -> dict[str, Any]:
     from geoseg_ros.cli.progress import Stages
     from geoseg_ros.methods.contrast.config import CosegConfig
     from geoseg_ros.packs.pack import Pack
-    from geoseg_ros.runtime.engines.backbone import ImageSource, image_shapes
+    from geoseg_ros.runtime.engines import build, trt
+    from geoseg_ros.runtime.engines.backbone import image_shapes
     from geoseg_ros.runtime.engines.cache import EngineCache
-    from geoseg_ros.runtime.engines.choose import build_engine, gpu_here
-    from geoseg_ros.runtime.engines.trt import RTX_CAPABILITIES, load_tensorrt
+    from geoseg_ros.runtime.engines.choose import ImageSource
 
     side = CosegConfig().image_side if options.side is None else options.side
     if not 128 <= side <= 2048:
         raise InputError(f"--side: expected 128 to 2048 pixels, got {side}")
-    unknown = set(options.compute_capability or ()) - set(RTX_CAPABILITIES)
+    unknown = set(options.compute_capability or ()) - set(trt.RTX_CAPABILITIES)
     if unknown:
-        known = " ".join(map(str, RTX_CAPABILITIES))
+        known = " ".join(map(str, trt.RTX_CAPABILITIES))
         raise InputError(f"--compute-capability: tensorrt_rtx builds for {known}, not for {unknown.pop()}")
     pack = Pack.load(options.pack)
     backbone = open_backbone(pack.backbone)
     pack.check_backbone(backbone.name, backbone.hash)
-    cache = EngineCache(options.out, tell=lambda line: print(line, file=sys.stderr))
+    cache = EngineCache(options.out, log=lambda line: print(line, file=sys.stderr))
     with Stages("%", options.json) as stages:
         engine = EngineOptions(
             options.backend,
@@ -96,13 +96,13 @@ def _build(options: argparse.Namespace) -> dict[str, Any]:
         if options.backend == "onnxruntime":
             entry = source.entry(options.backend)
         else:
-            load_tensorrt(options.backend)  # before the export, which takes longer
+            trt.load_tensorrt(options.backend)  # before the export, which takes longer
             if options.backend == "tensorrt":
-                capabilities: tuple[int, ...] = (gpu_here()[1],)
+                capabilities: tuple[int, ...] = (build.gpu_here()[1],)
             else:
-                capabilities = tuple(options.compute_capability or ((gpu_here()[1],) if engine.on_gpu() else CAPABILITIES))
-            entry = build_engine(source.spec(options.backend), options.backend, engine, capabilities)
-    return _tell(entry, options.json)
+                capabilities = tuple(options.compute_capability or ((build.gpu_here()[1],) if engine.on_gpu() else CAPABILITIES))
+            entry = build.built_engine(source.spec(options.backend), options.backend, engine, capabilities)
+    return _describe(entry, options.json)
 
 
 def _check(path: Path, quiet: bool) -> dict[str, Any]:
@@ -114,31 +114,30 @@ def _check(path: Path, quiet: bool) -> dict[str, Any]:
         entry = check_entry(path)
     except InputError as error:
         raise GeosegError(str(error)) from None
-    result = _tell(entry, quiet)
+    result = _describe(entry, quiet)
     if refusal := _refusal(entry):
-        raise GeosegError(f"{entry.folder}: {refusal}; here it would be built anew")
+        raise GeosegError(f"{entry.folder}: {refusal}; here it would be rebuilt")
     return result
 
 
 def _refusal(entry: CacheEntry) -> str:
-    """Why the node would not use an engine on this machine, as far as can be told here; or an empty string."""
+    """Why the node would not use an engine on this machine, as far as is known here; or an empty string."""
     import torch
 
-    from geoseg_ros.runtime.engines.choose import gpu_here
-    from geoseg_ros.runtime.engines.trt import load_tensorrt
+    from geoseg_ros.runtime.engines import build, trt
 
     flavour, fields = entry.key.flavour, entry.key.fields
     if flavour not in TENSORRT:
         return ""
     try:
-        version = load_tensorrt(flavour).__version__
+        version = trt.load_tensorrt(flavour).__version__
     except InputError:
         return ""  # not a machine that runs engines
     if version != fields.get("version"):
         return f"made by {flavour} {fields.get('version')}, here is {version}"
     if not torch.cuda.is_available():
         return ""
-    name, capability = gpu_here()
+    name, capability = build.gpu_here()
     if entry.key.capabilities and capability not in entry.key.capabilities:
         return f"made for compute capabilities {', '.join(map(str, entry.key.capabilities))}, here is {capability}"
     if not entry.key.capabilities and fields.get("gpu") != {"name": name, "capability": capability}:
@@ -146,8 +145,8 @@ def _refusal(entry: CacheEntry) -> str:
     return ""
 
 
-def _tell(entry: CacheEntry, quiet: bool) -> dict[str, Any]:
-    """Print what an entry is, and return it."""
+def _describe(entry: CacheEntry, quiet: bool) -> dict[str, Any]:
+    """Print the facts about an entry, and return them."""
     fields = entry.key.fields
     facts = {
         "folder": str(entry.folder),

@@ -55,7 +55,7 @@ class PipelineOpener:
             parameters.backend_strict,
             parameters.device,
             parameters.engine_precision,
-            EngineCache(parameters.engine_cache or None, tell=self._log),
+            EngineCache(parameters.engine_cache or None, log=self._log),
             self._show,
             self._cancel,
             self._log,

@@ -14,7 +14,6 @@ import torch
 
 from geoseg_ros.backbones.tiny import GeosegTiny, Projection, TinyBackbone, TinyConfig, save_tiny
 from geoseg_ros.cli import main as cli
-from geoseg_ros.runtime.engines import choose
 from geoseg_ros.runtime.engines.backbone import with_engine
 from geoseg_ros.runtime.engines.cache import ENTRY, EngineCache, EngineKey
 from geoseg_ros.runtime.engines.options import EngineOptions
@@ -94,7 +93,7 @@ def test_the_exported_network_is_built_once_and_found_by_the_node(pack, network,
     lines = text.splitlines()
     assert code == 0 and err == "" and lines[0] == built["folder"] and "any processor" in lines[1] and built["built"] in lines[2], "found"
     engine = with_engine(
-        TinyBackbone(network, f"geoseg_tiny:{network}"), EngineOptions("onnxruntime", True, "cpu", cache=EngineCache(out, tell=pytest.fail))
+        TinyBackbone(network, f"geoseg_tiny:{network}"), EngineOptions("onnxruntime", True, "cpu", cache=EngineCache(out, log=pytest.fail))
     )
     assert engine.backend == "onnxruntime-cpu" and len(list(out.glob("image-*"))) == 1
     assert geoseg("--check", built["folder"])[0] == geoseg("--check", Path(built["folder"]) / "image-fp32.onnx")[0] == 0
@@ -122,7 +121,7 @@ def test_check_says_whether_this_machine_would_use_it(version, gpu, line, geoseg
     folder = EngineCache(tmp_path).get_or_build(key, build).folder
     monkeypatch.setattr("geoseg_ros.runtime.engines.trt.load_tensorrt", lambda flavour: type("trt", (), {"__version__": version}))
     monkeypatch.setattr(torch.cuda, "is_available", lambda: gpu is not None)
-    monkeypatch.setattr(choose, "gpu_here", lambda: gpu)
+    monkeypatch.setattr("geoseg_ros.runtime.engines.build.gpu_here", lambda: gpu)
     code, out, err = geoseg("--check", folder)
     assert "image for tensorrt_rtx 1.7.1, fp16" in out and "GPUs 86, 89" in out and "in 2.0 s, 19 MB of activations" in out
     assert (code, line in err) == ((1, True) if line else (0, True)) and err.count("\n") == bool(line)
@@ -153,6 +152,6 @@ def test_nothing_is_told_to_the_makers_of_onnxruntime(tmp_path):
     pytest.importorskip("onnxruntime", reason="needs onnxruntime")
     environment = {k: v for k, v in os.environ.items() if k not in ("CI", "ORT_DISABLE_TELEMETRY", "ORT_RUNNING_UNIT_TESTS")}
     environment |= {"HOME": str(tmp_path), "XDG_CACHE_HOME": str(tmp_path), "PYTHONPATH": os.pathsep.join([str(ROOT), *sys.path])}
-    code = "from geoseg_ros.runtime.engines.choose import check_onnxruntime; check_onnxruntime('cpu')"
+    code = "from geoseg_ros.runtime.engines.sessions import onnxruntime_for; onnxruntime_for('cpu')"
     subprocess.run([sys.executable, "-c", code], check=True, env=environment, timeout=60)
     assert not [p for p in tmp_path.rglob("*") if "onnxruntime" in p.name]

@@ -38,15 +38,12 @@ METHOD_EXCEPTIONS: set[str] = {
     "evaluate/baselines/concept.py",
     "cli/build_engine.py",
     "cli/demo.py",
-    "cli/gpu_check.py",
     "evaluate/baselines/geofree.py",
     "evaluate/baselines/graph.py",
     "evaluate/baselines/heads_photo.py",
     "evaluate/baselines/network_cost.py",
     "evaluate/baselines/scosparc.py",
     "evaluate/baselines/variants.py",
-    "runtime/engines/cloud_graph.py",
-    "runtime/engines/export.py",
 }
 
 ROS_MODULES = {

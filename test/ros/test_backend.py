@@ -15,8 +15,7 @@ pytest.importorskip("rclpy")
 
 from geoseg_ros.ros.coseg_node import main
 from geoseg_ros.runtime.engines.backbone import EngineBackbone
-from geoseg_ros.runtime.engines.choose import FallbackSession
-from geoseg_ros.runtime.engines.session import EngineError, check_inputs
+from geoseg_ros.runtime.engines.sessions import EngineError, check_inputs
 from geoseg_ros.runtime.engines.spec import EngineSpec, TensorRange
 from geoseg_ros.runtime.opening import PipelineOpener
 from support.fake_world import picture, table
@@ -66,8 +65,7 @@ def gpu(monkeypatch):
 
     def with_engine(inner, options, shapes):
         sessions[:] = [Session(inner, "tensorrt"), Session(inner, "onnxruntime-cpu")]
-        first = sessions[0] if options.strict else FallbackSession(sessions[0], lambda: iter(sessions[1:]), options.tell)
-        return EngineBackbone(inner, first, "tensorrt fp16 (the first choice)", options.strict, options.tell)
+        return EngineBackbone(inner, sessions[0], "tensorrt fp16 (the first choice)", options.strict, options.log, sessions[1:])
 
     monkeypatch.setattr("geoseg_ros.runtime.pipeline.with_engine", with_engine)
     return sessions

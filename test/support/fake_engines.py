@@ -5,11 +5,13 @@ from __future__ import annotations
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import torch
 
 from geoseg_ros.errors import GeosegError, InputError
-from geoseg_ros.runtime.engines.session import EngineError, check_inputs
+from geoseg_ros.runtime.engines.sessions import EngineError, check_inputs
 from geoseg_ros.runtime.engines.spec import EngineSpec, TensorRange
+from support.fake_world import FakeBackbone
 
 
 def make_spec(largest: int = 64, batch: int = 4, precision: str = "fp32") -> EngineSpec:
@@ -36,6 +38,18 @@ class FakeSession:
 
     def close(self) -> None:
         self.closed = True
+
+
+class MeanBackbone(FakeBackbone):
+    """Its tokens are those of :class:`FakeSession`. Attributes: calls: shapes of the images that it was given."""
+
+    def __init__(self) -> None:
+        self.dim, self.calls = 3, []
+
+    def tokens(self, images: np.ndarray) -> tuple[torch.Tensor, torch.Tensor]:
+        self.calls.append(images.shape)
+        tokens = torch.from_numpy(images.astype(np.float32)).unfold(1, 16, 16).unfold(2, 16, 16).mean((-1, -2))
+        return tokens, tokens.mean((1, 2))
 
 
 class FakeSource:

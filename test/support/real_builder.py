@@ -7,8 +7,8 @@ import sys
 from pathlib import Path
 
 from geoseg_ros.errors import GeosegError
+from geoseg_ros.runtime.engines.build import built_engine
 from geoseg_ros.runtime.engines.cache import EngineCache, EngineKey, engine_key
-from geoseg_ros.runtime.engines.choose import build_engine
 from geoseg_ros.runtime.engines.options import EngineOptions
 from geoseg_ros.runtime.engines.spec import EngineSpec
 from geoseg_ros.runtime.engines.trt import load_tensorrt
@@ -27,7 +27,7 @@ def real_key(path: str) -> EngineKey:
 
 if __name__ == "__main__":
     try:
-        build_engine(read_spec(sys.argv[2]), FLAVOUR, EngineOptions(cache=EngineCache(sys.argv[1])), CAPABILITIES)
+        built_engine(read_spec(sys.argv[2]), FLAVOUR, EngineOptions(cache=EngineCache(sys.argv[1])), CAPABILITIES)
     except GeosegError as error:  # its child was killed
         print("failed", error)
         sys.exit(1)

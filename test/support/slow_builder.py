@@ -12,7 +12,8 @@ import time
 from pathlib import Path
 
 from geoseg_ros.errors import GeosegError
-from geoseg_ros.runtime.engines.build import PLAN, ExportJob, run_in_child, serve
+from geoseg_ros.processes import run_job, serve_job
+from geoseg_ros.runtime.engines.build import PLAN
 from geoseg_ros.runtime.engines.cache import EngineCache, EngineKey
 
 KEY = EngineKey("image", "tensorrt", {"version": "10.3.0", "onnx": "0" * 64})
@@ -20,11 +21,11 @@ PIECES = [bytes([i]) * 2000 for i in range(100)]
 PAUSE = 0.002  # seconds between two pieces
 
 
-def build(order, progress):
+def build(job, progress):
     """The child's work."""
-    with open(order["job"]["backbone"], "a") as log:
+    with open(job["log"], "a") as log:
         log.write(f"{os.getpid()}\n")
-    with open(Path(order["folder"]) / PLAN, "wb", buffering=0) as plan:
+    with open(Path(job["folder"]) / PLAN, "wb", buffering=0) as plan:
         for i, piece in enumerate(PIECES):
             plan.write(piece)
             progress("building", i / len(PIECES))
@@ -32,12 +33,17 @@ def build(order, progress):
     return {"seconds": len(PIECES) * PAUSE}
 
 
+def run_slow(folder, log, progress=None, cancel=None):
+    """The parent's side."""
+    return run_job("engine build", "support.slow_builder", {"folder": str(folder), "log": str(log)}, progress, cancel)
+
+
 def main() -> int:
     folder, log = sys.argv[1:]
     told: list[str] = []
-    cache = EngineCache(folder, tell=told.append)
+    cache = EngineCache(folder, log=told.append)
     try:
-        entry = cache.get_or_build(KEY, lambda place: run_in_child(ExportJob(log, "", "fp32", {}), place, module="slow_builder"))
+        entry = cache.get_or_build(KEY, lambda place: run_slow(place, log))
     except GeosegError as error:
         print("failed", error)
         return 1
@@ -47,4 +53,4 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main() if len(sys.argv) > 1 else serve(build))
+    sys.exit(main() if len(sys.argv) > 1 else serve_job(build))

@@ -1,8 +1,7 @@
 """Built engines on disk: found by what they were made from, never half-written, built by one process at a time.
 
-One entry is one folder, ``<name>-<flavour>-<key>[-<capabilities>]``, with the built files and ``entry.json``: what the entry is for,
-size and digest of each file, and notes (seconds, driver). It is written beside its place and renamed, so that it is there as a whole or
-not at all.
+One entry is one folder, ``<name>-<flavour>-<key>[-<capabilities>]``, with the built files and ``entry.json``: what the entry is for, size
+and digest of each file, and notes (seconds, driver). It is written beside its place and renamed, so that it is complete or absent.
 """
 
 from __future__ import annotations
@@ -25,6 +24,7 @@ from pathlib import Path
 from typing import Any
 
 from geoseg_ros.errors import GeosegError, InputError
+from geoseg_ros.processes import Cancelled, Progress
 from geoseg_ros.runtime.engines.spec import EngineSpec
 
 FORMAT = 1
@@ -34,19 +34,8 @@ _POLL = 0.1  # seconds between two looks at a lock that another process holds
 _NO_LOCKS = {errno.ENOLCK, errno.ENOTSUP, errno.ENOSYS}  # a file system without locks
 _NOT_WRITABLE = {errno.EACCES, errno.EPERM, errno.EROFS}
 
-Progress = Callable[[str, float], None]
-"""Called with (what is being done, share done 0..1)."""
 Build = Callable[[Path], Mapping[str, Any]]
 """Writes the files of an entry into a folder and returns notes about the build."""
-
-
-class Cancelled(GeosegError):
-    """The caller asked to stop."""
-
-
-def default_folder() -> Path:
-    """``$XDG_CACHE_HOME/geoseg_ros/engines``, or below ``~/.cache``."""
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "geoseg_ros" / "engines"
 
 
 @dataclass(frozen=True)
@@ -54,11 +43,11 @@ class EngineKey:
     """What decides whether an engine can be used. Two keys with equal fields name the same engine.
 
     Attributes:
-        name: of the network, ``image`` or ``cloud``.
+        name: Kind of network, such as ``image``.
         flavour: ``tensorrt``, ``tensorrt_rtx``, or ``onnx`` for an exported network.
-        fields: everything else, as JSON can hold it.
+        fields: Everything else, as JSON can hold it.
         capabilities: CUDA compute capabilities, such as 86, of an engine that runs on several kinds of GPU. An engine for more of them
-            serves as well.
+            can be used as well.
     """
 
     name: str
@@ -67,15 +56,10 @@ class EngineKey:
     capabilities: tuple[int, ...] = ()
 
     @property
-    def digest(self) -> str:
-        """20 hex digits over everything but the capabilities."""
-        content = json.dumps([FORMAT, self.name, self.flavour, self.fields], sort_keys=True, allow_nan=False)
-        return hashlib.sha256(content.encode()).hexdigest()[:20]
-
-    @property
     def stem(self) -> str:
-        """Name of the entry without the capabilities."""
-        return f"{self.name}-{self.flavour}-{self.digest}"
+        """Name of the entry without the capabilities; 20 hex digits are over everything else."""
+        content = json.dumps([FORMAT, self.name, self.flavour, self.fields], sort_keys=True, allow_nan=False)
+        return f"{self.name}-{self.flavour}-{hashlib.sha256(content.encode()).hexdigest()[:20]}"
 
     @property
     def folder(self) -> str:
@@ -88,52 +72,45 @@ class EngineKey:
 
 
 def engine_key(
-    spec: EngineSpec,
-    flavour: str,
-    version: str,
-    gpu: tuple[str, int] | None = None,
-    capabilities: tuple[int, ...] = (),
-    options: Mapping[str, Any] | None = None,
+    spec: EngineSpec, flavour: str, version: str, gpu: tuple[str, int] | None = None, capabilities: tuple[int, ...] = ()
 ) -> EngineKey:
     """The key of a TensorRT engine.
 
     Args:
-        spec: the exported network; its bytes count, not its path.
-        flavour: ``tensorrt`` or ``tensorrt_rtx``. version: the exact version of that library.
-        gpu: name and compute capability of the GPU that a ``tensorrt`` engine is for; such an engine runs on no other.
-        capabilities: what a ``tensorrt_rtx`` engine is for.
-        options: of the builder.
+        spec: The exported network; the bytes of its file count, not its path.
+        flavour: ``tensorrt`` or ``tensorrt_rtx``.
+        version: Exact version of that library.
+        gpu: Name and compute capability of the GPU that a ``tensorrt`` engine is for; such an engine runs on no other.
+        capabilities: What a ``tensorrt_rtx`` engine is for.
+
+    Raises:
+        InputError: The network's file does not exist.
     """
+    if not spec.onnx.is_file():
+        raise InputError(f"{spec.onnx}: no such file; expected an ONNX file")
     fields: dict[str, Any] = {
-        "onnx": onnx_digest(spec.onnx),
+        "onnx": _digest(spec.onnx),
         "version": version,
         "precision": spec.precision,
         "profile": spec.as_json()["inputs"],
         "outputs": list(spec.outputs),
-        "options": dict(options or {}),
     }
     if gpu is not None:
         fields["gpu"] = {"name": gpu[0], "capability": gpu[1]}
     return EngineKey(spec.name, flavour, fields, tuple(sorted(set(capabilities))))
 
 
-def onnx_digest(path: Path) -> str:
-    """SHA-256 over an ONNX file and the external data beside it (``<file>.data`` or ``<file>_data``).
-
-    Raises:
-        InputError: there is no such file.
-    """
-    if not path.is_file():
-        raise InputError(f"{path}: no such file; expected an ONNX file")
-    digest = hashlib.sha256()
-    for part in [path, *sorted(path.parent.glob(f"{path.name}[._]data*"))]:
-        digest.update(bytes.fromhex(_digest(part)))
-    return digest.hexdigest()
-
-
 @dataclass(frozen=True)
 class CacheEntry:
-    """An entry that is complete. Attributes: folder; id, of this very build; key; notes about the build; bytes of all its files."""
+    """An entry that is complete.
+
+    Attributes:
+        folder: Where it is.
+        id: Of this very build.
+        key: What it was made for.
+        notes: About the build, as JSON holds them.
+        bytes: Size of all its files.
+    """
 
     folder: Path
     id: str
@@ -146,10 +123,10 @@ def check_entry(path: str | Path) -> CacheEntry:
     """Read an entry and compare every byte of it with the digests.
 
     Args:
-        path: folder of the entry, or any file in it.
+        path: Folder of the entry, or any file in it.
 
     Raises:
-        InputError: absent, incomplete, damaged, or not such a folder.
+        InputError: Absent, incomplete, damaged, or not such a folder.
     """
     folder = Path(path)
     if folder.is_file():
@@ -181,27 +158,30 @@ class EngineCache:
     """A folder of entries, shared by all processes of a user.
 
     Args:
-        folder: default :func:`default_folder`. One that cannot be written is only read; what is missing there is then built for this run.
-        limit: bytes; above it the entries that were not used for longest are removed.
-        tell: gets a line when an entry has to be built anew, or cannot be kept.
+        folder: Default: ``$XDG_CACHE_HOME/geoseg_ros/engines``, or below ``~/.cache``. A folder that cannot be written is only read; what
+            is missing there is built for this run.
+        limit: Bytes; above it the entries that were not used for longest are removed.
+        log: Called with a line when an entry has to be rebuilt, or cannot be kept.
 
     Raises:
         InputError: ``folder`` is a file.
     """
 
-    def __init__(self, folder: str | Path | None = None, limit: int = LIMIT, tell: Callable[[str], None] = lambda line: None) -> None:
-        self.folder = Path(folder).expanduser() if folder else default_folder()
+    def __init__(self, folder: str | Path | None = None, limit: int = LIMIT, log: Callable[[str], None] = lambda line: None) -> None:
+        home = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+        self.folder = Path(folder).expanduser() if folder else home / "geoseg_ros" / "engines"
         if self.folder.exists() and not self.folder.is_dir():
             raise InputError(f"engine cache {self.folder}: expected a folder")
         self.limit = limit
-        self._tell = tell
+        self._log = log
         self._private: tempfile.TemporaryDirectory[str] | None = None
 
     def find(self, key: EngineKey, rejected: str = "") -> CacheEntry | None:
         """The complete entry for ``key`` (or for more capabilities than its), if there is one; it counts as used now.
 
         Args:
-            rejected: id of a build that turned out not to work.
+            key: What the engine is for.
+            rejected: Id of a build that does not work.
         """
         folders = [self.folder, *([Path(self._private.name)] if self._private else [])]
         for folder in folders:
@@ -216,15 +196,19 @@ class EngineCache:
     def get_or_build(
         self, key: EngineKey, build: Build, progress: Progress | None = None, cancel: threading.Event | None = None, rejected: str = ""
     ) -> CacheEntry:
-        """The entry for ``key``, built if it is not there. Where several processes ask, one builds and the others wait for it.
+        """The entry for ``key``, built if it is not there. Where several processes ask for it, one builds and the others wait.
 
         Args:
-            build: called at most once.
-            cancel: when set, waiting is given up; ``build`` looks at it by itself.
-            rejected: id of a build that turned out not to work; that one is removed and built anew.
+            key: What the engine is for.
+            build: Called at most once.
+            progress: Called with (what is being done, share) while this process waits for another.
+            cancel: When set, waiting is given up; ``build`` watches it by itself.
+            rejected: Id of a build that does not work; it is removed and rebuilt.
 
         Raises:
-            Cancelled: ``cancel`` was set. GeosegError: the folder cannot hold the entry. What ``build`` raises.
+            Cancelled: ``cancel`` was set.
+            GeosegError: The folder cannot hold the entry.
+            Exception: Whatever ``build`` raises.
         """
         if (entry := self.find(key, rejected)) is not None:
             return entry
@@ -246,7 +230,7 @@ class EngineCache:
                 raise GeosegError(f"engine cache {self.folder}: {error.strerror or error}") from None
         if self._private is None:
             self._private = tempfile.TemporaryDirectory(prefix="geoseg_engines_")
-            self._tell(f"engine cache {self.folder}: not writable; what is built is kept for this run only")
+            self._log(f"engine cache {self.folder}: not writable; what is built is kept for this run only")
         return Path(self._private.name)
 
     def _build(self, folder: Path, key: EngineKey, build: Build, rejected: str) -> CacheEntry:
@@ -260,7 +244,7 @@ class EngineCache:
             try:
                 self._accept(target, key, rejected)
             except InputError as error:
-                self._tell(f"{error}; it is built anew")
+                self._log(f"{error}; it is rebuilt")
             _remove(target)
         temporary = folder / f".{key.folder}~{secrets.token_hex(4)}"
         temporary.mkdir()
@@ -279,14 +263,14 @@ class EngineCache:
         return check_entry(target)
 
     def _candidates(self, folder: Path, key: EngineKey) -> list[Path]:
-        """Folders whose name says that they may hold ``key``, the exact one first."""
+        """Folders that may hold ``key`` by their names, the exact one first."""
         exact = folder / key.folder
         others = sorted(folder.glob(f"{key.stem}-*")) if key.capabilities else []
         wanted = set(map(str, key.capabilities))
         return [exact, *(p for p in others if p != exact and wanted <= set(p.name.removeprefix(f"{key.stem}-").split(".")))]
 
     def _accept(self, path: Path, key: EngineKey, rejected: str) -> CacheEntry:
-        """Raise InputError with the reason why ``path`` is not a good entry for ``key``."""
+        """The entry at ``path``. Raises InputError with the reason where it cannot be used for ``key``."""
         entry = check_entry(path)
         made, wanted = entry.key.content(), key.content()
         given, needed = made.pop("capabilities"), wanted.pop("capabilities")
@@ -311,7 +295,7 @@ class EngineCache:
             time.sleep(_POLL)
 
     def _evict(self, folder: Path, keep: Path) -> None:
-        """Remove what was not used for longest until the rest fits the limit, and what killed processes have left."""
+        """Remove the entries that were not used for longest until the rest fits the limit, and what killed processes have left."""
         entries = []
         for path in folder.iterdir():
             with contextlib.suppress(OSError):
@@ -336,7 +320,7 @@ class EngineCache:
 
 @contextlib.contextmanager
 def _try_lock(path: Path, remove: bool = False) -> Iterator[bool]:
-    """Take an advisory lock if it is free, and tell. ``remove``: the lock's file goes with the lock."""
+    """Take an advisory lock if it is free; yields whether it was. ``remove``: the lock's file is removed with the lock."""
     handle = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
     try:
         try:
@@ -378,7 +362,7 @@ def _seal(folder: Path, key: EngineKey, notes: Mapping[str, Any]) -> None:
 
 
 def _remove(folder: Path) -> None:
-    """Take an entry away as a whole; a reader finds it complete or not at all."""
+    """Remove an entry as a whole; a reader finds it complete or not at all."""
     aside = folder.with_name(f".{folder.name}~{secrets.token_hex(4)}")
     os.rename(folder, aside)
     if aside.is_dir():

@@ -1,61 +1,119 @@
-"""Which backend runs a network: the best that works here, or the one that was asked for; and the next one when it fails."""
+"""Which backend runs a network: the best that works here, or the requested one; and what can replace it when it fails."""
 
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Iterator, Sequence
+import hashlib
+import sys
+from collections.abc import Iterator
+from dataclasses import asdict
 from pathlib import Path
-from typing import Protocol
 
+import numpy as np
 import torch
 
+from geoseg_ros import __version__
+from geoseg_ros.backbones.base import ImageBackbone, TorchBackbone
 from geoseg_ros.errors import GeosegError, InputError
-from geoseg_ros.runtime.engines.build import PLAN, PlanJob, run_in_child
-from geoseg_ros.runtime.engines.cache import CacheEntry, Cancelled, EngineCache, engine_key
+from geoseg_ros.processes import Cancelled
+from geoseg_ros.runtime.engines import build, export, trt
+from geoseg_ros.runtime.engines.cache import CacheEntry, EngineCache, EngineKey
 from geoseg_ros.runtime.engines.options import ORDER, TENSORRT, EngineOptions
-from geoseg_ros.runtime.engines.session import EngineError, PlanError, Session
-from geoseg_ros.runtime.engines.sessions_onnxruntime import PROVIDERS, OnnxRuntimeSession
-from geoseg_ros.runtime.engines.sessions_tensorrt import TensorRTSession
-from geoseg_ros.runtime.engines.spec import EngineSpec
-from geoseg_ros.runtime.engines.trt import RTX_CAPABILITIES, load_tensorrt
+from geoseg_ros.runtime.engines.sessions import OnnxRuntimeSession, PlanError, Session, TensorRTSession, TorchSession, onnxruntime_for
+from geoseg_ros.runtime.engines.spec import ANY_SHAPE, IMAGE_OUTPUTS, EngineSpec, ImageShapes, image_ranges
+
+LEAST_COSINE = {"fp16": 0.995, "fp32": 0.9999}
+"""Mean over tokens, between those of an engine and of the backbone that it is made from."""
 
 Candidate = tuple[str, str]
 """Backend and device."""
 
 
-class EngineSource(Protocol):
-    """A network that sessions can be made of."""
+class ImageSource:
+    """An image backbone that sessions can be made of. Its exports are kept in the cache.
 
-    def spec(self, backend: str, ready: bool = False) -> EngineSpec:
-        """The network as ``backend`` wants it, exported where it is not yet.
+    Args:
+        backbone: On the processor.
+        options: Precision of TensorRT engines, cache, progress and cancel.
+        shapes: What TensorRT engines are built for; the other backends take any shape.
+    """
+
+    def __init__(self, backbone: ImageBackbone, options: EngineOptions, shapes: ImageShapes | None = None) -> None:
+        self.backbone, self.options, self.shapes = backbone, options, shapes or ImageShapes()
+        self.cache = options.cache or EngineCache(log=options.log)
+
+    def entry(self, backend: str, ready: bool = False) -> CacheEntry:
+        """The exported network for ``backend``. TensorRT gets the options' precision, unless the network is a file with its own.
 
         Args:
-            ready: only if that takes no time.
+            backend: One of :data:`ORDER`.
+            ready: Only if it is in the cache.
 
         Raises:
-            InputError: it cannot be exported, or a package is absent. GeosegError: it could have been, but that failed.
+            InputError: It is not, or cannot be made here.
+            GeosegError: The export failed.
+            Cancelled: ``options.cancel`` was set.
         """
-        ...
+        backbone, tensorrt, module = self.backbone, backend in TENSORRT, isinstance(self.backbone, TorchBackbone)
+        precision = self.options.precision if tensorrt and module else "fp32"
+        shapes = self.shapes if tensorrt else ANY_SHAPE
+        fields = {"backbone": backbone.hash, "precision": precision, "shapes": asdict(shapes), "code": _code(backbone)}
+        key = EngineKey("image", "onnx", fields)
+        if (entry := self.cache.find(key)) is not None:
+            return entry
+        if ready:
+            raise InputError(f"'{backbone.name}' is not exported yet")
+        export.need_packages("onnx", *(["onnxscript"] if module else []))
+        return build.exported_backbone(backbone, key, precision, shapes, self.options)
+
+    def spec(self, backend: str, ready: bool = False) -> EngineSpec:
+        """The exported network for ``backend``; see :meth:`entry`."""
+        return build.spec_in(self.entry(backend, ready))
 
     def torch_session(self, device: torch.device) -> Session:
-        """The network in PyTorch. Raises InputError where it is none of PyTorch's."""
-        ...
+        """The network in PyTorch. Raises InputError where it is an ONNX file."""
+        if not isinstance(self.backbone, TorchBackbone):
+            raise InputError(f"backbone '{self.backbone.name}': not a PyTorch network")
+        ranges = image_ranges(self.backbone, ANY_SHAPE)
+        return TorchSession(EngineSpec("image", Path(), ranges, IMAGE_OUTPUTS, "fp32", self.backbone.name), self.backbone.module, device)
 
     def check(self, session: Session) -> None:
-        """Let a new session answer once. Raises GeosegError where it fails, or answers otherwise than the network does."""
-        ...
+        """Run a new session once, as an engine that was built wrongly does not report it.
+
+        Raises:
+            GeosegError: It fails, or its tokens differ from the backbone's.
+        """
+        usual = session.spec.profiles[-1][0]
+        images = np.random.default_rng(0).integers(0, 256, (usual.minimum[0], *usual.optimum[1:]), dtype=np.uint8)
+        expected = self.backbone.tokens(images)[0].cpu()
+        found = session.run({usual.name: torch.from_numpy(images.astype(np.float32))})[session.spec.outputs[0]].cpu()
+        alike = float(torch.nn.functional.cosine_similarity(found, expected, -1).mean()) if found.shape == expected.shape else float("nan")
+        if not alike >= LEAST_COSINE[session.precision]:
+            name = self.backbone.name
+            raise GeosegError(f"{session.backend} {session.precision}: its tokens differ from those of '{name}' (cosine {alike:.4f})")
 
 
-def open_session(source: EngineSource, options: EngineOptions) -> tuple[Session, str]:
-    """Open the backend that ``options`` ask for; where that does not work, and they allow it, the next one of :data:`ORDER`.
+def _code(backbone: ImageBackbone) -> str:
+    """Digest of the code that exports: a new version of it may write another network."""
+    digest = hashlib.sha256(__version__.encode())
+    for module in (export, sys.modules[type(backbone).__module__]):
+        digest.update(Path(str(module.__file__)).read_bytes())
+    return digest.hexdigest()
 
-    On a machine with a GPU all that can use it comes before what runs on the processor.
+
+def open_session(source: ImageSource, options: EngineOptions) -> tuple[Session, str, Iterator[Session]]:
+    """Open the backend that ``options`` request; where it does not work, and they allow it, the next one of :data:`ORDER`.
+
+    On a machine with a GPU every backend that can use it comes before those on the processor.
 
     Returns:
-        the session, and one line that says which it is and why.
+        The session; one line with its name and why it was chosen; and the sessions that can replace it at once when it fails, in order
+        (nothing is built or exported for them).
 
     Raises:
-        InputError: nothing that is allowed can be used here. GeosegError: it could, but failed. Cancelled: it was.
+        InputError: No backend that is allowed can be used here.
+        GeosegError: It could, but failed.
+        Cancelled: ``options.cancel`` was set.
     """
     gpu = options.on_gpu()
     candidates = _candidates(options, gpu)
@@ -73,14 +131,11 @@ def open_session(source: EngineSource, options: EngineOptions) -> tuple[Session,
                 raise
             why.append(f"{candidate[0]}: {' '.join(str(error).split())}")
             if broken:
-                options.tell(f"{why[-1]}; trying the next backend")
+                options.log(f"{why[-1]}; trying the next backend")
             continue
-        asked = candidate[0] == options.backend
-        reason = f"{session.backend} {session.precision} ({'as asked for' if asked else '; '.join(why) or 'the first choice'})"
-        others = _at_once(candidate, gpu)
-        if options.strict or not others:
-            return session, reason
-        return FallbackSession(session, lambda: _ready(others, source), options.tell), reason
+        reason = "as requested" if candidate[0] == options.backend else "; ".join(why) or "the first choice"
+        others = iter(()) if options.strict else _ready(candidate, source, gpu)
+        return session, f"{session.backend} {session.precision} ({reason})", others
     raise AssertionError("the last candidate is returned or raises")
 
 
@@ -90,82 +145,28 @@ def _candidates(options: EngineOptions, gpu: bool) -> list[Candidate]:
     usual = [(name, device) for device in devices for name in ORDER if device == "cuda" or name not in TENSORRT]
     if options.backend == "auto":
         return usual
-    asked = [candidate for candidate in usual if candidate[0] == options.backend]
+    requested = [candidate for candidate in usual if candidate[0] == options.backend]
     after = [] if options.strict else [c for c in usual if ORDER.index(c[0]) > ORDER.index(options.backend)]
-    return asked + after
+    return requested + after
 
 
-def _at_once(failed: Candidate, gpu: bool) -> list[Candidate]:
-    """What can take the place of a backend that fails at run time without being built first."""
-    quick = [("torch", "cuda")] if gpu else []
-    quick += [("onnxruntime", "cpu"), ("torch", "cpu")]
-    return quick[quick.index(failed) + 1 :] if failed in quick else quick
-
-
-class FallbackSession:
-    """A session that is replaced by the next best one when it fails at run time. The inputs of that run are not lost.
-
-    Args:
-        session: the first one.
-        others: makes those that take its place, in order; they must take no time to open.
-        tell: gets one line at each change.
-
-    Attributes:
-        trouble: that line, or empty as long as nothing has failed.
-    """
-
-    def __init__(self, session: Session, others: Callable[[], Iterator[Session]], tell: Callable[[str], None]) -> None:
-        self._make_others, self._tell = others, tell
-        self._others: Iterator[Session] | None = None
-        self.trouble = ""
-        self._use(session)
-
-    def _use(self, session: Session) -> None:
-        self._session = session
-        self.backend, self.precision, self.spec = session.backend, session.precision, session.spec
-
-    def run(self, inputs: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
-        """See :meth:`geoseg_ros.runtime.engines.session.Session.run`. EngineError: no backend is left."""
-        while True:
-            try:
-                return self._session.run(inputs)
-            except EngineError as error:
-                self._replace(error)
-
-    def _replace(self, error: EngineError) -> None:
-        if self._others is None:
-            self._others = self._make_others()
-        new = next(self._others, None)
-        if new is None:
-            raise error
-        old = self._session
-        self._use(new)
-        self.trouble = f"{old.backend} failed ({' '.join(str(error).split())}); going on with {new.backend}"
-        self._tell(self.trouble)
-        with contextlib.suppress(GeosegError, RuntimeError):  # it has failed already
-            old.close()
-
-    def close(self) -> None:
-        """Give memory back."""
-        self._session.close()
-
-
-def _ready(candidates: Sequence[Candidate], source: EngineSource) -> Iterator[Session]:
-    """Those of the candidates that open; nothing is exported for it."""
-    for candidate in candidates:
-        # RuntimeError: a GPU that is gone fails in PyTorch too
-        with contextlib.suppress(InputError, RuntimeError):
+def _ready(failed: Candidate, source: ImageSource, gpu: bool) -> Iterator[Session]:
+    """Sessions that can replace a failed one without being built first. The backbone itself is on the processor already."""
+    quick: list[Candidate] = [*([("torch", "cuda")] if gpu else []), ("onnxruntime", "cpu"), ("torch", "cpu")]
+    for candidate in quick[quick.index(failed) + 1 if failed in quick else 0 : -1]:
+        with contextlib.suppress(InputError, RuntimeError):  # a GPU that is gone fails in PyTorch too
             yield _open(candidate, source, EngineOptions(), ready=True)
 
 
-def _open(candidate: Candidate, source: EngineSource, options: EngineOptions, ready: bool = False) -> Session:
+def _open(candidate: Candidate, source: ImageSource, options: EngineOptions, ready: bool = False) -> Session:
     name, device = candidate
     if name == "torch":
         return source.torch_session(torch.device(device))
+    session: Session
     if name in TENSORRT:
-        session: Session = _tensorrt(name, source, options)
+        session = _open_tensorrt(name, source, options)
     else:
-        check_onnxruntime(device)  # before anything is exported for it
+        onnxruntime_for(device)  # before anything is exported for it
         session = OnnxRuntimeSession(source.spec(name, ready), device)
     try:
         source.check(session)
@@ -175,70 +176,16 @@ def _open(candidate: Candidate, source: EngineSource, options: EngineOptions, re
     return session
 
 
-def check_onnxruntime(device: str) -> None:
-    """Raise InputError unless ONNX Runtime is installed and can use this kind of device."""
-    try:
-        from onnxruntime import get_available_providers
-    except ImportError:
-        raise InputError("the Python package onnxruntime is not installed") from None
-    if PROVIDERS[device] not in get_available_providers():
-        raise InputError(f"this onnxruntime has no {PROVIDERS[device]}")
-
-
-def _tensorrt(flavour: str, source: EngineSource, options: EngineOptions) -> Session:
-    capability = gpu_here()[1]
-    if flavour == "tensorrt_rtx" and capability not in RTX_CAPABILITIES:
+def _open_tensorrt(flavour: str, source: ImageSource, options: EngineOptions) -> Session:
+    capability = build.gpu_here()[1]
+    if flavour == "tensorrt_rtx" and capability not in trt.RTX_CAPABILITIES:
         raise InputError(f"no engine for compute capability {capability}")
-    load_tensorrt(flavour)  # before anything is exported for it
+    trt.load_tensorrt(flavour)  # before anything is exported for it
     spec = source.spec(flavour)
-    entry = build_engine(spec, flavour, options, (capability,))
+    entry = build.built_engine(spec, flavour, options, (capability,))
     try:
-        return TensorRTSession(entry.folder / PLAN, spec, flavour)
+        return TensorRTSession(entry.folder / build.PLAN, spec, flavour)
     except (PlanError, OSError):
-        # whole, but the driver or the GPU refuses it, or just removed: once more, and then it is the backend that does not work
-        entry = build_engine(spec, flavour, options, (capability,), rejected=entry.id)
-        return TensorRTSession(entry.folder / PLAN, spec, flavour)
-
-
-def gpu_here() -> tuple[str, int]:
-    """Name and compute capability (such as 87) of the GPU that PyTorch uses.
-
-    Raises:
-        InputError: there is none.
-    """
-    if not torch.cuda.is_available():
-        raise InputError("PyTorch finds no CUDA device")
-    major, minor = torch.cuda.get_device_capability()
-    return torch.cuda.get_device_name(), 10 * major + minor
-
-
-def build_engine(
-    spec: EngineSpec, flavour: str, options: EngineOptions, capabilities: Sequence[int] = (), rejected: str = ""
-) -> CacheEntry:
-    """The TensorRT engine of ``spec`` from the cache; a child process builds it where it is not there.
-
-    Args:
-        flavour: ``tensorrt``: for the GPU that is here. ``tensorrt_rtx``: for ``capabilities``, such as (86, 89); needs no GPU.
-        rejected: id of a build that cannot be loaded.
-
-    Raises:
-        InputError: TensorRT is absent, too old, or cannot build for these. GeosegError: the build failed. Cancelled: it was.
-    """
-    version = load_tensorrt(flavour).__version__
-    if flavour == "tensorrt":
-        key = engine_key(spec, flavour, version, gpu=gpu_here())
-    else:
-        key = engine_key(spec, flavour, version, capabilities=tuple(capabilities))
-    notes = {"source": spec.source, **({"driver": driver} if (driver := _driver()) else {})}
-    job = PlanJob(spec, flavour, key.capabilities)
-    return (options.cache or EngineCache(tell=options.tell)).get_or_build(
-        key, lambda folder: notes | run_in_child(job, folder, options.progress, options.cancel), options.progress, options.cancel, rejected
-    )
-
-
-def _driver() -> str:
-    """First line of what the NVIDIA driver says of itself, if there is one."""
-    try:
-        return Path("/proc/driver/nvidia/version").read_text().splitlines()[0]
-    except (OSError, IndexError):
-        return ""
+        # complete, but the driver or the GPU refuses it, or it was just removed: rebuilt once; then it is the backend that does not work
+        entry = build.built_engine(spec, flavour, options, (capability,), rejected=entry.id)
+        return TensorRTSession(entry.folder / build.PLAN, spec, flavour)

@@ -1,4 +1,4 @@
-"""How the backend of a network is chosen. Light: imports no network library."""
+"""How the backend of a network is chosen. Imports no network library."""
 
 from __future__ import annotations
 
@@ -7,7 +7,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from geoseg_ros.errors import InputError
-from geoseg_ros.runtime.engines.cache import EngineCache, Progress
+from geoseg_ros.processes import Progress
+from geoseg_ros.runtime.engines.cache import EngineCache
 from geoseg_ros.runtime.engines.spec import PRECISIONS
 
 TENSORRT = ("tensorrt", "tensorrt_rtx")
@@ -23,18 +24,18 @@ class EngineOptions:
 
     Attributes:
         backend: ``auto`` or one of :data:`ORDER`.
-        strict: what was chosen must work; nothing else is tried, neither at the start nor when it fails later. With ``auto`` what is not
-            installed, or has no GPU here, is passed by all the same.
+        strict: The chosen backend must work; no other is tried, neither at the start nor when it fails later. With ``auto``, backends that
+            are not installed or have no GPU here are still skipped.
         device: ``auto``, ``cpu`` or ``cuda``.
-        precision: of TensorRT engines, ``fp32`` or ``fp16``; the other backends, and networks that are files with a precision of their
-            own, do not ask. Half precision moves masks of ``geoseg_tiny`` where evidence lies near a threshold.
-        cache: where built engines are.
-        progress: called with (phase, share) while something is built.
-        cancel: when set, building is given up.
-        tell: gets a line for what a person should know: an engine is built anew, a backend has failed.
+        precision: Of TensorRT engines, ``fp32`` or ``fp16``. Other backends, and ONNX files with a precision of their own, ignore it. Half
+            precision moves masks of ``geoseg_tiny`` where scores lie near a threshold.
+        cache: Where built engines are kept; default: the user's cache.
+        progress: Called with (phase, share) while something is built.
+        cancel: When set, the build is given up.
+        log: Called with a line for the user: an engine is rebuilt, a backend has failed.
 
     Raises:
-        InputError: an unknown backend, device or precision.
+        InputError: An unknown backend, device or precision.
     """
 
     backend: str = "auto"
@@ -44,7 +45,7 @@ class EngineOptions:
     cache: EngineCache | None = None
     progress: Progress | None = None
     cancel: threading.Event | None = None
-    tell: Callable[[str], None] = lambda line: None
+    log: Callable[[str], None] = lambda line: None
 
     def __post_init__(self) -> None:
         settings = ("backend", self.backend, BACKENDS), ("device", self.device, DEVICES), ("precision", self.precision, PRECISIONS)
@@ -56,7 +57,7 @@ class EngineOptions:
         """Whether the network is to run on a GPU.
 
         Raises:
-            InputError: it is, but PyTorch finds none.
+            InputError: It is, but PyTorch finds none.
         """
         import torch
 

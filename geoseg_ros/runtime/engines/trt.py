@@ -6,31 +6,30 @@ import importlib
 import logging
 import re
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from geoseg_ros.errors import GeosegError, InputError
+from geoseg_ros.processes import Progress
+from geoseg_ros.runtime.engines.options import TENSORRT
 from geoseg_ros.runtime.engines.spec import EngineSpec
 
-FLAVOURS = ("tensorrt", "tensorrt_rtx")
-LEAST_VERSION = (10, 3)  # JetPack 6.1. Version 8 reads opset 18 wrongly without a word: it looks for axes where they no longer are
+LEAST_VERSION = (10, 3)  # JetPack 6.1. Version 8 reads opset 18 wrongly without an error: it looks for axes where they no longer are
 RTX_CAPABILITIES = (75, 80, 86, 89, 120, 121)
 _ACTIVATION = re.compile(r"Total Activation Memory:\s*(\d+)\s*bytes", re.IGNORECASE)
 _LOG = logging.getLogger("geoseg_ros.tensorrt")
 
-Progress = Callable[[str, float], bool]
-"""Called with what is being done and how much of the build is (0..1, never falling). Returns False to cancel."""
-
-
-class BuildCanceled(GeosegError):
-    """The build was told to stop."""
-
 
 @dataclass(frozen=True)
 class BuiltPlan:
-    """Attributes: plan: the engine; activation_bytes: memory for what lies between the layers, at the largest shapes, where the build
-    says so; seconds: that it took."""
+    """A built engine.
+
+    Attributes:
+        plan: Its bytes.
+        activation_bytes: Memory for what lies between the layers, at the largest shapes; None where the build does not report it.
+        seconds: Duration of the build.
+    """
 
     plan: bytes
     activation_bytes: int | None
@@ -41,10 +40,10 @@ def load_tensorrt(flavour: str) -> Any:
     """The Python module of TensorRT (``tensorrt``) or TensorRT for RTX (``tensorrt_rtx``).
 
     Raises:
-        InputError: not installed, not loadable, or older than 10.3.
+        InputError: Not installed, not loadable, or older than 10.3.
     """
-    if flavour not in FLAVOURS:
-        raise InputError(f"backend '{flavour}': expected one of {', '.join(FLAVOURS)}")
+    if flavour not in TENSORRT:
+        raise InputError(f"backend '{flavour}': expected one of {', '.join(TENSORRT)}")
     # the wheels of TensorRT for RTX come with or without a package of its own name around them; the libraries must be loaded first
     ways = (("tensorrt",),) if flavour == "tensorrt" else (("tensorrt_rtx",), ("tensorrt_rtx_libs", "tensorrt_rtx_bindings"))
     failure = "not installed"
@@ -58,14 +57,14 @@ def load_tensorrt(flavour: str) -> Any:
             failure = f"not loadable ({str(error).splitlines()[0]})"
         else:
             version = str(getattr(module, "__version__", "unknown"))
-            if flavour == "tensorrt" and numbers(version)[:2] < LEAST_VERSION:
+            if flavour == "tensorrt" and _numbers(version)[:2] < LEAST_VERSION:
                 raise InputError(f"backend 'tensorrt': expected TensorRT 10.3 or newer (JetPack 6.1), found {version}")
             return module
     raise InputError(f"backend '{flavour}': the Python package {flavour} is {failure}")
 
 
-def numbers(version: str) -> tuple[int, ...]:
-    """``10.3.0.26`` -> (10, 3, 0, 26); what is no number ends it."""
+def _numbers(version: str) -> tuple[int, ...]:
+    """``10.3.0.dev1`` -> (10, 3, 0)."""
     found = re.match(r"\d+(\.\d+)*", version)
     return tuple(int(part) for part in found[0].split(".")) if found else ()
 
@@ -74,15 +73,17 @@ _loggers: dict[str, Any] = {}
 
 
 def shared_logger(tensorrt: Any) -> Any:
-    """The one logger of this process (TensorRT keeps the first it is given). Its ``lines`` is a list where a build wants to read along, or
-    None."""
+    """The one logger of this process, since TensorRT keeps the first that it is given.
+
+    Its ``lines`` is a list of (is an error, text) while a build reads along, else None.
+    """
     name = tensorrt.__name__
     if name not in _loggers:
 
         class Logger(tensorrt.ILogger):  # type: ignore[misc, name-defined]
             def __init__(self) -> None:
                 tensorrt.ILogger.__init__(self)
-                self.lines: list[tuple[bool, str]] | None = None  # (is an error, text)
+                self.lines: list[tuple[bool, str]] | None = None
 
             def log(self, severity: Any, text: str) -> None:
                 failed = severity in (tensorrt.ILogger.ERROR, tensorrt.ILogger.INTERNAL_ERROR)
@@ -100,31 +101,31 @@ def build_plan(
     """Build an engine.
 
     Args:
-        spec: what to build. Every type is as the ONNX file says (strong typing); ``fp32`` uses no TF32.
-        flavour: ``tensorrt`` builds for the GPU of this machine, ``tensorrt_rtx`` for ``capabilities``, such as (86, 89, 120), and needs no
-            GPU; none given: for its usual ones (8.0, 8.6, 8.9, 12.0).
-        tensorrt: the module, where it is loaded already.
+        spec: What to build. Every type is as the ONNX file says (strong typing); ``fp32`` uses no TF32.
+        flavour: ``tensorrt`` builds for the GPU of this machine, ``tensorrt_rtx`` for ``capabilities`` without a GPU.
+        capabilities: CUDA compute capabilities, such as (86, 89, 120); none: the usual ones of tensorrt_rtx (80, 86, 89, 120).
+        progress: Called with (phase, share), which never falls.
+        tensorrt: The module, where it is loaded already.
 
     Raises:
-        InputError: TensorRT is absent or too old, a capability that it does not build for.
-        BuildCanceled: ``progress`` returned False.
-        GeosegError: the build failed; the first error of its log is in the message.
+        InputError: TensorRT is absent or too old, or does not build for a capability.
+        GeosegError: The build failed; the first error of its log is in the message.
     """
     trt = tensorrt or load_tensorrt(flavour)
     if flavour == "tensorrt" and capabilities:
         raise InputError("backend 'tensorrt': builds for the GPU of this machine only; compute capabilities are for tensorrt_rtx")
     logger, start = shared_logger(trt), time.monotonic()
-    lines: list[tuple[bool, str]] = []
-    logger.lines = lines
+    logger.lines = lines = []
     try:
         builder = trt.Builder(logger)
-        network = builder.create_network(_network_flags(trt, flavour))
+        typed = flavour == "tensorrt" and _numbers(trt.__version__)[0] <= 10  # strong typing is a choice there, and the rule elsewhere
+        network = builder.create_network(1 << int(trt.NetworkDefinitionCreationFlag.STRONGLY_TYPED) if typed else 0)
         parser = trt.OnnxParser(network, logger)
         if not parser.parse_from_file(str(spec.onnx)):
-            errors = [parser.get_error(k).desc() for k in range(parser.num_errors)]
-            raise GeosegError(f"{spec.onnx}: {flavour} cannot read it ({_one_line(errors[0] if errors else 'no reason given')})")
-        config = builder.create_builder_config()
+            errors = (parser.get_error(k).desc() for k in range(parser.num_errors))
+            raise GeosegError(f"{spec.onnx}: {flavour} cannot read it ({_first(errors)})")
         _check_tensors(spec, network, flavour)
+        config = builder.create_builder_config()
         for ranges in spec.profiles:
             profile = builder.create_optimization_profile()
             for tensor in ranges:
@@ -134,40 +135,26 @@ def build_plan(
             config.clear_flag(trt.BuilderFlag.TF32)
         if capabilities:
             _set_capabilities(trt, config, capabilities)
-        monitor = _monitor(trt, progress) if progress is not None else None
-        if monitor is not None:
-            config.progress_monitor = monitor
+        if progress is not None and hasattr(trt, "IProgressMonitor"):
+            config.progress_monitor = monitor = _monitor(trt, progress)  # noqa: F841 - TensorRT does not keep it alive
         plan = builder.build_serialized_network(network, config)
     finally:
         logger.lines = None
     if plan is None:
-        if monitor is not None and monitor.canceled:
-            raise BuildCanceled(f"engine '{spec.name}': the build was canceled")
-        errors = [text for failed, text in lines if failed]
-        raise GeosegError(f"engine '{spec.name}': {flavour} did not build it ({_one_line(errors[0] if errors else 'no reason given')})")
+        raise GeosegError(f"engine '{spec.name}': {flavour} did not build it ({_first(text for failed, text in lines if failed)})")
     return BuiltPlan(bytes(plan), activation_memory([text for _, text in lines]), time.monotonic() - start)
 
 
 def activation_memory(lines: Sequence[str]) -> int | None:
     """Bytes of "Total Activation Memory" in a build's log, the largest where there are several; None where there is none."""
-    found = [int(match[1]) for line in lines if (match := _ACTIVATION.search(line))]
-    return max(found, default=None)
-
-
-def _network_flags(trt: Any, flavour: str) -> int:
-    """Strong typing, where it is a choice."""
-    if flavour == "tensorrt_rtx" or numbers(trt.__version__)[0] > 10:
-        return 0
-    return 1 << int(trt.NetworkDefinitionCreationFlag.STRONGLY_TYPED)
+    return max((int(match[1]) for line in lines if (match := _ACTIVATION.search(line))), default=None)
 
 
 def _check_tensors(spec: EngineSpec, network: Any, flavour: str) -> None:
-    found = (
-        tuple(network.get_input(k).name for k in range(network.num_inputs)),
-        {network.get_output(k).name for k in range(network.num_outputs)},
-    )
-    expected = tuple(tensor.name for tensor in spec.inputs), set(spec.outputs)
-    if set(found[0]) != set(expected[0]) or found[1] != expected[1]:
+    inputs = {network.get_input(k).name for k in range(network.num_inputs)}
+    found = inputs, {network.get_output(k).name for k in range(network.num_outputs)}
+    expected = {r.name for r in spec.inputs}, set(spec.outputs)
+    if found != expected:
         raise GeosegError(f"{spec.onnx}: {flavour} reads inputs and outputs {found}, expected {expected}")
 
 
@@ -180,19 +167,17 @@ def _set_capabilities(trt: Any, config: Any, capabilities: Sequence[int]) -> Non
             raise InputError(f"compute capability {capability}: tensorrt_rtx does not build for it; expected one of {known}")
 
 
-def _one_line(text: str) -> str:
-    return " ".join(text.split())[:300]
+def _first(errors: Iterable[str]) -> str:
+    """The first of the errors, in one line."""
+    return " ".join(next(iter(errors), "no reason given").split())[:300]
 
 
 def _monitor(trt: Any, progress: Progress) -> Any:
-    """An ``IProgressMonitor`` that calls ``progress``. None where this version has none."""
-    if not hasattr(trt, "IProgressMonitor"):
-        return None
+    """An ``IProgressMonitor`` that calls ``progress``."""
 
     class Monitor(trt.IProgressMonitor):  # type: ignore[misc, name-defined]
         def __init__(self) -> None:
             trt.IProgressMonitor.__init__(self)
-            self.canceled = False
             self.phases = PhaseTree()
 
         def phase_start(self, phase_name: str, parent_phase: str | None, num_steps: int) -> None:
@@ -203,9 +188,8 @@ def _monitor(trt: Any, progress: Progress) -> Any:
 
         def step_complete(self, phase_name: str, step: int) -> bool:
             self.phases.step(phase_name, step)
-            if not self.canceled and not progress(phase_name, self.phases.fraction):
-                self.canceled = True
-            return not self.canceled
+            progress(phase_name, self.phases.fraction)
+            return True
 
     return Monitor()
 
@@ -214,31 +198,29 @@ class PhaseTree:
     """How much of a build is done, from phases that hold steps and other phases.
 
     Attributes:
-        fraction: 0..1, never falling; a phase that is part of another's step counts for its share of that step.
+        fraction: 0..1, never falling; a phase inside another's step counts for its share of that step.
     """
 
     def __init__(self) -> None:
         self.fraction = 0.0
-        self._open: dict[str, list[Any]] = {}  # name -> [parent, steps, steps done], outermost first
+        self._open: dict[str, tuple[str | None, int, int]] = {}  # name -> (parent, steps, steps done), outermost first
 
     def start(self, name: str, parent: str | None, steps: int) -> None:
         """A phase begins, inside ``parent`` or on its own."""
-        self._open[name] = [parent, max(steps, 1), 0]
+        self._open[name] = (parent, max(steps, 1), 0)
 
     def step(self, name: str, step: int) -> None:
         """Step number ``step`` of a phase is done."""
         if name in self._open:
-            self._open[name][2] = step + 1
-        self._update()
+            self._open[name] = (*self._open[name][:2], step + 1)
+        done, share, parent = 0.0, 1.0, None
+        while inside := next((name for name, (above, _, _) in self._open.items() if above == parent), None):
+            _, steps, finished = self._open[inside]
+            part = min(finished / steps, 1.0)
+            done += share * part
+            share, parent = share * (1 - part) / max(steps - finished, 1), inside
+        self.fraction = max(self.fraction, min(done, 1.0))
 
     def finish(self, name: str) -> None:
         """A phase ends."""
         self._open.pop(name, None)
-
-    def _update(self) -> None:
-        done, share, parent = 0.0, 1.0, None
-        while inside := next((name for name, (above, _, _) in self._open.items() if above == parent), None):
-            _, steps, finished = self._open[inside]
-            done += share * min(finished / steps, 1.0)
-            share, parent = share * (1 - min(finished / steps, 1.0)) / max(steps - finished, 1), inside
-        self.fraction = max(self.fraction, min(done, 1.0))

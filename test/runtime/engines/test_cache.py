@@ -16,12 +16,13 @@ from pathlib import Path
 import pytest
 
 from geoseg_ros.errors import GeosegError, InputError
-from geoseg_ros.runtime.engines.build import PLAN, ExportJob, run_in_child
-from geoseg_ros.runtime.engines.cache import ENTRY, Cancelled, EngineCache, EngineKey, check_entry, engine_key
+from geoseg_ros.processes import Cancelled
+from geoseg_ros.runtime.engines.build import PLAN, work
+from geoseg_ros.runtime.engines.cache import ENTRY, EngineCache, EngineKey, check_entry, engine_key
 from geoseg_ros.runtime.engines.spec import EngineSpec, TensorRange
 from support.kill_builds import kill_real_builds, kill_slow_builds, start
-from support.paths import ROOT
-from support.slow_builder import KEY, PIECES
+from support.paths import PYTHONPATH, ROOT
+from support.slow_builder import KEY, PIECES, run_slow
 
 SLOW = "slow_builder.py"
 
@@ -62,15 +63,12 @@ def test_everything_that_matters_changes_the_key_and_the_path_does_not(spec, tmp
         engine_key(spec, "tensorrt", "10.3.1", gpu),
         engine_key(spec, "tensorrt", "10.3.0", ("Orin Nano", 87)),
         engine_key(spec, "tensorrt", "10.3.0", ("Orin", 86)),
-        engine_key(spec, "tensorrt", "10.3.0", gpu, (), {"level": 5}),
         engine_key(dataclasses.replace(spec, precision="fp32"), "tensorrt", "10.3.0", gpu),
         engine_key(dataclasses.replace(spec, inputs=wider), "tensorrt", "10.3.0", gpu),
         engine_key(dataclasses.replace(spec, outputs=("other",)), "tensorrt", "10.3.0", gpu),
         engine_key(spec, "tensorrt_rtx", "10.3.0", None, (86,)),
         engine_key(spec, "tensorrt_rtx", "10.3.0", None, (86, 89)),
     ]
-    (tmp_path / "m.onnx.data").write_bytes(b"weights")
-    other.append(engine_key(spec, "tensorrt", "10.3.0", gpu))
     (tmp_path / "m.onnx").write_bytes(b"another pack's network")
     other.append(engine_key(spec, "tensorrt", "10.3.0", gpu))
     assert len({key.folder for key in [base, *other]}) == 1 + len(other)
@@ -150,9 +148,9 @@ DAMAGE = [truncated, flipped, without_plan, without_sidecar, bad_sidecar, strang
 
 
 @pytest.mark.parametrize("harm", DAMAGE, ids=lambda harm: harm.__name__)
-def test_what_is_damaged_or_foreign_is_built_anew_once_and_said_once(harm, tmp_path):
+def test_what_is_damaged_or_foreign_is_rebuilt_once_and_said_once(harm, tmp_path):
     told: list[str] = []
-    build, cache = Builder(), EngineCache(tmp_path, tell=told.append)
+    build, cache = Builder(), EngineCache(tmp_path, log=told.append)
     key = EngineKey("image", "tensorrt", {"gpu": {"name": "Orin", "capability": 87}})
     before = cache.get_or_build(key, build)
     harm(before.folder)
@@ -162,13 +160,13 @@ def test_what_is_damaged_or_foreign_is_built_anew_once_and_said_once(harm, tmp_p
     assert cache.find(key) is None
     after = cache.get_or_build(key, build)
     assert after.id != before.id and cache.get_or_build(key, build).id == after.id and build.calls == 2
-    assert len(told) == 1 and told[0].endswith("; it is built anew") and "\n" not in told[0]
+    assert len(told) == 1 and told[0].endswith("; it is rebuilt") and "\n" not in told[0]
     assert sorted(p.name for p in tmp_path.iterdir()) == sorted([key.folder, f".{key.folder}.lock"])
 
 
 def test_a_build_that_could_not_be_loaded_is_replaced_once(tmp_path):
     told: list[str] = []
-    build, cache = Builder(), EngineCache(tmp_path, tell=told.append)
+    build, cache = Builder(), EngineCache(tmp_path, log=told.append)
     bad = cache.get_or_build(rtx(), build)
     good = cache.get_or_build(rtx(), build, rejected=bad.id)
     assert good.id != bad.id and len(told) == 1 and "could not be loaded" in told[0]
@@ -209,7 +207,7 @@ def test_killed_builds_of_tensorrt_for_rtx_too(tmp_path):
 
 
 def test_cancel_ends_the_child_and_the_waiting(tmp_path, monkeypatch):
-    monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(Path(__file__).parent), str(ROOT)]))
+    monkeypatch.setenv("PYTHONPATH", PYTHONPATH)
     cancel, log, cache = threading.Event(), tmp_path / "log", EngineCache(tmp_path / "cache")
     seen: list[tuple[str, float]] = []
 
@@ -219,7 +217,7 @@ def test_cancel_ends_the_child_and_the_waiting(tmp_path, monkeypatch):
 
     begin = time.monotonic()
     with pytest.raises(Cancelled):
-        cache.get_or_build(KEY, lambda folder: run_in_child(ExportJob(str(log), "", "fp32", {}), folder, progress, cancel, "slow_builder"))
+        cache.get_or_build(KEY, lambda folder: run_slow(folder, log, progress, cancel))
     assert seen and seen[0][0] == "building" and time.monotonic() - begin < 10
     pid = int(log.read_text())
     with pytest.raises(ProcessLookupError):
@@ -246,29 +244,13 @@ def test_the_child_ends_with_its_parent(tmp_path):
         time.sleep(0.02)
 
 
-@pytest.mark.parametrize(
-    ("code", "error", "line"),
-    [
-        ("raise SystemExit(7)", GeosegError, "ended with code 7"),
-        ("import os; os.kill(os.getpid(), 9)", GeosegError, "killed by signal 9"),
-        ("raise ValueError('odd\\nthing')", GeosegError, "ended with code 1: thing"),
-        ("serve(lambda o, p: (_ for _ in ()).throw(InputError('no\\nparser')))", InputError, "^no parser$"),
-        ("serve(lambda o, p: (_ for _ in ()).throw(OSError(28, 'No space left on device')))", GeosegError, ": No space left on device$"),
-        ("import os; os.write(1, b'5\\n{\"phase\": '); os._exit(4)", GeosegError, "ended with code 4: it said nothing"),
-        ("serve(lambda o, p: (print('chatter of a library'), {'seconds': 1})[1])", None, ""),
-    ],
-)
-def test_what_the_child_says_at_its_end_is_one_line(code, error, line, tmp_path, monkeypatch):
-    imports = "from geoseg_ros.errors import InputError\nfrom geoseg_ros.runtime.engines.build import serve\n"
-    (tmp_path / "odd_child.py").write_text(imports + code + "\n")
-    monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(tmp_path), str(ROOT)]))
-    job = ExportJob("", "", "fp32", {})
-    if error is None:
-        assert run_in_child(job, tmp_path, module="odd_child") == {"seconds": 1}
-        return
-    with pytest.raises(error, match=line) as raised:
-        run_in_child(job, tmp_path, module="odd_child")
-    assert "\n" not in str(raised.value)
+def test_a_full_disk_names_the_folder_of_the_cache(monkeypatch):
+    def full(job, folder, progress):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("geoseg_ros.runtime.engines.build._export", full)
+    with pytest.raises(GeosegError, match="^/cache: No space left on device$"):
+        work({"work": "export", "folder": "/cache/.entry~1"}, lambda phase, share: None)
 
 
 CODE = """
@@ -279,7 +261,7 @@ told, key = [], EngineKey("image", "onnx", {})
 def build(folder):
     (folder / "engine.plan").write_bytes(bytes(200_000))
     return {}
-cache = EngineCache(sys.argv[1], tell=told.append)
+cache = EngineCache(sys.argv[1], log=told.append)
 """
 
 

@@ -3,20 +3,31 @@
 from __future__ import annotations
 
 import threading
+from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 
 from geoseg_ros.errors import GeosegError, InputError
-from geoseg_ros.runtime.engines import choose
+from geoseg_ros.processes import Cancelled
+from geoseg_ros.runtime.engines import build, choose, trt
+from geoseg_ros.runtime.engines.backbone import EngineBackbone
 from geoseg_ros.runtime.engines.build import PLAN
-from geoseg_ros.runtime.engines.cache import Cancelled, EngineCache
-from geoseg_ros.runtime.engines.choose import FallbackSession, open_session
+from geoseg_ros.runtime.engines.cache import EngineCache
+from geoseg_ros.runtime.engines.choose import open_session
 from geoseg_ros.runtime.engines.options import EngineOptions
-from geoseg_ros.runtime.engines.session import EngineError, PlanError
-from support.fake_engines import ABSENT, FAILED, FakeSession, FakeSource
+from geoseg_ros.runtime.engines.sessions import EngineError, PlanError
+from support.fake_engines import ABSENT, FAILED, FakeSession, FakeSource, MeanBackbone
 
-IMAGES = {"images": torch.zeros(1, 32, 32, 3)}
+IMAGES = np.zeros((1, 32, 32, 3), np.uint8)
+
+
+def backbone(options):
+    """A backbone on the session that is opened, and the source."""
+    source = FakeSource()
+    session, reason, others = open_session(source, options)
+    return EngineBackbone(MeanBackbone(), session, reason, options.strict, options.log, others), source
 
 
 @pytest.fixture
@@ -69,7 +80,7 @@ NO_CUDA = InputError("no CUDA in this one")
 )
 def test_auto_takes_the_best_that_opens_and_says_why(gpu, errors, backend, reason, machine):
     opened = machine(gpu, **errors)
-    session, said = open_session(FakeSource(), EngineOptions())
+    session, said, _ = open_session(FakeSource(), EngineOptions())
     assert session.backend == backend == opened[-1].backend and len(opened) == 1
     assert reason in (None, said) and "\n" not in said and said.startswith(backend)
 
@@ -89,10 +100,10 @@ def test_device_cpu_leaves_the_gpu_alone_and_device_cuda_the_processor(machine):
 def test_what_is_asked_for_is_taken(strict, machine):
     machine(True)
     for name, backend in (("tensorrt_rtx", "tensorrt_rtx"), ("onnxruntime", "onnxruntime-cuda"), ("torch", "torch-cuda")):
-        session, reason = open_session(FakeSource(), EngineOptions(name, strict))
-        assert session.backend == backend and reason == f"{backend} fp32 (as asked for)"
+        session, reason, _ = open_session(FakeSource(), EngineOptions(name, strict))
+        assert session.backend == backend and reason == f"{backend} fp32 (as requested)"
     machine(True, onnxruntime_cuda=NO_CUDA)
-    assert open_session(FakeSource(), EngineOptions("onnxruntime", strict))[0].backend == "onnxruntime-cpu", "asked for, so even there"
+    assert open_session(FakeSource(), EngineOptions("onnxruntime", strict))[0].backend == "onnxruntime-cpu", "requested, so even there"
     machine(False)
     assert open_session(FakeSource(), EngineOptions("torch", strict))[0].backend == "torch-cpu"
 
@@ -103,13 +114,13 @@ def test_strict_takes_nothing_else(machine):
         open_session(FakeSource(), EngineOptions("tensorrt", strict=True))
     with pytest.raises(InputError, match="not installed"):
         open_session(FakeSource(), EngineOptions("onnxruntime", strict=True))
-    session, reason = open_session(FakeSource(), EngineOptions("tensorrt"))
+    session, reason, _ = open_session(FakeSource(), EngineOptions("tensorrt"))
     assert session.backend == "torch-cpu" and reason.startswith("torch-cpu fp32 (no GPU; onnxruntime: ")
     told: list[str] = []
     machine(True, tensorrt_cuda=ABSENT, tensorrt_rtx_cuda=FAILED)
     with pytest.raises(GeosegError, match="the export"):
         open_session(FakeSource(), EngineOptions(strict=True))
-    assert open_session(FakeSource(), EngineOptions(tell=told.append))[0].backend == "onnxruntime-cuda"
+    assert open_session(FakeSource(), EngineOptions(log=told.append))[0].backend == "onnxruntime-cuda"
     assert told == ["tensorrt_rtx: the export failed; trying the next backend"], "what is only absent is no news"
 
 
@@ -126,50 +137,40 @@ def test_unknown_options_are_refused(values, line):
         EngineOptions(**values)
 
 
-def test_a_session_that_fails_is_replaced_and_the_inputs_are_not_lost(machine):
-    opened, told, source = machine(True), [], FakeSource()
-    session, _ = open_session(source, EngineOptions(tell=told.append))
-    assert session.backend == "tensorrt"
+def test_a_session_that_fails_is_replaced_and_the_images_are_not_lost(machine):
+    opened, told = machine(True), []
+    engine, source = backbone(EngineOptions(log=told.append))
+    assert engine.backend == "tensorrt"
     for i, (inside, after) in enumerate((("tensorrt", "torch-cuda"), ("torch-cuda", "onnxruntime-cpu"), ("onnxruntime-cpu", "torch-cpu"))):
-        session.run(IMAGES)
+        engine.tokens(IMAGES)
         assert opened[-1].backend == inside and told == told[:i]
         opened[-1].fail_at = 0
-        result = session.run(IMAGES)
-        assert session.backend == opened[-1].backend == after and result["tokens"].shape == (1, 2, 2, 3)
-        assert opened[-2].closed and told[i:] == [f"{inside} failed (the device is gone); going on with {after}"]
-        assert session.trouble == told[-1]
+        tokens, _ = engine.tokens(IMAGES)
+        assert engine.backend == after and tokens.shape == (1, 2, 2, 3)
+        assert opened[i].closed and told[i:] == [f"{inside} failed (the device is gone); going on with {after}"]
+        assert engine.trouble == told[-1]
     assert source.asked[1:] == [("onnxruntime", True)], "nothing is built while the robot drives"
-    opened[-1].fail_at = 0
-    with pytest.raises(EngineError):
-        session.run(IMAGES)
-    session.close()
-    assert len(told) == 3 and opened[-1].closed
+    assert engine.inner.calls == [IMAGES.shape], "the backbone inside is on the processor, and cannot be lost"
+    engine.tokens(IMAGES)
+    assert len(told) == 3 and len(opened) == 3
 
 
 def test_what_cannot_open_at_once_is_passed_by(machine):
     lost = RuntimeError("CUDA error: unspecified launch failure")
     opened = machine(True, torch_cuda=lost, onnxruntime_cpu=InputError("not exported yet"))
-    session, _ = open_session(FakeSource(), EngineOptions())
+    engine, _ = backbone(EngineOptions())
     opened[0].fail_at = 0
-    session.run(IMAGES)
-    assert [s.backend for s in opened] == ["tensorrt", "torch-cpu"]
-
-
-def test_wrong_inputs_are_the_callers_fault(machine):
-    opened = machine(True)
-    session, _ = open_session(FakeSource(), EngineOptions())
-    with pytest.raises(InputError, match="expected images"):
-        session.run({"images": torch.zeros(1, 8, 8, 3)})
-    assert len(opened) == 1 and session.trouble == ""
+    engine.tokens(IMAGES)
+    assert [s.backend for s in opened] == ["tensorrt"] and engine.backend == "torch-cpu"
 
 
 def test_a_strict_session_raises(machine):
     opened = machine(True)
-    session, _ = open_session(FakeSource(), EngineOptions("tensorrt", strict=True))
+    engine, _ = backbone(EngineOptions("tensorrt", strict=True))
     opened[0].fail_at = 0
     with pytest.raises(EngineError):
-        session.run(IMAGES)
-    assert not isinstance(session, FallbackSession) and len(opened) == 1
+        engine.tokens(IMAGES)
+    assert engine.backend == "tensorrt" and len(opened) == 1 and not opened[0].closed
 
 
 class Jetson:
@@ -183,13 +184,13 @@ class Jetson:
         monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
         monkeypatch.setattr(torch.cuda, "get_device_name", lambda: self.name)
         monkeypatch.setattr(torch.cuda, "get_device_capability", lambda: divmod(self.capability, 10))
-        monkeypatch.setattr(choose, "load_tensorrt", lambda flavour: type("trt", (), {"__version__": self.version}))
-        monkeypatch.setattr(choose, "run_in_child", self._build)
+        monkeypatch.setattr(trt, "load_tensorrt", lambda flavour: type("trt", (), {"__version__": self.version}))
+        monkeypatch.setattr(build, "run_job", self._build)
         monkeypatch.setattr(choose, "TensorRTSession", self._load)
 
-    def _build(self, job, folder, progress, cancel):
+    def _build(self, name, module, job, progress, cancel):
         self.built.append(job)
-        (folder / PLAN).write_text(f"{self.name} {self.version} {self.onnx.read_bytes()}")
+        (Path(job["folder"]) / PLAN).write_text(f"{self.name} {self.version} {self.onnx.read_bytes()}")
         return {"seconds": 1.0}
 
     def _load(self, plan, spec, flavour):
@@ -200,8 +201,8 @@ class Jetson:
         return FakeSession(flavour)
 
     def open(self, backend="tensorrt", strict=False):
-        cache = EngineCache(self.folder / "cache", tell=self.told.append)
-        session, _ = open_session(FakeSource(self.onnx), EngineOptions(backend, strict, "cuda", cache=cache, tell=self.told.append))
+        cache = EngineCache(self.folder / "cache", log=self.told.append)
+        session, _, _ = open_session(FakeSource(self.onnx), EngineOptions(backend, strict, "cuda", cache=cache, log=self.told.append))
         return session.backend
 
 
@@ -223,11 +224,11 @@ def test_an_engine_for_another_gpu_version_or_pack_is_not_taken_but_built_once(c
     assert len(list((jetson.folder / "cache").glob("image-*"))) == 2
 
 
-def test_an_engine_that_the_driver_refuses_is_built_anew_once_and_then_it_is_the_next_backends_turn(jetson):
+def test_an_engine_that_the_driver_refuses_is_rebuilt_once_and_then_it_is_the_next_backends_turn(jetson):
     jetson.open()
     jetson.refuses = 1
     assert jetson.open() == "tensorrt" and len(jetson.built) == 2
-    assert len(jetson.told) == 1 and jetson.told[0].endswith("it could not be loaded; it is built anew")
+    assert len(jetson.told) == 1 and jetson.told[0].endswith("it could not be loaded; it is rebuilt")
     jetson.told.clear()
     jetson.refuses = 2
     assert jetson.open() == "torch-cuda" and len(jetson.built) == 3
@@ -253,7 +254,7 @@ def test_an_engine_that_vanishes_before_it_is_loaded_is_built_again(jetson, monk
 
 def test_tensorrt_for_rtx_is_built_for_the_gpu_that_is_here(jetson):
     jetson.capability = 89
-    assert jetson.open("tensorrt_rtx", strict=True) == "tensorrt_rtx" and jetson.built[0].capabilities == (89,)
+    assert jetson.open("tensorrt_rtx", strict=True) == "tensorrt_rtx" and jetson.built[0]["capabilities"] == (89,)
     jetson.capability = 90
     with pytest.raises(InputError, match="no engine for compute capability 90"):
         jetson.open("tensorrt_rtx", strict=True)

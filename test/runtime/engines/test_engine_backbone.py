@@ -15,13 +15,12 @@ from geoseg_ros.backbones.registry import open_backbone
 from geoseg_ros.backbones.tiny import GeosegTiny, Projection, TinyBackbone, TinyConfig, save_tiny
 from geoseg_ros.errors import GeosegError, InputError
 from geoseg_ros.runtime.engines import choose
-from geoseg_ros.runtime.engines.backbone import EngineBackbone, ImageSource, image_shapes, with_engine
+from geoseg_ros.runtime.engines.backbone import EngineBackbone, image_shapes, with_engine
 from geoseg_ros.runtime.engines.cache import EngineCache
+from geoseg_ros.runtime.engines.choose import ImageSource
 from geoseg_ros.runtime.engines.options import EngineOptions
-from geoseg_ros.runtime.engines.session import EngineError
-from geoseg_ros.runtime.engines.sessions_onnxruntime import OnnxRuntimeSession
-from support.fake_engines import FakeSession, make_spec
-from support.fake_world import FakeBackbone
+from geoseg_ros.runtime.engines.sessions import EngineError, OnnxRuntimeSession
+from support.fake_engines import FakeSession, MeanBackbone, make_spec
 
 
 def pictures(count: int, height: int = 32, width: int = 32) -> np.ndarray:
@@ -48,21 +47,9 @@ def exported(tmp_path_factory, tiny):
     return cache.folder
 
 
-class MeanBackbone(FakeBackbone):
-    """Answers as :class:`FakeSession` does."""
-
-    def __init__(self) -> None:
-        self.dim, self.calls = 3, []
-
-    def tokens(self, images):
-        self.calls.append(images.shape)
-        tokens = torch.from_numpy(images.astype(np.float32)).unfold(1, 16, 16).unfold(2, 16, 16).mean((-1, -2))
-        return tokens, tokens.mean((1, 2))
-
-
 def test_it_answers_as_the_backbone_inside_in_parts_that_fit():
     inner, session, told = MeanBackbone(), FakeSession("tensorrt"), []
-    engine = EngineBackbone(inner, session, "because", tell=told.append)
+    engine = EngineBackbone(inner, session, "because", log=told.append)
     assert (engine.name, engine.stride, engine.dim, engine.hash) == (inner.name, inner.stride, inner.dim, inner.hash)
     assert engine.supervision == inner.supervision and engine.backend == "tensorrt" and engine.trouble == ""
     for found, expected in zip(engine.tokens(pictures(9)), MeanBackbone().tokens(pictures(9)), strict=True):
@@ -75,19 +62,19 @@ def test_it_answers_as_the_backbone_inside_in_parts_that_fit():
 
 def test_sizes_that_it_was_not_built_for_go_to_the_processor_and_are_told_once():
     inner, session, told = MeanBackbone(), FakeSession("tensorrt"), []
-    engine = EngineBackbone(inner, session, "because", tell=told.append)
+    engine = EngineBackbone(inner, session, "because", log=told.append)
     for _ in range(2):
         tokens, vectors = engine.tokens(pictures(3, 32, 128))
         assert torch.equal(tokens, MeanBackbone().tokens(pictures(3, 32, 128))[0]) and vectors.shape == (3, 3)
     assert engine.outside == 6 and session.runs == [] and inner.calls == [(3, 32, 128, 3)] * 2
-    assert told == ["tensorrt: not built for pictures of 128x32; these are left to the processor"]
+    assert told == ["tensorrt: not built for images of 128x32; these are left to the processor"]
     engine.tokens(pictures(1))
     assert len(session.runs) == 1 and engine.trouble == "", "the others still run there"
 
 
 def test_when_no_session_is_left_the_backbone_inside_goes_on():
     inner, session, told = MeanBackbone(), FakeSession("onnxruntime-cuda", fail_at=2), []
-    engine = EngineBackbone(inner, session, "because", tell=told.append)
+    engine = EngineBackbone(inner, session, "because", log=told.append)
     tokens, _ = engine.tokens(pictures(9))
     assert torch.equal(tokens, MeanBackbone().tokens(pictures(9))[0]), "what was done before stays, the rest is done again"
     assert engine.backend == "torch-cpu" and inner.calls == [(5, 32, 32, 3)]
@@ -138,7 +125,7 @@ def test_auto_runs_onnxruntime_here_and_answers_like_pytorch(tiny, exported):
     again = with_engine(tiny, EngineOptions(device="cpu", cache=cache))
     assert torch.equal(again.tokens(pictures(4))[0], engine.tokens(pictures(4))[0]), "equal input gives equal bytes"
     torch_engine = with_engine(tiny, EngineOptions("torch", device="cpu", cache=cache))
-    assert torch_engine.backend == "torch-cpu" and torch_engine.reason == "torch-cpu fp32 (as asked for)"
+    assert torch_engine.backend == "torch-cpu" and torch_engine.reason == "torch-cpu fp32 (as requested)"
     assert (torch_engine.tokens(pictures(4))[0] - tiny.tokens(pictures(4))[0]).abs().max() < 1e-6
 
 
@@ -170,9 +157,9 @@ def test_a_file_with_a_network_of_its_own_runs_in_batches_or_as_before(exported,
         assert (found - expected).abs().max() < 1e-5 * expected.abs().max()
     monkeypatch.setitem(sys.modules, "onnxruntime", None)
     engine = with_engine(inner, EngineOptions(device="cpu", cache=EngineCache(tmp_path)))
-    assert engine.backend == "onnxruntime-cpu" and engine.reason.startswith("onnxruntime-cpu, picture by picture (")
+    assert engine.backend == "onnxruntime-cpu" and engine.reason.startswith("onnxruntime-cpu, image by image (")
     assert torch.equal(engine.tokens(pictures(5))[0], inner.tokens(pictures(5))[0])
-    with pytest.raises(InputError, match="none of PyTorch's"):
+    with pytest.raises(InputError, match="not a PyTorch network"):
         with_engine(inner, EngineOptions("torch", strict=True, cache=EngineCache(tmp_path)))
 
 
@@ -180,7 +167,7 @@ def test_what_is_exported_already_needs_no_exporter(tiny, exported, monkeypatch)
     import sys
 
     monkeypatch.setitem(sys.modules, "onnxscript", None)
-    monkeypatch.setattr("geoseg_ros.runtime.engines.backbone.run_in_child", lambda *_: pytest.fail("exported again"))
+    monkeypatch.setattr("geoseg_ros.runtime.engines.build.run_job", lambda *_: pytest.fail("exported again"))
     assert with_engine(tiny, EngineOptions(device="cpu", cache=EngineCache(exported))).backend == "onnxruntime-cpu"
 
 
@@ -189,12 +176,12 @@ def test_a_damaged_export_is_made_anew_once_and_said_once(tiny, exported, tmp_pa
 
     folder = shutil.copytree(exported, tmp_path / "cache")
     told: list[str] = []
-    cache = EngineCache(folder, tell=told.append)
-    options = EngineOptions(device="cpu", cache=cache, tell=told.append)
+    cache = EngineCache(folder, log=told.append)
+    options = EngineOptions(device="cpu", cache=cache, log=told.append)
     (onnx,) = folder.glob("*/*.onnx")
     onnx.write_bytes(onnx.read_bytes()[:1000])
     first = with_engine(tiny, options)
-    assert first.backend == "onnxruntime-cpu" and len(told) == 1 and told[0].endswith("bytes, got 1000; it is built anew")
+    assert first.backend == "onnxruntime-cpu" and len(told) == 1 and told[0].endswith("bytes, got 1000; it is rebuilt")
     assert with_engine(tiny, options).backend == "onnxruntime-cpu" and len(told) == 1
 
 
@@ -207,10 +194,10 @@ def test_an_engine_that_answers_otherwise_is_not_used(harm, tiny, exported, monk
 
     monkeypatch.setattr(OnnxRuntimeSession, "run", wrong)
     told: list[str] = []
-    options = {"device": "cpu", "cache": EngineCache(exported), "tell": told.append}
+    options = {"device": "cpu", "cache": EngineCache(exported), "log": told.append}
     engine = with_engine(tiny, EngineOptions(**options))
-    assert engine.backend == "torch-cpu" and len(told) == 1 and "onnxruntime-cpu fp32 does not answer as" in told[0]
-    with pytest.raises(GeosegError, match="does not answer as"):
+    assert engine.backend == "torch-cpu" and len(told) == 1 and "onnxruntime-cpu fp32: its tokens differ from those of" in told[0]
+    with pytest.raises(GeosegError, match="tokens differ"):
         with_engine(tiny, EngineOptions("onnxruntime", strict=True, **options))
 
 
@@ -229,7 +216,7 @@ def test_half_precision_may_differ_a_little(tiny):
 
     source = ImageSource(tiny, EngineOptions())
     source.check(session(0.03))
-    with pytest.raises(GeosegError, match=r"tensorrt fp16 does not answer as '.*' does \(cosine 0"):
+    with pytest.raises(GeosegError, match=r"tensorrt fp16: its tokens differ from those of '.*' \(cosine 0"):
         source.check(session(0.5))
 
 
@@ -263,7 +250,7 @@ def test_recovery_of_a_session_that_fails_takes_less_than_a_second(tiny, exporte
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     monkeypatch.setattr(choose, "_open", open_one)
     told: list[str] = []
-    engine = with_engine(tiny, EngineOptions(cache=EngineCache(exported), tell=told.append))
+    engine = with_engine(tiny, EngineOptions(cache=EngineCache(exported), log=told.append))
     assert engine.backend == "tensorrt"
     engine.tokens(pictures(1))
     begin = time.monotonic()

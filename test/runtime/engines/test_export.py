@@ -14,8 +14,9 @@ from geoseg_ros.backbones.base import TokenModule
 from geoseg_ros.backbones.registry import open_backbone
 from geoseg_ros.backbones.tiny import GeosegTiny, Projection, TinyConfig, save_tiny
 from geoseg_ros.errors import GeosegError, InputError
-from geoseg_ros.runtime.engines.export import ANY_SHAPE, ImageShapes, export_image, image_ranges
-from geoseg_ros.runtime.engines.sessions_onnxruntime import OnnxRuntimeSession
+from geoseg_ros.runtime.engines.export import export_image
+from geoseg_ros.runtime.engines.sessions import OnnxRuntimeSession
+from geoseg_ros.runtime.engines.spec import ANY_SHAPE, ImageShapes, image_ranges
 from support.fake_world import FakeBackbone
 from support.paths import ROOT
 
@@ -85,7 +86,7 @@ def test_bytes_depend_on_nothing_but_the_weights(small, exported, tmp_path) -> N
     first = exported["fp32"].onnx.read_bytes()
     code = (
         "import sys, torch\n"
-        "from geoseg_ros.backbones.base import open_backbone\n"
+        "from geoseg_ros.backbones.registry import open_backbone\n"
         "from geoseg_ros.runtime.engines.export import export_image\n"
         "export_image(open_backbone(sys.argv[1]), sys.argv[2])\n"
     )

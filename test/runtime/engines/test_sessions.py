@@ -15,10 +15,7 @@ from torch import nn
 
 from geoseg_ros.errors import InputError
 from geoseg_ros.runtime.engines.graphs import GRAPHS, bucket
-from geoseg_ros.runtime.engines.session import EngineError, PlanError
-from geoseg_ros.runtime.engines.sessions_onnxruntime import OnnxRuntimeSession
-from geoseg_ros.runtime.engines.sessions_tensorrt import TensorRTSession
-from geoseg_ros.runtime.engines.sessions_torch import TorchSession
+from geoseg_ros.runtime.engines.sessions import EngineError, OnnxRuntimeSession, PlanError, TensorRTSession, TorchSession
 from geoseg_ros.runtime.engines.spec import EngineSpec, TensorRange
 from support.fake_tensorrt import PlainStream, module
 

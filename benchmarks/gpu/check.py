@@ -1,12 +1,12 @@
-"""What an accelerator does with this package: same answers as the processor, how fast, and one training of GeoFree-CoSeg. As Markdown.
+"""What an accelerator does with this package: equal results, latency and memory, and one training of GeoFree-CoSeg. As Markdown.
 
-Without CUDA it says "no GPU" and ends well, so that it can stand in a script; --device cpu runs all of its parts here.
+Without CUDA it prints "no GPU" and exits with code 0, so that it can be part of a script; --device cpu runs all of its parts here.
 
 example:
   make gpu-check                                            # full size; the training with the epochs of the preset
-  python -m geoseg_ros.cli.gpu_check --budget 70 --out gpu.md
-  python -m geoseg_ros.cli.gpu_check --device cpu --parts backends --runs 20
-  python -m geoseg_ros.cli.gpu_check --device cpu --size small --points 10000 --runs 3 --budget 3 --items 2
+  python -m benchmarks.gpu.check --budget 70 --out gpu.md
+  python -m benchmarks.gpu.check --device cpu --parts backends --runs 20
+  python -m benchmarks.gpu.check --device cpu --size small --points 10000 --runs 3 --budget 3 --items 2
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from geoseg_ros.cli.gpu_measure import WARM_UP, Row, latency, peak_memory, settle, table
+from benchmarks.gpu.measure import WARM_UP, Row, latency, peak_memory, settle, table
 from geoseg_ros.errors import GeosegError, InputError
 
 SIDES = (480, 640)  # of the pictures
@@ -54,10 +54,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(options: argparse.Namespace) -> dict[str, Any]:
     """Check, print, write.
 
+    Returns:
+        ``device``, ``parity`` (relative differences) and ``training``.
+
     Raises:
-        InputError: bad options. GeosegError: the devices do not agree; the report is printed and written before.
+        InputError: Bad options.
+        GeosegError: The devices do not agree; the report is printed and written before.
     """
-    from geoseg_ros.cli.gpu_backends import backends_report
+    from benchmarks.gpu.backends import backends_report
     from geoseg_ros.evaluate.baselines.geofree import SIZES, with_budget
     from geoseg_ros.files import write_text
     from geoseg_ros.methods.geofree.training_config import fit_preset
@@ -79,13 +83,13 @@ def run(options: argparse.Namespace) -> dict[str, Any]:
     if "parity" in options.parts:
         differences = [tokens_parity(device), *network_parity(device, SIZES[options.size])]
         head = ["what", "largest difference, relative to the largest value", ""]
-        lines += ["", "### Same answers as the processor", "", *table(head, [d.row() for d in differences])]
+        lines += ["", "### Parity with the processor", "", *table(head, [d.row() for d in differences])]
     if "backends" in options.parts:
         backends, different = backends_report(device, PACKS, options.runs)
         lines += ["", *backends]
     if "latency" in options.parts:
         lines += ["", "### Latency and memory", ""]
-        lines += [f"Milliseconds of {options.runs} runs after {WARM_UP} that do not count; eager.", ""]
+        lines += [f"Milliseconds of {options.runs} runs after {WARM_UP} for warm-up; eager.", ""]
         head = ["what", "p50", "p95", "p99", "peak device memory, MB"]
         lines += table(head, [*image_rows(device, options.runs), *cloud_rows(device, options.points, options.runs)])
     if "training" in options.parts:
@@ -102,7 +106,7 @@ def run(options: argparse.Namespace) -> dict[str, Any]:
 
 
 def device_name(device: torch.device) -> str:
-    """As its maker calls it."""
+    """Name that its maker gives it."""
     if device.type == "cuda":
         return torch.cuda.get_device_name(device)
     return f"processor ({platform.machine()}, {torch.get_num_threads()} threads)"
@@ -110,7 +114,12 @@ def device_name(device: torch.device) -> str:
 
 @dataclass(frozen=True)
 class Difference:
-    """Attributes: what was compared; value: largest absolute difference over the largest absolute value."""
+    """Difference of a tensor between two devices.
+
+    Attributes:
+        what: What was compared.
+        value: Largest absolute difference over the largest absolute value.
+    """
 
     what: str
     value: float
@@ -121,12 +130,12 @@ class Difference:
         return self.value <= TOLERANCE
 
     def row(self) -> Row:
-        """Of the table."""
+        """Row of the table."""
         return [self.what, f"{self.value:.2e}", "same" if self.passes else f"DIFFERS (more than {TOLERANCE:g})"]
 
 
 def difference(what: str, ours: torch.Tensor, reference: torch.Tensor) -> Difference:
-    """Of a tensor on some device from the same one on the processor."""
+    """Difference of a tensor on some device from the same one on the processor."""
     return Difference(what, float((ours.cpu().double() - reference.double()).abs().max() / reference.double().abs().max()))
 
 
@@ -217,7 +226,7 @@ def room(count: int) -> Any:
 
 
 def training(device: torch.device, options: argparse.Namespace) -> tuple[dict[str, Any], list[str]]:
-    """GeoFree of the paper's preset on crops of the world ``easy``, beside what needs no learning; figures and Markdown."""
+    """GeoFree with the paper's preset on crops of the world ``easy``, beside a baseline that needs no learning; figures and Markdown."""
     from geoseg_ros.backbones.registry import open_backbone
     from geoseg_ros.evaluate.baselines import TRIVIAL
     from geoseg_ros.evaluate.baselines.geofree import SIZES, Networks, steering

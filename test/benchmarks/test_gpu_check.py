@@ -7,11 +7,11 @@ import math
 import pytest
 import torch
 
+from benchmarks.gpu import backends, check, measure
+from benchmarks.gpu.backends import Backend, backends_report, open_backends, parity_row, plain_ways
+from benchmarks.gpu.check import Difference, difference, main
+from benchmarks.gpu.measure import Peaks, Work, count_work, latency, measure_peaks
 from geoseg_ros.backbones.registry import open_backbone
-from geoseg_ros.cli import gpu_backends, gpu_check, gpu_measure
-from geoseg_ros.cli.gpu_backends import Backend, backends_report, open_backends, parity_row, plain_ways
-from geoseg_ros.cli.gpu_check import Difference, difference, main
-from geoseg_ros.cli.gpu_measure import Peaks, Work, count_work, latency, measure_peaks
 from geoseg_ros.evaluate.baselines.geofree import SIZES, NetworkSize
 from geoseg_ros.learning.shape_pretraining import PretrainConfig
 from geoseg_ros.simulation.shapes import ShapesConfig
@@ -36,8 +36,8 @@ def test_bad_input_is_one_line(arguments, capsys) -> None:
 
 def test_all_parts_run_on_the_processor(monkeypatch, capsys, tmp_path) -> None:
     monkeypatch.setitem(SIZES, "small", TINY)
-    monkeypatch.setattr(gpu_check, "BATCHES", (1, 2))
-    monkeypatch.setattr(gpu_backends, "backends_report", lambda device, packs, runs: ([f"backends of {' '.join(packs)}"], []))
+    monkeypatch.setattr(check, "BATCHES", (1, 2))
+    monkeypatch.setattr(backends, "backends_report", lambda device, packs, runs: ([f"backends of {' '.join(packs)}"], []))
     out = tmp_path / "gpu.md"
     options = ["--device", "cpu", "--size", "small", "--points", "2000", "--runs", "1", "--budget", "3", "--items", "2"]
     assert main([*options, "--out", str(out)]) == 0
@@ -51,7 +51,7 @@ def test_all_parts_run_on_the_processor(monkeypatch, capsys, tmp_path) -> None:
 
 
 def test_parts_can_be_chosen(monkeypatch, capsys) -> None:
-    monkeypatch.setattr(gpu_backends, "backends_report", lambda device, packs, runs: (["### Backends", str(runs)], []))
+    monkeypatch.setattr(backends, "backends_report", lambda device, packs, runs: (["### Backends", str(runs)], []))
     assert main(["--device", "cpu", "--parts", "backends", "--runs", "7"]) == 0
     text = capsys.readouterr().out
     assert "### Backends\n7" in text and text.count("###") == 1
@@ -60,12 +60,12 @@ def test_parts_can_be_chosen(monkeypatch, capsys) -> None:
 
 
 def test_a_device_that_differs_fails_after_the_report(monkeypatch, tmp_path, capsys) -> None:
-    monkeypatch.setattr(gpu_check, "tokens_parity", lambda device: Difference("tokens", math.nan))
-    monkeypatch.setattr(gpu_check, "network_parity", lambda device, size: [Difference("mask", 0.0)])
-    monkeypatch.setattr(gpu_backends, "backends_report", lambda device, packs, runs: ([], ["tensorrt"]))
-    monkeypatch.setattr(gpu_check, "image_rows", lambda device, runs: [])
-    monkeypatch.setattr(gpu_check, "cloud_rows", lambda device, points, runs: [])
-    monkeypatch.setattr(gpu_check, "training", lambda device, options: ({}, []))
+    monkeypatch.setattr(check, "tokens_parity", lambda device: Difference("tokens", math.nan))
+    monkeypatch.setattr(check, "network_parity", lambda device, size: [Difference("mask", 0.0)])
+    monkeypatch.setattr(backends, "backends_report", lambda device, packs, runs: ([], ["tensorrt"]))
+    monkeypatch.setattr(check, "image_rows", lambda device, runs: [])
+    monkeypatch.setattr(check, "cloud_rows", lambda device, points, runs: [])
+    monkeypatch.setattr(check, "training", lambda device, options: ({}, []))
     out = tmp_path / "gpu.md"
     assert main(["--device", "cpu", "--out", str(out)]) == 1
     assert "| tokens | nan | DIFFERS" in out.read_text() and "tokens, masks or labels of tensorrt differ" in capsys.readouterr().err
@@ -79,7 +79,7 @@ def test_difference_is_relative_to_the_largest_value() -> None:
 def test_latency_counts_after_the_warm_up() -> None:
     calls: list[int] = []
     row = latency("work", lambda: calls.append(1), CPU, runs=4)
-    assert len(calls) == 4 + gpu_measure.WARM_UP and row[0] == "work" and row[4] == "-" and float(row[1]) <= float(row[3])
+    assert len(calls) == 4 + measure.WARM_UP and row[0] == "work" and row[4] == "-" and float(row[1]) <= float(row[3])
 
 
 @pytest.fixture(scope="module")
@@ -89,7 +89,7 @@ def tiny():
 
 def test_backends_of_the_processor_are_compared_and_timed(monkeypatch, tmp_path) -> None:
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
-    monkeypatch.setattr(gpu_backends, "SHAPES", ((1, 128, 128), (2, 64, 64)))
+    monkeypatch.setattr(backends, "SHAPES", ((1, 128, 128), (2, 64, 64)))
     lines, wrong = backends_report(CPU, ("stool",), runs=1)
     text = "\n".join(lines)
     assert not wrong and "| torch-cpu | fp32 | 1.0000 | 1.0000 | same |" in text
@@ -115,8 +115,8 @@ def test_a_backend_with_other_answers_is_named(tiny, monkeypatch) -> None:
             pass
 
     (first,) = [b for b in open_backends(tiny, CPU) if b.name == "torch-cpu"]
-    monkeypatch.setattr(gpu_backends, "open_backends", lambda inner, device: iter([Backend("tensorrt", tiny, Shuffled(first.session))]))
-    monkeypatch.setattr(gpu_backends, "timing_rows", lambda *_: [])
+    monkeypatch.setattr(backends, "open_backends", lambda inner, device: iter([Backend("tensorrt", tiny, Shuffled(first.session))]))
+    monkeypatch.setattr(backends, "timing_rows", lambda *_: [])
     lines, wrong = backends_report(CPU, ("stool",), runs=1)
     assert wrong == ["tensorrt"] and any("DIFFERS (expected 0.95, 0.995)" in line for line in lines)
     assert parity_row(Backend("tensorrt", tiny, None, "not installed"), ("stool",)) == (["tensorrt", "-", "-", "-", "not installed"], None)

@@ -1,4 +1,4 @@
-"""Every backend of the image network: does it answer alike, how fast is it, and how far from what the device could do."""
+"""Every backend of the image network: whether its results agree, how fast it is, and how far it is from the limit of the device."""
 
 from __future__ import annotations
 
@@ -10,30 +10,37 @@ from functools import partial
 import numpy as np
 import torch
 
+from benchmarks.gpu.measure import Peaks, Row, Work, count_work, device_memory, measure_peaks, peak_memory, percentiles, table
+from benchmarks.gpu.parity import LEAST, LEAST_HALF, Agreement, compare
 from geoseg_ros.backbones.base import TorchBackbone
 from geoseg_ros.backbones.registry import open_backbone
-from geoseg_ros.cli.gpu_measure import Peaks, Row, Work, count_work, device_memory, measure_peaks, peak_memory, percentiles, table
 from geoseg_ros.errors import GeosegError, InputError
 from geoseg_ros.packs.pack import Pack
-from geoseg_ros.runtime.engines.backbone import EngineBackbone, ImageSource
-from geoseg_ros.runtime.engines.choose import open_session
+from geoseg_ros.runtime.engines.backbone import EngineBackbone
+from geoseg_ros.runtime.engines.choose import ImageSource, open_session
 from geoseg_ros.runtime.engines.options import ORDER, TENSORRT, EngineOptions
-from geoseg_ros.runtime.engines.parity import LEAST, LEAST_HALF, Agreement, compare
-from geoseg_ros.runtime.engines.session import Session
-from geoseg_ros.runtime.engines.sessions_torch import TorchSession
+from geoseg_ros.runtime.engines.sessions import Session, TorchSession
 from geoseg_ros.runtime.engines.spec import PRECISIONS
 from geoseg_ros.runtime.pipeline import Pipeline
 from geoseg_ros.simulation.rooms import SeedSource
 from geoseg_ros.simulation.sets import make_cloud, make_dials, make_image
 
 SHAPES = ((1, 480, 640), (1, 240, 320), *((count, side, side) for side in (128, 224) for count in (1, 2, 4, 8)))
-"""Pictures V, H, W: photographs, which come alone, and the buckets of what comes together."""
+"""Images V, H, W: photographs, which come alone, and the sizes of batches."""
 
 
 @dataclass
 class Backend:
-    """Attributes: name; session, or None; reason: why there is none; held: bytes of the device it took, None where that is unknown; whole:
-    the backbone around the session."""
+    """A backend that was opened, or why it was not.
+
+    Attributes:
+        name: Of the backend.
+        inner: The backbone on the processor.
+        session: Runs the network; None where it could not be opened.
+        reason: Why it could not.
+        held: Bytes of the device that it took, None where that is unknown.
+        whole: The backbone around the session.
+    """
 
     name: str
     inner: TorchBackbone
@@ -60,7 +67,7 @@ def _opened(inner: TorchBackbone, options: EngineOptions) -> Iterator[Backend]:
     name, place = options.backend, torch.device(options.device)
     before = device_memory(place)
     try:
-        session, reason = open_session(ImageSource(inner, options), options)
+        session, reason, _ = open_session(ImageSource(inner, options), options)
     except (InputError, GeosegError) as error:
         yield Backend(name if name in TENSORRT else f"{name}-{place}", inner, None, " ".join(str(error).split()))
         return
@@ -92,7 +99,7 @@ def parity_row(backend: Backend, packs: tuple[str, ...]) -> tuple[Row, Agreement
 
 
 Way = tuple[str, str, Callable[[torch.Tensor], object]]
-"""Name, precision, and what runs the network on pictures that are on the device."""
+"""Name, precision, and what runs the network on images that are on the device."""
 
 
 def plain_ways(inner: TorchBackbone, device: torch.device, on_gpu: bool) -> Iterator[Way]:
@@ -141,23 +148,23 @@ def _session_rows(
         name, least = f"{backend.name} {kind}{session.precision}", work[shape].least_seconds(peaks[device.type], session.precision)
         given = {session.spec.inputs[0].name: torch.full((*shape, 3), 90.0, device=device)}
         yield timing_row(name, shape, partial(session.run, given), least, device, runs)
-        pictures = np.full((*shape, 3), 90, np.uint8)
-        yield timing_row(f"{name}, with copies", shape, partial(backend.whole.tokens, pictures), least, device, runs)
+        images = np.full((*shape, 3), 90, np.uint8)
+        yield timing_row(f"{name}, with copies", shape, partial(backend.whole.tokens, images), least, device, runs)
 
 
 def backends_report(device: torch.device, packs: tuple[str, ...], runs: int) -> tuple[list[str], list[str]]:
-    """Markdown, and the names of backends that answer differently."""
+    """Markdown, and the names of backends whose results differ."""
     inner = open_backbone("geoseg_tiny")
     assert isinstance(inner, TorchBackbone)
     backends = list(open_backends(inner, device))
-    answers = [parity_row(backend, packs) for backend in backends]
+    found = [parity_row(backend, packs) for backend in backends]
     head = ["backend", "precision", "J of masks", "equal labels", "against PyTorch on the processor"]
-    lines = ["### Backends", "", *table(head, [row for row, _ in answers]), ""]
+    lines = ["### Backends", "", *table(head, [row for row, _ in found]), ""]
     lines += [f"Opened by {b.name} {b.session.precision}: {b.held / 1e6:.0f} MB of the device." for b in backends if b.session and b.held]
     lines += ["", f"Milliseconds of {runs} runs. Roofline: what a large matrix product or a large copy reached here, with this work.", ""]
-    head = ["what", "pictures", "p50", "p95", "p99", "PyTorch's memory, MB", "roofline", "share"]
+    head = ["what", "images", "p50", "p95", "p99", "PyTorch's memory, MB", "roofline", "share"]
     lines += table(head, timing_rows(inner, backends, device, runs))
     for backend in backends:
         if backend.session is not None:
             backend.session.close()
-    return lines, [row[0] for row, found in answers if found is not None and not found.passes(row[1])]
+    return lines, [row[0] for row, agreement in found if agreement is not None and not agreement.passes(row[1])]

@@ -1,19 +1,20 @@
-"""The cloud side of a GeoFree network against a fixed bank of images, in a form that can be exported.
+"""The cloud branch of a GeoFree network against a fixed bank of images, as a torch module that can be exported to ONNX and TensorRT.
 
-The dense form of the fusion holds a number for every pair of a point and a patch, several times over. Here only the kept edges of the graph
-are looked at: they are gathered, K for each point, and the discarded ones, whose share is nothing or next to nothing, are left out. A
-row's normalisation falls out of the softmax of the attention, so it is not needed either.
+The dense form of the fusion holds a number for every pair of a point and a patch, several times over. Here only the kept edges of the
+graph are computed: they are gathered, K for each point, and the discarded ones, whose weight is zero or close to it, are left out. The
+softmax of the attention cancels the normalisation of a row, so that is not needed either.
 """
 
 from __future__ import annotations
 
+import copy
 import math
 
 import torch
 import torch.nn.functional as F
 from torch import nn
 
-from geoseg_ros.errors import InputError
+from geoseg_ros.errors import GeosegError, InputError
 from geoseg_ros.methods.geofree.bank import Bank
 from geoseg_ros.methods.geofree.config import NetworkConfig
 from geoseg_ros.methods.geofree.model import CosegNetwork, Partners
@@ -21,10 +22,16 @@ from geoseg_ros.methods.geofree.samplers import matched
 
 MOST_EDGES = 3840  # TensorRT's limit of one top-K
 PARTS = 8  # of the points, one after the other: gathered keys and values are the largest tensors
+INPUT, OUTPUTS = "points", ("foreground", "background", "presence")
+TOLERANCE = 1e-3  # of the features, relative, between the sparse and the dense form
 
 
 def check_exportable(config: NetworkConfig, bank: Bank) -> None:
-    """Raise InputError for settings whose fusion is not sparse, or whose points are not only coordinates."""
+    """Refuse networks that the sparse form is not for.
+
+    Raises:
+        InputError: A fusion that is not sparse, points that are not only coordinates, a bank without images or clouds, or too many edges.
+    """
     expected = {
         "gcsf.mask_mode": (config.gcsf.mask_mode, ("additive",)),
         "gcsf.points": (config.gcsf.points, ("coordinates",)),
@@ -45,17 +52,40 @@ def check_exportable(config: NetworkConfig, bank: Bank) -> None:
         raise InputError(f"gcsf.k: {edges} edges per point are more than the {MOST_EDGES} that TensorRT sorts; use k_per_image = false")
 
 
-class CloudGraph(nn.Module):
-    """Points P [B, N, 3] in the unit sphere -> simplified foreground and background Q [B, m, 3] each, and presence [B, 1]: cosine of what
-    is sampled with the images' prototype minus that with the most similar negative.
+def exportable(network: CosegNetwork, bank: Bank) -> CloudGraph:
+    """The sparse form of a network, once it is known to give what the network gives.
+
+    An exporter declares the input float32 [B, N, 3] (N a multiple of :data:`PARTS`) and the names :data:`INPUT` and :data:`OUTPUTS`, and
+    keeps float32: in half precision nearest neighbours change.
 
     Args:
-        network: its parts are used, not copied.
-        bank: of the concept; it becomes constants.
+        network: On the processor; it is copied.
+        bank: Of the concept, with images and clouds.
+
+    Raises:
+        InputError: See :func:`check_exportable`.
+        GeosegError: The sparse form differs from the network on random points.
+    """
+    graph = CloudGraph(copy.deepcopy(network), bank)
+    points = max(network.config.sampler.points // PARTS, 1) * PARTS
+    generator = torch.Generator().manual_seed(0)
+    difference, _ = left_out(graph, bank, F.normalize(torch.randn(1, points, 3, generator=generator), dim=2))
+    if not difference <= TOLERANCE:
+        raise GeosegError(f"the sparse form of the fusion differs from the network by {difference:.1e}, more than {TOLERANCE:g}")
+    return graph
+
+
+class CloudGraph(nn.Module):
+    """Points float32 [B, N, 3] in the unit sphere -> simplified foreground and background float32 [B, m, 3] each, and presence
+    float32 [B, 1]: cosine similarity of the sampled foreground with the images' prototype minus that with the most similar negative.
+
+    Args:
+        network: Its parts are used, not copied.
+        bank: Of the concept; it becomes constants.
         parts: N is a multiple of it.
 
     Raises:
-        InputError: see :func:`check_exportable`.
+        InputError: See :func:`check_exportable`.
     """
 
     keys: torch.Tensor
@@ -139,8 +169,16 @@ class CloudGraph(nn.Module):
 
 @torch.no_grad()
 def left_out(graph: CloudGraph, bank: Bank, points: torch.Tensor) -> tuple[float, float]:
-    """What the sparse form changes, on points [B, N, 3]: the largest relative difference of F~3D_f from the network's own dense form, and
-    the share of sampled foreground points that are others."""
+    """What the sparse form changes.
+
+    Args:
+        graph: The sparse form.
+        bank: That it was made with.
+        points: Float32 [B, N, 3] in the unit sphere.
+
+    Returns:
+        The largest relative difference of F~3D_f from the network's own dense form, and the share of sampled foreground points that differ.
+    """
     network = graph.network
     clouds = network.clouds(points, graph._partners(points.shape[0]))
     dense = network.fused_clouds(clouds, bank.columns(len(points)))

@@ -107,8 +107,13 @@ def measure_peaks(device: torch.device, precisions: Sequence[str]) -> Peaks:
 
 @dataclass(frozen=True)
 class Work:
-    """What one run must do at least. Attributes: flops: operations, 2 per product and sum; weights: numbers in the network; values: numbers
-    in its inputs and outputs, float32."""
+    """What one run must do at least.
+
+    Attributes:
+        flops: Operations, 2 per product and sum.
+        weights: Numbers in the network.
+        values: Numbers in its inputs and outputs, float32.
+    """
 
     flops: int
     weights: int
@@ -122,7 +127,7 @@ class Work:
 
 @torch.no_grad()
 def count_work(module: nn.Module, *inputs: torch.Tensor) -> Work:
-    """Of a module on the processor that gives a tuple of tensors."""
+    """Work of a module on the processor that returns a tuple of tensors."""
     counter = FlopCounterMode(display=False)
     with counter:
         outputs = module(*inputs)

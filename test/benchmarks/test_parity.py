@@ -13,14 +13,15 @@ import cv2
 import numpy as np
 import pytest
 
+from benchmarks.gpu.parity import LEAST, Agreement, compare, overlap
 from geoseg_ros.backbones.registry import open_backbone
 from geoseg_ros.geometry.cloud import Cloud
 from geoseg_ros.io.cloud_files import read_cloud_fields
 from geoseg_ros.packs.pack import Pack
 from geoseg_ros.runtime.engines.backbone import EngineBackbone
-from geoseg_ros.runtime.engines.export import ANY_SHAPE, export_image
-from geoseg_ros.runtime.engines.parity import LEAST, Agreement, compare, overlap
-from geoseg_ros.runtime.engines.sessions_onnxruntime import OnnxRuntimeSession
+from geoseg_ros.runtime.engines.export import export_image
+from geoseg_ros.runtime.engines.sessions import OnnxRuntimeSession
+from geoseg_ros.runtime.engines.spec import ANY_SHAPE
 from geoseg_ros.runtime.pipeline import Pipeline, PipelineConfig
 from geoseg_ros.simulation.rooms import SeedSource
 from geoseg_ros.simulation.sets import make_cloud, make_dials, make_image

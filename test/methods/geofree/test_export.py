@@ -13,14 +13,12 @@ import torch.nn.functional as F
 from geoseg_ros.errors import GeosegError, InputError
 from geoseg_ros.methods.geofree.config import NetworkConfig, preset
 from geoseg_ros.methods.geofree.decode import competitive
+from geoseg_ros.methods.geofree.export import INPUT, OUTPUTS, PARTS, CloudGraph, exportable, left_out
 from geoseg_ros.methods.geofree.inputs import PreparedCloud
 from geoseg_ros.methods.geofree.predict import predict_clouds
 from geoseg_ros.methods.geofree.samplers import matched
-from geoseg_ros.runtime.engines import export
-from geoseg_ros.runtime.engines.cloud_graph import CloudGraph, left_out
-from geoseg_ros.runtime.engines.export import CLOUD_OUTPUTS, CloudShapes, export_cloud, export_module
-from geoseg_ros.runtime.engines.session import check_inputs
-from geoseg_ros.runtime.engines.sessions_onnxruntime import OnnxRuntimeSession
+from geoseg_ros.runtime.engines.export import export_module
+from geoseg_ros.runtime.engines.sessions import OnnxRuntimeSession, check_inputs
 from geoseg_ros.runtime.engines.spec import EngineSpec, TensorRange
 from geoseg_ros.runtime.engines.trt import build_plan, load_tensorrt
 from support.cloud_networks import SMALL, a_bank, awake, sphere
@@ -56,15 +54,14 @@ def test_outputs_are_those_of_the_prediction() -> None:
         assert competitive(clouds[k].whole, *(n.numpy() for n in near)) == pytest.approx(expected[k].score, abs=1e-4)
 
 
-def test_edges_that_matter_are_not_left_out_unnoticed(tmp_path, monkeypatch) -> None:
+def test_edges_that_matter_are_not_left_out_unnoticed() -> None:
     """With a weak prior what the graph discards keeps its weight in the attention: refused."""
-    monkeypatch.setattr(export, "export_module", lambda *_: pytest.fail("exported all the same"))
     weak = awake(replace(SMALL, sfe=replace(SMALL.sfe, alpha=0.01)))
     with pytest.raises(GeosegError, match="sparse form of the fusion differs from the network by"):
-        export_cloud(weak, a_bank(weak), tmp_path, CloudShapes((64, 64, 128)))
+        exportable(weak, a_bank(weak))
 
 
-def test_settings_that_are_not_sparse_are_refused(tmp_path) -> None:
+def test_settings_that_are_not_sparse_are_refused() -> None:
     paper = awake(replace(preset("paper"), sampler=SMALL.sampler, contrast=8, gcsf=replace(preset("paper").gcsf, width=16)))
     network = awake()
     bank = a_bank(network)
@@ -75,9 +72,10 @@ def test_settings_that_are_not_sparse_are_refused(tmp_path) -> None:
     ]
     for made, kept, words in cases:
         with pytest.raises(InputError, match=words):
-            export_cloud(made, kept, tmp_path)
-    with pytest.raises(InputError, match="points: expected multiples of 8, got 1004"):
-        export_cloud(network, bank, tmp_path, CloudShapes((1004, 2048, 4096)))
+            exportable(made, kept)
+    odd = TensorRange(INPUT, (1, 1004, 3), (1, 2048, 3), (1, 4096, 3))
+    with pytest.raises(InputError, match="points: expected multiples of 8 on axis 1, got 1004"):
+        export_module(CloudGraph(network, bank), (odd,), OUTPUTS, {1: PARTS})
 
 
 def test_the_exported_cloud_branch_answers_alike(tmp_path) -> None:
@@ -85,14 +83,15 @@ def test_the_exported_cloud_branch_answers_alike(tmp_path) -> None:
         pytest.importorskip(name, reason=f"the optional package {name} is not installed")
     network = awake()
     bank = a_bank(network)
-    spec = export_cloud(network, bank, tmp_path, CloudShapes((64, 128, 256), 2))
-    assert spec.outputs == CLOUD_OUTPUTS and spec.precision == "fp32"
-    session, graph = OnnxRuntimeSession(spec, threads=1), CloudGraph(network, bank)
+    shapes, graph = TensorRange(INPUT, (1, 64, 3), (1, 128, 3), (2, 256, 3)), exportable(network, bank)
+    spec = EngineSpec("cloud", tmp_path / "cloud.onnx", (shapes,), OUTPUTS, "fp32", "GeoFree network")
+    spec.onnx.write_bytes(export_module(graph, spec.inputs, spec.outputs, {1: PARTS}))
+    session = OnnxRuntimeSession(spec, threads=1)
     for count, clouds in ((64, 1), (160, 2), (256, 1)):
         points = sphere(count, clouds)
         check_inputs(spec, {"points": points})
         with torch.no_grad():
-            expected = dict(zip(CLOUD_OUTPUTS, graph(points), strict=True))
+            expected = dict(zip(OUTPUTS, graph(points), strict=True))
         for name, found in session.run({"points": points}).items():
             assert found.shape == expected[name].shape and torch.allclose(found, expected[name], atol=1e-4)
 
@@ -130,8 +129,8 @@ def test_the_sparse_form_needs_a_fifth_of_the_memory(tmp_path) -> None:
         assert torch.allclose(DenseGraph(network, bank).features(probe)[0], CloudGraph(network, bank).features(probe)[0], atol=1e-3)
     for kind in (DenseGraph, CloudGraph):
         path = tmp_path / f"{kind.__name__}.onnx"
-        path.write_bytes(export_module(kind(network, bank), (points,), CLOUD_OUTPUTS, {1: 8}))
-        built = build_plan(EngineSpec("cloud", path, (points,), CLOUD_OUTPUTS, "fp32", ""), "tensorrt_rtx", (80, 86, 89, 120))
+        path.write_bytes(export_module(kind(network, bank), (points,), OUTPUTS, {1: PARTS}))
+        built = build_plan(EngineSpec("cloud", path, (points,), OUTPUTS, "fp32", ""), "tensorrt_rtx", (80, 86, 89, 120))
         memory[kind] = built.activation_bytes
         print(f"{kind.__name__}: {built.activation_bytes / 1e6:.0f} MB, {built.seconds:.1f} s, {len(built.plan) / 1e6:.1f} MB in all")
     assert memory[DenseGraph] >= 5 * memory[CloudGraph]

@@ -1,4 +1,4 @@
-"""Whether two backends answer alike: the same pictures and clouds through the whole pipeline."""
+"""Whether two backends give the same results: the same images and clouds through the whole pipeline."""
 
 from __future__ import annotations
 
@@ -14,15 +14,19 @@ from geoseg_ros.runtime.pipeline import Pipeline
 LEAST = 0.995
 """Agreement, on average, of labels, and of masks of backends that compute in float32."""
 LEAST_HALF = 0.95
-"""Of masks in half precision. Where the evidence of a region lies on the threshold, a thousandth decides about all of its pixels."""
+"""Of masks in half precision. Where the score of a region lies on the threshold, a thousandth decides about all of its pixels."""
 
 
 @dataclass(frozen=True)
 class Agreement:
-    """Attributes:
-    masks: of each picture, J of the two masks: pixels with the same concept in both over pixels with one in either; 1 where both are empty.
-    marked: how many pictures have a mask in either.
-    labels: of each cloud, share of the valid points with the same label. labelled: how many clouds have a label in either.
+    """How far the results of two backends agree.
+
+    Attributes:
+        masks: Of each image, J of the two masks: pixels with the same concept in both over pixels with one in either; 1 where both are
+            empty.
+        marked: Number of images with a mask in either.
+        labels: Of each cloud, share of the valid points with the same label.
+        labelled: Number of clouds with a label in either.
     """
 
     masks: tuple[float, ...]
@@ -31,7 +35,7 @@ class Agreement:
     labelled: int
 
     def passes(self, precision: str) -> bool:
-        """Whether both averages reach what is expected of ``precision``, ``fp32`` or ``fp16``."""
+        """Whether both averages reach the limits of ``precision``, ``fp32`` or ``fp16``."""
         least = LEAST if precision == "fp32" else LEAST_HALF
         return all(not values or float(np.mean(values)) >= low for values, low in ((self.masks, least), (self.labels, LEAST)))
 
@@ -43,7 +47,7 @@ def overlap(first: NDArray[np.integer], second: NDArray[np.integer]) -> float:
 
 
 def compare(reference: Pipeline, other: Pipeline, images: Iterable[NDArray[np.uint8]] = (), clouds: Iterable[Cloud] = ()) -> Agreement:
-    """Run both pipelines on images [H, W, 3] and clouds."""
+    """Run both pipelines on images uint8 [H, W, 3] and clouds."""
     masks, labels, marked, labelled = [], [], 0, 0
     for image in images:
         first, second = (pipeline.process_image(image).mask for pipeline in (reference, other))

@@ -1,0 +1,1 @@
+"""Measurements of this package: run from the root of the checkout, never installed."""
