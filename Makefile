@@ -27,7 +27,7 @@ help:
 	@echo "make lint    ruff, codespell, and mypy on the whole package"
 	@echo "make settings   config/coseg.yaml and docs/parameters.md, written from the settings in the code"
 	@echo "make bench   cost of message handling"
-	@echo "make gpu-check   on a GPU: parity, latency, memory, one training; elsewhere it says so"
+	@echo "make gpu-check   on a GPU: parity, latency, memory, one training; elsewhere it prints \"no GPU\""
 	@echo "make clean   remove what was built; the environment too: make clean ALL=1"
 
 setup: .venv/geoseg.stamp
