@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from geoseg_ros.backbones import hub, onnx, tiny
+from geoseg_ros.backbones import tiny
 from geoseg_ros.backbones.base import ImageBackbone
 from geoseg_ros.errors import InputError
 
@@ -24,7 +24,11 @@ def open_backbone(spec: str, device: str = "cpu") -> ImageBackbone:
     if kind == "geoseg_tiny":
         return tiny.TinyBackbone(rest or tiny.SHIPPED, spec, device)
     if kind == "onnx" and rest:
-        return onnx.OnnxBackbone(rest, spec)
+        from geoseg_ros.backbones.onnx import OnnxBackbone
+
+        return OnnxBackbone(rest, spec)
+    from geoseg_ros.backbones import hub
+
     if spec in hub.ALIASES:
         return hub.HubBackbone(hub.ALIASES[spec], spec, device)
     if kind == "hub" and rest:

@@ -1,7 +1,7 @@
 """The whole chain in one command: recording, concept packs, the live node over DDS, and what it found.
 
-Without folders a procedural room walk is made, whose truth is known. With --clouds and --images your own files are used: both folders
-show the same thing, nothing is paired or labelled; --without names pictures that do not show it.
+Without folders a walk through a procedural room is simulated, whose ground truth is known. With --clouds and --images your own files are
+used: both folders show the same target, nothing is paired or labelled; --without names images that do not show it.
 
 The result folder holds OUT.mcap (what the node published), report.json, clouds.png and images.png.
 
@@ -35,13 +35,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--out", default="demo_out", metavar="DIR", help="result folder (default %(default)s)")
     parser.add_argument("--clouds", metavar="DIR", help="your clouds")
     parser.add_argument("--images", metavar="DIR", help="your images")
-    parser.add_argument("--without", metavar="DIR", help="images that do not show the thing (worth a lot)")
-    parser.add_argument("--name", default="thing", help="what to call the thing in your files (default %(default)s)")
+    parser.add_argument("--without", metavar="DIR", help="images that do not show the target (worth a lot)")
+    parser.add_argument("--name", default="thing", help="name of the target in your files (default %(default)s)")
     parser.add_argument("--packs", nargs="+", metavar="PACK", help="use these concept packs instead of training")
-    parser.add_argument("--train", action="store_true", help="of the walk: train packs even where the concepts have shipped ones")
+    parser.add_argument("--train", action="store_true", help="of the walk: train packs even for concepts whose packs ship")
     parser.add_argument("--backbone", default="", metavar="NAME", help="image backbone (default: the shipped one)")
     parser.add_argument("--seconds", type=float, default=20.0, metavar="S", help="length of the recording (default %(default)s)")
-    parser.add_argument("--rate", type=float, default=1.0, metavar="R", help="play so many times as fast (default %(default)s)")
+    parser.add_argument("--rate", type=float, default=1.0, metavar="R", help="speed of playing, 1 = as recorded (default %(default)s)")
     parser.add_argument("--sensor", choices=("lidar", "depth"), default="depth", help="of the procedural walk (default %(default)s)")
     parser.add_argument("--concepts", nargs="+", default=list(CONCEPTS), metavar="NAME", help="of the walk (default %(default)s)")
     parser.add_argument("--seed", type=int, default=0, help="of the walk (default %(default)s)")
@@ -73,7 +73,7 @@ def run(options: argparse.Namespace) -> dict[str, object]:
     steps.begin("recording")
     recording, cloud_topic, image_topic, truth = _pack(options, out) if own else _walk(options, out)
     steps.begin("concept packs")
-    packs = _packs(options, out, own, steps.tell)
+    packs = _packs(options, out, own, steps.log)
     live = LiveRun(
         recording=recording,
         out=out / "OUT.mcap",
@@ -87,9 +87,9 @@ def run(options: argparse.Namespace) -> dict[str, object]:
         domain=domain,
     )
     steps.begin("live node")
-    answers = run_live(live, steps.tell)
+    live_result = run_live(live, steps.log)
     steps.begin("report")
-    report = summarise(recording, live.out, answers, cloud_topic, image_topic, out, truth)
+    report = summarise(recording, live.out, live_result, cloud_topic, image_topic, out, truth)
     steps.end()
     if not options.json:
         print(f"\n{format_table(report)}\n\n{out.resolve()}: {', '.join(['report.json', *report['files']])}")
@@ -97,7 +97,7 @@ def run(options: argparse.Namespace) -> dict[str, object]:
 
 
 class _Steps:
-    """Tells on standard error what is being done, and how long it took."""
+    """Prints on standard error what is being done, and how long it took."""
 
     def __init__(self, quiet: bool) -> None:
         self._quiet, self._name, self._start = quiet, "", 0.0
@@ -105,15 +105,15 @@ class _Steps:
     def begin(self, name: str) -> None:
         self.end()
         self._name, self._start = name, time.monotonic()
-        self.tell("...")
+        self.log("...")
 
-    def tell(self, text: str) -> None:
+    def log(self, text: str) -> None:
         if not self._quiet:
             print(f"{self._name}: {text}", file=sys.stderr, flush=True)
 
     def end(self) -> None:
         if self._name:
-            self.tell(f"{time.monotonic() - self._start:.0f} s")
+            self.log(f"{time.monotonic() - self._start:.0f} s")
 
 
 def _walk(options: argparse.Namespace, out: Path) -> tuple[Path, str, str, Truth]:
@@ -143,23 +143,23 @@ def _pack(options: argparse.Namespace, out: Path) -> tuple[Path, str | None, str
 
 
 def _local(pack: str) -> str:
-    """A path that is right in every working folder; names of shipped packs stay as they are."""
+    """A pack's absolute path; names of shipped packs stay as they are."""
     return str(Path(pack).resolve()) if Path(pack).exists() else pack
 
 
-def _packs(options: argparse.Namespace, out: Path, own: bool, tell: Callable[[str], None]) -> list[str]:
-    """Those asked for; of a walk, those that ship; else new ones."""
+def _packs(options: argparse.Namespace, out: Path, own: bool, log: Callable[[str], None]) -> list[str]:
+    """The requested packs; of a walk, those that ship; else new ones."""
     from geoseg_ros.methods.contrast.pack import SHIPPED
 
     if options.packs:
         return [_local(pack) for pack in options.packs]
     if not own and not options.train and not options.backbone and all((SHIPPED / f"{name}.pack").exists() for name in options.concepts):
-        tell(f"shipped: {', '.join(options.concepts)}")
+        log(f"shipped: {', '.join(options.concepts)}")
         return list(options.concepts)
-    return _train(options, out, own, tell)
+    return _train(options, out, own, log)
 
 
-def _train(options: argparse.Namespace, out: Path, own: bool, tell: Callable[[str], None]) -> list[str]:
+def _train(options: argparse.Namespace, out: Path, own: bool, log: Callable[[str], None]) -> list[str]:
     """One pack per concept, with the same code and defaults as ``geoseg train``."""
     from geoseg_ros.cli import train
 
@@ -184,7 +184,7 @@ def _train(options: argparse.Namespace, out: Path, own: bool, tell: Callable[[st
         command = ["--name", name, "--clouds", str(clouds), "--images", str(images), "--out", str(pack), "--json"]
         command += ["--without", *map(str, without)] if without else []
         command += ["--backbone", options.backbone] if options.backbone else []
-        tell(name)
+        log(name)
         for line in train.run(parser.parse_args(command))["warnings"]:  # type: ignore[attr-defined]
             print(f"warning: {name}: {line}", file=sys.stderr)
         packs.append(str(pack))

@@ -59,12 +59,12 @@ class LiveRun:
     node: Sequence[str] = NODE
 
 
-def run_live(live: LiveRun, tell: Callable[[str], None] = lambda text: None) -> dict[str, Any]:
+def run_live(live: LiveRun, log: Callable[[str], None] = lambda text: None) -> dict[str, Any]:
     """Play the recording through a node of its own and record what it publishes.
 
     Args:
         live: What to run.
-        tell: Called with a line at each step.
+        log: Called with a line at each step.
 
     Returns:
         ``recorder`` (messages per topic, last node status) and ``player`` (published per topic, seconds, latest).
@@ -87,13 +87,13 @@ def run_live(live: LiveRun, tell: Callable[[str], None] = lambda text: None) -> 
     with Children(live.logs, _environment(live.domain)) as children:
         children.start("node", [*live.node, "--ros-args", "--params-file", str(parameters), *remaps])
         recorder = children.start("recorder", ["-m", "geoseg_ros.ros.recorder", "--out", str(live.out)])
-        tell("waiting for the node")
+        log("waiting for the node")
         children.expect(recorder, "ready", _OPENING)
-        tell("playing")
+        log("playing")
         command = ["play", str(live.recording), "--topics", *topics, "--rate", str(live.rate), "--wait", "1", "--json"]
         player = children.start("player", ["-m", "geoseg_ros.cli", *command])
         played = json.loads(children.expect(player, None, live.seconds / live.rate + 120))
-        tell("waiting for the last results")
+        log("waiting for the last results")
         recorder.close_input()
         recorded = json.loads(children.expect(recorder, None, 120))
     return {"player": played, "recorder": recorded}

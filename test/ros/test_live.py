@@ -160,7 +160,7 @@ def test_demo_on_own_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caps
     write_pcd(tmp_path / "clouds" / "a.pcd", Cloud(np.random.default_rng(0).random((500, 3), np.float32) * 2))
     (tmp_path / "clouds" / "b.pcd").write_text("junk")
     write_image(tmp_path / "images" / "a.png", np.full((24, 32, 3), (255, 0, 0), np.uint8))
-    monkeypatch.setattr("geoseg_ros.ros.live_run.run_live", lambda live, tell: run_live(replace(live, node=(FAKE_NODE,)), tell))
+    monkeypatch.setattr("geoseg_ros.ros.live_run.run_live", lambda live, log: run_live(replace(live, node=(FAKE_NODE,)), log))
     monkeypatch.setattr(signal, "signal", lambda *_: None)  # the command's own handler would outlive the test
     folders = ["--clouds", str(tmp_path / "clouds"), "--images", str(tmp_path / "images")]
     command = ["demo", *folders, "--packs", "any", "--seconds", "1", "--out", str(tmp_path / "out"), "--domain-id", str(DOMAIN)]
@@ -201,7 +201,7 @@ def test_demo_trains_a_pack_per_thing(tmp_path: Path, monkeypatch: pytest.Monkey
         given.append(options)
         return {"warnings": ["only 1 images"]}
 
-    def stop(live: LiveRun, tell: object) -> None:
+    def stop(live: LiveRun, log: object) -> None:
         live_runs.append(live)
         raise GeosegError("far enough")
 
