@@ -73,7 +73,7 @@ def gpu(monkeypatch):
 
 def start(packs, **parameters):
     told = []
-    node = LiveNode(PipelineOpener(tell=told.append), packs=packs, status_period=0.1, **CONFIG, **parameters)
+    node = LiveNode(PipelineOpener(log=told.append), packs=packs, status_period=0.1, **CONFIG, **parameters)
     return node, told
 
 
