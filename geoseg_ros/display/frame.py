@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from geoseg_ros.geometry.cloud import Cloud
-from geoseg_ros.io.folders import draw_overlay
+from geoseg_ros.io.overlay import draw_overlay
 from geoseg_ros.results import LabelSpace, ObjectInstance
 
 _GREY = 90

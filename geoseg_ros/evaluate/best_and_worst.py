@@ -13,7 +13,8 @@ from geoseg_ros.display.pictures import captioned, contact_sheet, draw_cloud, fi
 from geoseg_ros.evaluate.items import Answer, CosegSet, Image, Item, Mask, NamedMethod, Predictions
 from geoseg_ros.evaluate.metrics import count
 from geoseg_ros.geometry.cloud import Cloud
-from geoseg_ros.io.folders import draw_overlay, write_image
+from geoseg_ros.io.folders import write_image
+from geoseg_ros.io.overlay import draw_overlay
 from geoseg_ros.results import LabelSpace
 
 SHOWN = 3

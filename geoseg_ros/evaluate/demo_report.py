@@ -21,7 +21,7 @@ from geoseg_ros.display.pictures import (
     truth_outline,
 )
 from geoseg_ros.geometry.cloud import Cloud
-from geoseg_ros.io.folders import draw_overlay
+from geoseg_ros.io.overlay import draw_overlay
 
 Labels = NDArray[np.integer]
 

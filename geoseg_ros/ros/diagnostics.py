@@ -15,8 +15,8 @@ from rclpy.qos import ReliabilityPolicy
 
 from geoseg_ros.ros.message_types import geoseg_msgs
 from geoseg_ros.ros.qos import output_qos
-from geoseg_ros.ros.stream_state import StreamState
 from geoseg_ros.runtime.mailbox import Mailbox, StreamCounts
+from geoseg_ros.runtime.stream_state import StreamState
 
 
 class Diagnostics:
@@ -147,7 +147,7 @@ class Diagnostics:
             "lost": stream.lost,
             "unplaced": stream.unplaced,
             "rate_hz": f"{stream.rate.hertz():.2f}",
-            "age_s": f"{stream.rate.age():.2f}" if stream.rate.seen() else "nan",
+            "age_s": f"{stream.rate.age():.2f}" if stream.rate.started() else "nan",
             "latency_p50_ms": f"{1e3 * p50:.1f}",
             "latency_p95_ms": f"{1e3 * p95:.1f}",
         }

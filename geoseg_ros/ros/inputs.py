@@ -17,10 +17,10 @@ from geoseg_ros.errors import InputError
 from geoseg_ros.ros.message_types import type_name
 from geoseg_ros.ros.parameters import refuse_unknown
 from geoseg_ros.ros.qos import subscribe
-from geoseg_ros.ros.stream_state import StreamState
 from geoseg_ros.runtime.mailbox import Mailbox
 from geoseg_ros.runtime.node_parameters import NodeParameters
 from geoseg_ros.runtime.rgbd import KEPT, DepthFrame, RecentImages
+from geoseg_ros.runtime.stream_state import StreamState
 
 try:
     import message_filters

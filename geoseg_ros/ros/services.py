@@ -12,7 +12,6 @@ from geoseg_ros.errors import InputError
 from geoseg_ros.ros.diagnostics import Diagnostics
 from geoseg_ros.ros.inputs import Inputs
 from geoseg_ros.ros.publishers import Outputs
-from geoseg_ros.ros.snapshot import default_folder, write_snapshot
 from geoseg_ros.ros.worker import describe
 
 
@@ -32,6 +31,8 @@ class Control:
         return response
 
     def _snapshot(self, request: Trigger.Request, response: Trigger.Response) -> Trigger.Response:
+        from geoseg_ros.ros.snapshot import default_folder, write_snapshot  # writes recordings, which nothing else here does
+
         values = {name: parameter.value for name, parameter in self._node.get_parameters_by_prefix("").items()}
         parameters = {name: list(value) if not isinstance(value, (bool, int, float, str)) else value for name, value in values.items()}
         folder = Path(values["snapshot_dir"]).expanduser() if values["snapshot_dir"] else default_folder()

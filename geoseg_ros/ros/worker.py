@@ -14,11 +14,11 @@ from geoseg_ros.errors import InputError
 from geoseg_ros.ros.inputs import Arrival
 from geoseg_ros.ros.message_types import InstalledTypes
 from geoseg_ros.ros.publishers import Outputs
-from geoseg_ros.ros.stream_state import StreamState
 from geoseg_ros.ros.transforms import Frames
 from geoseg_ros.runtime.mailbox import Mailbox
 from geoseg_ros.runtime.node_parameters import NodeParameters
 from geoseg_ros.runtime.opening import OpenedPipeline, free_memory
+from geoseg_ros.runtime.stream_state import StreamState
 from geoseg_ros.runtime.stream_step import CLOUD_OUTPUTS, IMAGE_OUTPUTS, Segmented, StreamStep
 
 

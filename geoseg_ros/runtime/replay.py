@@ -15,9 +15,10 @@ from geoseg_ros.io.message_definitions import CAMERA_INFO_TYPE, CLOUD_TYPE, COMP
 from geoseg_ros.io.recordings import Recording, RecordingWriter
 from geoseg_ros.results import CloudResult
 from geoseg_ros.runtime.node_parameters import NodeParameters
-from geoseg_ros.runtime.placement import Placement, TransformBuffer
+from geoseg_ros.runtime.placement import Placement
 from geoseg_ros.runtime.rgbd import DepthFrame, RecentImages
 from geoseg_ros.runtime.stream_step import IMAGE_OUTPUTS, Pipeline, Segmented, StreamStep, unknown_labels
+from geoseg_ros.runtime.transform_buffer import TransformBuffer
 
 OUTPUTS = ("points_labeled", "points_obstacles", "objects", "mask", "overlay")
 """What can be recorded. Markers and detections say the same as objects."""

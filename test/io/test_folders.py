@@ -13,6 +13,7 @@ from geoseg_ros.errors import InputError
 from geoseg_ros.geometry.cloud import Cloud
 from geoseg_ros.io import folders
 from geoseg_ros.io.cloud_files import write_ply
+from geoseg_ros.io.overlay import draw_overlay
 
 PICTURE = np.arange(6 * 8 * 3, dtype=np.uint8).reshape(6, 8, 3)  # RGB
 
@@ -121,7 +122,7 @@ def test_mask_round_trip_and_overlay(tmp_path: Path) -> None:
 
     image = np.full((40, 50, 3), 100, np.uint8)
     palette = np.array([[0, 0, 0], [0, 255, 0], [255, 0, 0]], np.uint8)
-    drawn = folders.draw_overlay(image, mask, palette)
+    drawn = draw_overlay(image, mask, palette)
     np.testing.assert_array_equal(drawn[mask == 0], image[mask == 0])
     assert drawn[20, 20].tolist() == [178, 50, 50], "half of each inside"
     assert drawn[10, 10].tolist() == [255, 0, 0], "the outline is opaque"
@@ -141,7 +142,7 @@ def test_overlay_is_the_mean_with_the_colour_and_the_colour_at_the_edges(shape: 
         mask[top : top + int(rng.integers(1, shape[0] + 1)), left : left + int(rng.integers(1, shape[1] + 1))] = rng.integers(0, 5)
     palette = rng.integers(0, 256, (4, 3)).astype(np.uint8)
     before = image.copy(), mask.copy()
-    drawn = folders.draw_overlay(image, mask, palette)
+    drawn = draw_overlay(image, mask, palette)
     width = max(1, round(max(shape) / 500))
     padded = np.pad(mask, width, mode="edge")
     windows = np.lib.stride_tricks.sliding_window_view(padded, (2 * width + 1, 2 * width + 1))

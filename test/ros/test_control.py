@@ -23,6 +23,8 @@ from geoseg_ros.io.recordings import Recording
 from geoseg_ros.results import LabelSpace, ObjectInstance
 from geoseg_ros.ros import transforms as frames
 from geoseg_ros.ros.message_types import InstalledTypes
+from geoseg_ros.runtime.parameter_file import read_parameters
+from geoseg_ros.runtime.replay import replay
 from support import fake_tf
 from support.fake_pipeline import FakePipeline
 from support.ros_cases import cloud_message, image_message, large_cloud_message, picture, points
@@ -83,6 +85,10 @@ def test_a_snapshot_can_be_replayed(live, tmp_path):
     assert report["versions"]["rclpy"] and report["versions"]["geoseg_ros"]
     assert report["diagnostics"]["coseg_node: image"]["rejected"] == "1"
     assert report["diagnostics"]["coseg_node: pipeline"]["pack_versions"] == "1, 1"
+    assert read_parameters(shot / "parameters.yaml").max_points == 1000
+    with Recording(shot / "messages.mcap") as recording:
+        again = replay(recording, FakePipeline(), tmp_path / "again.mcap", read_parameters(shot / "parameters.yaml"))
+    assert (again.clouds, again.images, len(again.rejected)) == (1, 0, 1) and "plaid8" in again.rejected[0]
 
 
 def test_a_snapshot_that_cannot_be_written_is_refused_and_leaves_nothing(live, tmp_path):

@@ -7,7 +7,7 @@ import time
 import pytest
 
 from geoseg_ros.runtime.mailbox import Mailbox, StreamCounts
-from geoseg_ros.runtime.stats import Latency, Rate
+from geoseg_ros.runtime.stream_state import Latency, Rate
 
 
 def test_newest_item_wins():
@@ -114,13 +114,13 @@ def test_latency_percentiles_of_the_window():
 def test_rate_and_age():
     now = [100.0]
     rate = Rate(seconds=5.0, clock=lambda: now[0])
-    assert not rate.seen() and rate.hertz() == 0.0
+    assert not rate.started() and rate.hertz() == 0.0
     now[0] += 2.0
     assert rate.age() == 2.0
     for _ in range(100):
         now[0] += 0.1
         rate.add()
-    assert rate.seen() and rate.hertz() == pytest.approx(10.0, abs=0.3)
+    assert rate.started() and rate.hertz() == pytest.approx(10.0, abs=0.3)
     now[0] += 10.0
     assert rate.hertz() == 0.0 and rate.age() == pytest.approx(10.0)
 

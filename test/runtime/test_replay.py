@@ -14,7 +14,8 @@ from geoseg_ros.geometry.cloud import Cloud
 from geoseg_ros.io.messages import cloud_from_message
 from geoseg_ros.io.recordings import Recording, RecordingWriter
 from geoseg_ros.results import CloudResult, ImageResult, LabelSpace, ObjectInstance
-from geoseg_ros.runtime.replay import ReplayTopics, replay
+from geoseg_ros.runtime.node_parameters import NodeParameters
+from geoseg_ros.runtime.replay import ReplayTopics, choose_topics, replay
 
 QUARTER_TURN = np.array([[0.0, -1, 0], [1, 0, 0], [0, 0, 1]])  # about z
 
@@ -110,3 +111,41 @@ def test_topics_must_be_clear(tmp_path: Path) -> None:
         writer.write_message("/text", 1, writer.types.types["std_msgs/msg/String"](data="hi"))
     with Recording(tmp_path / "text") as recording, pytest.raises(InputError, match="no cloud and no image"):
         replay(recording, FakePipeline(), tmp_path / "out.mcap")
+
+
+def test_the_inputs_of_the_node_itself_come_first_and_its_outputs_are_none(tmp_path: Path) -> None:
+    """As in a snapshot."""
+    with RecordingWriter(tmp_path / "bag") as writer:
+        for name in ("/coseg_node/points", "/coseg_node/points_labeled", "/elsewhere/points"):
+            writer.write_cloud(name, 1, name, Cloud(np.ones((3, 3), np.float32)))
+        for name in ("/coseg_node/mask", "/elsewhere/image"):
+            writer.write_image(name, 2, "camera", np.zeros((4, 4, 3), np.uint8))
+    with Recording(tmp_path / "bag") as recording:
+        chosen = choose_topics(recording, NodeParameters(), ReplayTopics(), "/coseg_node")
+        assert chosen == {"/coseg_node/points": {"points"}, "/elsewhere/image": {"image"}}
+        with pytest.raises(InputError, match="several points topics"):
+            choose_topics(recording, NodeParameters(), ReplayTopics(), "/robot1/coseg_node")
+
+
+def test_inputs_of_a_depth_camera_are_found(tmp_path: Path) -> None:
+    with RecordingWriter(tmp_path / "bag") as writer:
+        for name in ("/left/depth", "/left/color", "/right/photo"):
+            writer.write_image(name, 1, "camera", np.zeros((4, 4, 3), np.uint8))
+        for name in ("/left/camera_info", "/right/camera_info"):
+            info = writer.types.types["sensor_msgs/msg/CameraInfo"]
+            region = writer.types.types["sensor_msgs/msg/RegionOfInterest"](0, 0, 0, 0, False)
+            numbers = {"d": np.zeros(0), "k": np.eye(3).ravel(), "r": np.eye(3).ravel(), "p": np.zeros(12)}
+            sizes = {"height": 4, "width": 4, "binning_x": 0, "binning_y": 0}
+            writer.write_message(name, 1, info(writer.header(1, "camera"), distortion_model="", roi=region, **sizes, **numbers))
+    depth = NodeParameters(cloud_source="depth")
+    with Recording(tmp_path / "bag") as recording:
+        chosen = choose_topics(recording, depth, ReplayTopics(depth="/left/depth", color="/left/color"), "/coseg_node")
+        assert chosen == {
+            "/left/depth": {"depth"},
+            "/left/camera_info": {"camera_info"},
+            "/left/color": {"color"},
+            "/right/photo": {"image"},
+        }
+        both = ReplayTopics(depth="/left/depth", color="/left/color", image="/left/color", camera_info="/right/camera_info")
+        chosen = choose_topics(recording, depth, both, "/coseg_node")
+        assert chosen == {"/left/depth": {"depth"}, "/right/camera_info": {"camera_info"}, "/left/color": {"color", "image"}}

@@ -10,8 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from geoseg_ros.errors import InputError
-from geoseg_ros.io.folders import draw_overlay
 from geoseg_ros.io.messages.buffers import MAX_PIXELS, MessageTypes, quoted, set_data
+from geoseg_ros.io.overlay import draw_overlay
 
 # encoding -> (bytes per channel, channels, conversion to RGB). 8UC3 and 8UC4 are blue first, as OpenCV writes them. OpenCV names a
 # Bayer pattern by its second row and column, ROS by the first.

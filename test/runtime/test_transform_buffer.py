@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 from scipy.spatial.transform import Rotation
 
-from geoseg_ros.runtime.placement import NoTransform, TransformBuffer, rigid_matrix
+from geoseg_ros.runtime.placement import NoTransform, rigid_matrix
+from geoseg_ros.runtime.transform_buffer import TransformBuffer
 
 SECOND = 10**9
 NO_TURN = (0.0, 0.0, 0.0, 1.0)
