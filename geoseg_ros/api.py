@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import warnings as python_warnings
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -17,13 +18,14 @@ from geoseg_ros.backbones.registry import open_backbone
 from geoseg_ros.errors import InputError
 from geoseg_ros.geometry.cloud import Cloud
 from geoseg_ros.io.items import gather_clouds, gather_images
-from geoseg_ros.methods.base import Context, Material, Progress, SetOptions, silent
-from geoseg_ros.methods.registry import open_method
+from geoseg_ros.methods.base import Context, Material, Method, Progress, SetOptions, silent
+from geoseg_ros.methods.registry import LIVE_SETTINGS, open_method
 from geoseg_ros.packs.pack import Pack
 from geoseg_ros.projection.token_cache import TokenCache
 from geoseg_ros.results import SetResult
 from geoseg_ros.runtime.pipeline import Pipeline, PipelineConfig, open_pipeline
 from geoseg_ros.runtime.set_segmentation import segment_set
+from geoseg_ros.settings import with_values
 from geoseg_ros.simulation.bank import open_bank
 
 __all__ = ["Cloud", "Pack", "Pipeline", "PipelineConfig", "SetResult", "cosegment", "learn_concept", "open_pipeline"]
@@ -44,6 +46,7 @@ def cosegment(
     folds: int = 5,
     seconds: float | None = None,
     keep_pack: bool = False,
+    settings: Mapping[str, Any] | None = None,
     config: PipelineConfig | None = None,
     progress: Progress = silent,
     resume: str | os.PathLike[str] | None = None,
@@ -62,7 +65,8 @@ def cosegment(
         folds: of cross-fitting, 1 to 100; 1: every item is judged by what was learnt from it, too.
         seconds: about how long the items may be looked at, which are then chosen evenly; None: all of them are.
         keep_pack: keep a pack of everything in the result.
-        config: how scenes are worked out, and the settings of the contrast.
+        settings: of the method, by dotted name, where they differ from its defaults.
+        config: how scenes are worked out, and how the contrast decides.
         progress: called with (stage, done, total).
         resume: folder that keeps what was worked out, so that the same call goes on after an interruption. The caller removes it.
 
@@ -74,7 +78,7 @@ def cosegment(
     material = _material(name, images, clouds, without_images, without_clouds)
     config = config or PipelineConfig()
     chosen = open_method(method)
-    context, kept = _context(backbone, config, progress, resume)
+    context, kept = _context(chosen, backbone, settings, config, progress, resume)
     model = chosen.learn_set(material, context, SetOptions(outliers, folds, seconds, keep_pack=keep_pack))
     result = segment_set(model, name, material.images.named, material.clouds.named, context, config, outliers)
     skipped = [line for items in _sources(material) for line in items.warnings]
@@ -94,6 +98,7 @@ def learn_concept(
     method: str = "contrast",
     backbone: str | ImageBackbone | None = None,
     seconds: float | None = None,
+    settings: Mapping[str, Any] | None = None,
     config: PipelineConfig | None = None,
     progress: Progress = silent,
     resume: str | os.PathLike[str] | None = None,
@@ -112,7 +117,7 @@ def learn_concept(
     check_name(name)
     material = _material(name, images, clouds, without_images, without_clouds)
     chosen = open_method(method)
-    context, kept = _context(backbone, config or PipelineConfig(), progress, resume)
+    context, kept = _context(chosen, backbone, settings, config or PipelineConfig(), progress, resume)
     pack = chosen.learn(material, context, seconds)
     if kept is not None and kept.trouble:
         python_warnings.warn(kept.trouble, stacklevel=2)
@@ -138,13 +143,32 @@ def _sources(material: Material) -> tuple[Any, ...]:
 
 
 def _context(
-    backbone: str | ImageBackbone | None, config: PipelineConfig, progress: Progress, resume: str | os.PathLike[str] | None
+    method: Method,
+    backbone: str | ImageBackbone | None,
+    settings: Mapping[str, Any] | None,
+    config: PipelineConfig,
+    progress: Progress,
+    resume: str | os.PathLike[str] | None,
 ) -> tuple[Context, TokenCache | None]:
     opened = open_backbone(backbone or "geoseg_tiny") if backbone is None or isinstance(backbone, str) else backbone
     bank = open_bank(opened, progress)
-    context = Context(opened, bank, config.scene, config.coseg, progress=progress)
+    given = _settings(method, settings or {}, config)
+    context = Context(opened, bank, config.scene, given, progress=progress)
     if resume is None:
         return context, None
-    about = (__version__, opened.hash, getattr(opened, "backend", ""), bank.mean.tolist(), bank.source, config)
+    about = (__version__, opened.hash, getattr(opened, "backend", ""), bank.mean.tolist(), bank.source, config, given)
     kept = TokenCache(Path(resume), about)
-    return Context(opened, bank, config.scene, config.coseg, progress=progress, remember=kept.remember), kept
+    return replace(context, remember=kept.remember), kept
+
+
+def _settings(method: Method, settings: Mapping[str, Any], config: PipelineConfig) -> Any:
+    """The method's settings with those that were given. The contrast shares some with the pipeline."""
+    shared = getattr(config, LIVE_SETTINGS[method.name]) if method.name in LIVE_SETTINGS else None
+    if not settings:
+        return shared
+    if method.settings is None:
+        raise InputError(f"method {method.name}: has no settings, got {', '.join(settings)}")
+    defaults = method.settings()
+    if shared is not None:
+        defaults = replace(defaults, **{LIVE_SETTINGS[method.name]: shared, "views": config.views, "geometry": config.geometry})
+    return with_values(defaults, settings)

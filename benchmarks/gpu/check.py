@@ -62,8 +62,9 @@ def run(options: argparse.Namespace) -> dict[str, Any]:
         GeosegError: The devices do not agree; the report is printed and written before.
     """
     from benchmarks.gpu.backends import backends_report
-    from geoseg_ros.evaluate.baselines.geofree import SIZES, with_budget
+    from geoseg_ros.evaluate.baselines.geofree import SIZES
     from geoseg_ros.files import write_text
+    from geoseg_ros.methods.geofree.presets import with_budget
     from geoseg_ros.methods.geofree.training_config import fit_preset
 
     if options.runs < 1 or options.items < 2 or any(not 1000 <= count <= 5_000_000 for count in options.points):

@@ -37,6 +37,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from geoseg_ros.cli.backbone_options import add_backend
+from geoseg_ros.cli.method_options import add_method, method_settings
 from geoseg_ros.cli.train import UNFINISHED, add_seconds, check_pack_file, check_seconds, few, told_of_interrupt
 from geoseg_ros.errors import InputError
 
@@ -57,7 +58,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--out", required=True, metavar="DIR", help="folder for the results")
     parser.add_argument("--backbone", default="geoseg_tiny", metavar="NAME", help="image backbone (default %(default)s)")
     add_backend(parser)
-    parser.add_argument("--method", default="contrast", metavar="NAME", help="how the target is found (default %(default)s)")
+    add_method(parser)
     parser.add_argument("--name", default="object", help="what to call the target (default %(default)s)")
     parser.add_argument("--folds", type=int, default=5, metavar="N", help="of cross-fitting; 1 = none (default %(default)s)")
     parser.add_argument("--no-outliers", action="store_true", help="every item shows the target: none is refused")
@@ -95,6 +96,7 @@ def run(options: argparse.Namespace) -> dict[str, object]:
             *(Items([folder] if folder is not None else []) for folder in (images, clouds)),
             *(without, without_clouds),
             method=options.method,
+            settings=method_settings(options),
             backbone=backbone,
             outliers=not options.no_outliers,
             name=options.name,

@@ -27,6 +27,7 @@ from typing import TYPE_CHECKING, Any
 from warnings import catch_warnings, simplefilter
 
 from geoseg_ros.cli.backbone_options import add_backend
+from geoseg_ros.cli.method_options import add_method, method_settings
 from geoseg_ros.cli.recipe import RECIPES
 from geoseg_ros.cli.recipe import run as make_recipe
 from geoseg_ros.errors import InputError
@@ -51,7 +52,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--recipe", choices=tuple(RECIPES), help="make what ships with the package, see above")
     parser.add_argument("--backbone", default="geoseg_tiny", metavar="NAME", help="image backbone (default %(default)s)")
     add_backend(parser)
-    parser.add_argument("--method", default="contrast", metavar="NAME", help="how the target is learnt and found (default %(default)s)")
+    add_method(parser)
     parser.add_argument("--points", metavar="TOPIC", help="cloud topic of a recording (default: the only one)")
     parser.add_argument("--image", metavar="TOPIC", help="image topic of a recording (default: the only one)")
     parser.add_argument("--limit", type=int, default=60, metavar="N", help="messages taken of a topic, evenly spread (default %(default)s)")
@@ -113,7 +114,14 @@ def run(options: argparse.Namespace) -> dict[str, object]:
     with Stages("item", options.json) as progress, told_of_interrupt(folder, options.json), catch_warnings(record=True) as trouble:
         simplefilter("always", UserWarning)
         pack = learn_concept(
-            options.name, *items, method=options.method, backbone=backbone, seconds=options.seconds, progress=progress, resume=folder
+            options.name,
+            *items,
+            method=options.method,
+            settings=method_settings(options),
+            backbone=backbone,
+            seconds=options.seconds,
+            progress=progress,
+            resume=folder,
         )
         version = pack.save(out)
         check = self_check(Pipeline(backbone, [Pack.load(out)]), images, clouds, progress)

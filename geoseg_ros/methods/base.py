@@ -23,6 +23,7 @@ from geoseg_ros.packs.pack import Pack
 from geoseg_ros.projection.scene import CloudScene, ImageScene, SceneConfig
 from geoseg_ros.projection.token_cache import Remember, uncached
 from geoseg_ros.results import Presence
+from geoseg_ros.settings import Settings
 
 Progress = Callable[[str, int, int], object]
 """Called with (stage, done, total); total 0: unknown."""
@@ -185,9 +186,15 @@ class SetModel:
 
 
 class Method(ABC):
-    """A way to learn targets and to find them. Attributes: name, which packs carry."""
+    """A way to learn targets and to find them.
+
+    Attributes:
+        name: packs carry it.
+        settings: type of its settings (:class:`~geoseg_ros.settings.Settings`); None where it has none.
+    """
 
     name: str
+    settings: type[Settings] | None = None
 
     @abstractmethod
     def learn(self, material: Material, context: Context, seconds: float | None = None) -> Pack:

@@ -14,7 +14,10 @@ __all__ = ["LIVE_SETTINGS", "CosegConfig", "method_names", "open_method"]
 GROUP = "geoseg.methods"
 LIVE_SETTINGS = {"contrast": "coseg"}
 """Field of the pipeline's configuration with the settings of a method; methods of other packages have none."""
-BUILT_IN = {"contrast": "geoseg_ros.methods.contrast.method:ContrastMethod"}
+BUILT_IN = {
+    "contrast": "geoseg_ros.methods.contrast.method:ContrastMethod",
+    "geofree": "geoseg_ros.methods.geofree.method:GeoFreeMethod",
+}
 
 
 def method_names() -> list[str]:

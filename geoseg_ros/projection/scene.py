@@ -40,7 +40,7 @@ class CloudScene:
 
     def __init__(self, cloud: Cloud, backbone: ImageBackbone, config: SceneConfig) -> None:
         self.cloud, self.clock = cloud, Stopwatch()
-        self._backbone, self._config = backbone, config
+        self.backbone, self._config = backbone, config
 
     @cached_property
     def geometry(self) -> SceneGeometry:
@@ -56,7 +56,7 @@ class CloudScene:
         geometry = self.geometry
         self.clock.restart()
         with torch.inference_mode():
-            found = look_at_proposals(self.cloud, geometry, self._backbone, self._config.views)
+            found = look_at_proposals(self.cloud, geometry, self.backbone, self._config.views)
         self.clock.stop("views")
         return found
 
@@ -71,7 +71,7 @@ class ImageScene:
 
     def __init__(self, image: NDArray[np.uint8], backbone: ImageBackbone, config: SceneConfig) -> None:
         self.image, self.clock = image, Stopwatch()
-        self._backbone, self._config = backbone, config
+        self.backbone, self._config = backbone, config
         self._scales: dict[float, tuple[torch.Tensor, NDArray[np.uint8]]] = {}
 
     def at(self, scale: float = 1.0) -> tuple[torch.Tensor, NDArray[np.uint8]]:
@@ -80,7 +80,7 @@ class ImageScene:
         if scale not in self._scales:
             self.clock.restart()
             with torch.inference_mode():
-                self._scales[scale] = photo_tokens(self._backbone, self.image, self._config.image_side, scale)
+                self._scales[scale] = photo_tokens(self.backbone, self.image, self._config.image_side, scale)
             self.clock.stop("tokens")
         return self._scales[scale]
 

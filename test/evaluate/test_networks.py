@@ -11,13 +11,14 @@ from geoseg_ros.errors import InputError
 from geoseg_ros.evaluate.baselines import geofree
 from geoseg_ros.evaluate.baselines.gated import Gated, Judge
 from geoseg_ros.evaluate.baselines.geofree import ALARM, Networks, correlation, steering
-from geoseg_ros.evaluate.baselines.variants import SIZES, VARIANTS, NetworkSize, settings, with_budget
+from geoseg_ros.evaluate.baselines.variants import SIZES, VARIANTS, NetworkSize, settings
 from geoseg_ros.evaluate.items import Answer, CosegSet, Item, Predictions, check_answers, paper_protocol
 from geoseg_ros.evaluate.methods import Tools
 from geoseg_ros.evaluate.score import figures
 from geoseg_ros.geometry.cloud import Cloud
 from geoseg_ros.learning.shape_pretraining import PretrainConfig
 from geoseg_ros.methods.base import Material
+from geoseg_ros.methods.geofree.presets import with_budget
 from geoseg_ros.methods.geofree.training_config import FitConfig
 from geoseg_ros.settings import with_values
 from geoseg_ros.simulation.shapes import ShapesConfig
@@ -242,7 +243,7 @@ def test_states_spare_a_second_training(networks, red, tmp_path, monkeypatch) ->
     networks.states = tmp_path / "states"
     first = run(networks, "GeoFree", red)
     assert [p.suffix for p in networks.states.iterdir()] == [".state"]
-    monkeypatch.setattr("geoseg_ros.methods.geofree.training.joint_step", lambda *_: pytest.fail("trained again"))
+    monkeypatch.setattr("geoseg_ros.methods.geofree.training_stages.joint_step", lambda *_: pytest.fail("trained again"))
     again = run(networks, "GeoFree", red)
     assert all(np.array_equal(a.mask, b.mask) for a, b in zip(first.clouds, again.clouds, strict=True))
     with pytest.raises(pytest.fail.Exception, match="trained again"):

@@ -23,7 +23,7 @@ from geoseg_ros.evaluate.baselines.gated import Gated, Judge
 from geoseg_ros.evaluate.baselines.graph import Graphs
 from geoseg_ros.evaluate.baselines.memory import PerCloud
 from geoseg_ros.evaluate.baselines.tokens import full_size
-from geoseg_ros.evaluate.baselines.variants import GATED, SIZES, VARIANTS, NetworkSize, Variant, settings, with_budget
+from geoseg_ros.evaluate.baselines.variants import GATED, SIZES, VARIANTS, NetworkSize, Variant, settings
 from geoseg_ros.evaluate.items import Answer, CosegSet, Image, NamedMethod, Predictions
 from geoseg_ros.evaluate.methods import PackMethod, Tools
 from geoseg_ros.geometry.cloud import Cloud
@@ -33,6 +33,7 @@ from geoseg_ros.methods.contrast.references import Contrast
 from geoseg_ros.methods.geofree.bank import build_bank
 from geoseg_ros.methods.geofree.inputs import ImageTokens, PreparedCloud, image_tokens, prepare_cloud
 from geoseg_ros.methods.geofree.predict import predict_clouds, predict_images
+from geoseg_ros.methods.geofree.presets import with_budget
 from geoseg_ros.methods.geofree.seen_tokens import prepare_seen
 from geoseg_ros.methods.geofree.training import Fitted, fit
 from geoseg_ros.methods.geofree.training_config import FitConfig

@@ -4,17 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from itertools import accumulate, pairwise
 from typing import Any, Literal
 
-from geoseg_ros.errors import InputError
 from geoseg_ros.learning.shape_pretraining import PretrainConfig
 from geoseg_ros.methods.geofree.config import NetworkConfig
+from geoseg_ros.methods.geofree.presets import VIEWS, with_budget
 from geoseg_ros.methods.geofree.training_config import FitConfig, fit_preset
 from geoseg_ros.settings import with_values
 from geoseg_ros.simulation.shapes import ShapesConfig
-
-LEAST_BUDGET = 3
 
 
 @dataclass(frozen=True)
@@ -69,7 +66,7 @@ _FUSION = _network(sfe={"start": "random", "residual": "standardised", "attentio
 _WEIGHT = _FUSION | {"fusion_rate": 10.0}
 _ROWS = _network(gcsf={"evidence": "rows"})
 _CONTRAST = _network(mgcm={"signal": "contrast"})
-_BEST = _VIEWS | _SCORES | _ROWS | _CONTRAST | {"network.decode": "proposals"}
+_BEST = VIEWS
 _UNTRAINED = {"stage1.epochs": 0, "stage2.epochs": 0, "stage3.epochs": 0}
 _THROUGH = _network(gcsf={"evidence": "attention"})
 _ALIKE = _THROUGH | _network(sfe={"attention": "cosine", "compare": "identity"})
@@ -140,23 +137,6 @@ VARIANTS = (
 
 GATED = ("GeoFree on views", "GeoFree on views, untrained")
 """Variants that are also measured behind a test of presence."""
-
-
-def with_budget(config: FitConfig, epochs: int | None) -> FitConfig:
-    """The stages shortened or lengthened in proportion, ``epochs`` in all; None: as they are.
-
-    Raises:
-        InputError: fewer epochs than stages.
-    """
-    if epochs is None:
-        return config
-    if epochs < LEAST_BUDGET:
-        raise InputError(f"budget: expected at least {LEAST_BUDGET} epochs, one for each stage, got {epochs}")
-    stages = (config.stage1, config.stage2, config.stage3)
-    total = sum(stage.epochs for stage in stages)
-    ends = [0, *(round(epochs * done / total) for done in accumulate(stage.epochs for stage in stages))]
-    first, second, third = (replace(stage, epochs=b - a) for stage, (a, b) in zip(stages, pairwise(ends), strict=True))
-    return replace(config, stage1=first, stage2=second, stage3=third)
 
 
 def settings(variant: Variant, size: NetworkSize, budget: int | None, seed: int) -> FitConfig:

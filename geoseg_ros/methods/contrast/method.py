@@ -19,9 +19,11 @@ from geoseg_ros.packs.bank import BackgroundBank
 
 
 class ContrastMethod(Method):
-    """See :mod:`geoseg_ros.methods.contrast`. Its settings are a :class:`CosegConfig`."""
+    """See :mod:`geoseg_ros.methods.contrast`. Its settings are a :class:`BuildConfig`; those of an open segmenter alone a
+    :class:`CosegConfig`."""
 
     name = METHOD
+    settings = BuildConfig
 
     def learn(self, material: Material, context: Context, seconds: float | None = None) -> Pack:
         """Learn a concept pack; the time is spent on looking at the items."""

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import ast
+import json
 import re
-from dataclasses import fields, is_dataclass
+from dataclasses import asdict, fields, is_dataclass, replace
 from pathlib import Path
 
 import pytest
@@ -60,3 +61,12 @@ def test_every_setting_is_read():
     files = [f for f in folder.glob("*.py") if f.name != "config.py"]
     read = {n.attr for f in files for n in ast.walk(ast.parse(f.read_text())) if isinstance(n, ast.Attribute)}
     assert set(leaves(NetworkConfig())) <= read
+
+
+def test_settings_survive_json():
+    for name in ("default", "paper"):
+        assert with_values(NetworkConfig(), json.loads(json.dumps(asdict(preset(name))))) == preset(name)
+    assert with_values(NetworkConfig(), {"contrast": 7}) == replace(NetworkConfig(), contrast=7)
+    for values in ({"contrast": "7"}, {"mgcm": {"exclude_self": 1}}):
+        with pytest.raises(InputError):
+            with_values(NetworkConfig(), values)

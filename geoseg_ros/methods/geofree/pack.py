@@ -1,0 +1,86 @@
+"""A trained network with the bank of its set, and how both lie in a pack."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+import torch
+
+from geoseg_ros.errors import InputError
+from geoseg_ros.learning.checkpoint import below, under
+from geoseg_ros.learning.photo_references import PhotoReferences
+from geoseg_ros.methods.geofree.bank import Bank
+from geoseg_ros.methods.geofree.model import CosegNetwork
+from geoseg_ros.methods.geofree.presets import GeoFreeConfig
+from geoseg_ros.nets.dgcnn import Dgcnn
+from geoseg_ros.packs.pack import Pack
+from geoseg_ros.settings import with_values
+
+METHOD = "geofree"
+
+
+@dataclass(frozen=True)
+class Target:
+    """What GeoFree-CoSeg knows of one target.
+
+    Attributes:
+        name: label name.
+        backbone: name and hash of the image backbone.
+        config: settings that it was trained with.
+        mean: float32 [D], removed from every token of the preset ``views``.
+        photos: reference tokens of the photographs; their contrast is the evidence of a patch.
+        network: in evaluation mode, on the processor.
+        bank: of the set.
+        info: what the pack's manifest says beside.
+    """
+
+    name: str
+    backbone: tuple[str, str]
+    config: GeoFreeConfig
+    mean: torch.Tensor
+    photos: PhotoReferences
+    network: CosegNetwork
+    bank: Bank
+    info: Mapping[str, Any] = field(default_factory=dict)
+
+    def to_pack(self) -> Pack:
+        """The pack of the target. The bank and the reference tokens are kept in half precision."""
+        extractor = self.network.extractor
+        tensors = below("network", self.network.state_dict()) | below("bank", self.bank.tensors())
+        tensors |= {
+            "mean": self.mean.float(),
+            "photos.foreground": self.photos.foreground.half(),
+            "photos.context": self.photos.context.half(),
+            "photos.background.0": self.photos.background[0].half(),
+            "photos.background.1": self.photos.background[1].half(),
+        }
+        info = dict(self.info) | {
+            "config": asdict(self.config),
+            "dim": self.network.dim,
+            "extractor": {"classes": extractor.classes, "neighbours": extractor.neighbours, "source": extractor.source},
+        }
+        return Pack(self.name, METHOD, *self.backbone, tensors, info=info)
+
+    @classmethod
+    def from_pack(cls, pack: Pack) -> Target:
+        """Read a pack.
+
+        Raises:
+            InputError: tensors or settings are missing or do not fit together.
+        """
+        try:
+            config = with_values(GeoFreeConfig(), pack.info["config"])
+            kind = pack.info["extractor"]
+            extractor = Dgcnn(int(kind["classes"]), int(kind["neighbours"]), str(kind["source"]))
+            network = CosegNetwork(int(pack.info["dim"]), config.fit_config().network, extractor)
+            network.load_state_dict(under("network", pack.tensors))
+            photos = {name: tensor.float() for name, tensor in under("photos", pack.tensors).items()}
+            references = PhotoReferences(photos["foreground"], photos["context"], (photos["background.0"], photos["background.1"]))
+            bank = Bank.from_tensors(under("bank", pack.tensors))
+            mean = pack.tensors["mean"].float()
+        except (KeyError, TypeError, ValueError, AttributeError, RuntimeError, InputError) as error:
+            where = pack.path or f"pack '{pack.name}'"
+            raise InputError(f"{where}: damaged pack of the method {METHOD} ({str(error).splitlines()[0]})") from None
+        return cls(pack.name, (pack.backbone, pack.backbone_hash), config, mean, references, network.eval(), bank, pack.info)
