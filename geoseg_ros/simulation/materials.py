@@ -8,6 +8,8 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from geoseg_ros.compiled import compiled
+
 Array = NDArray[np.floating]  # float32 throughout; numpy's own annotations often say wider
 
 _LATTICE = np.random.default_rng(20211).random((32, 32, 32), np.float32)
@@ -37,19 +39,25 @@ def value_noise(x: Array) -> Array:
     Args:
         x: float32 [N, 3].
     """
-    cell = np.floor(x)
-    f = x - cell
-    f = f * f * (3 - 2 * f)
-    i = cell.astype(np.int32) & 31
-    j = (i + 1) & 31
-    flat = _LATTICE.ravel()
-    x0, x1, y0, y1 = i[:, 0] << 10, j[:, 0] << 10, i[:, 1] << 5, j[:, 1] << 5
-    rows = []
-    for z in (i[:, 2], j[:, 2]):
-        a = flat[x0 | y0 | z] * (1 - f[:, 0]) + flat[x1 | y0 | z] * f[:, 0]
-        b = flat[x0 | y1 | z] * (1 - f[:, 0]) + flat[x1 | y1 | z] * f[:, 0]
-        rows.append(a * (1 - f[:, 1]) + b * f[:, 1])
-    return rows[0] * (1 - f[:, 2]) + rows[1] * f[:, 2]
+    return _interpolated(np.ascontiguousarray(x, np.float32), _LATTICE)
+
+
+@compiled
+def _interpolated(x, lattice):  # type: ignore[no-untyped-def]
+    """:func:`value_noise` from a lattice float32 [32, 32, 32]."""
+    out = np.empty(len(x), np.float32)
+    for k in range(len(x)):
+        cell = np.floor(x[k])
+        f = x[k] - cell
+        f = f * f * (3 - 2 * f)
+        i0, j0, k0 = int(cell[0]) & 31, int(cell[1]) & 31, int(cell[2]) & 31
+        i1, j1, k1 = (i0 + 1) & 31, (j0 + 1) & 31, (k0 + 1) & 31
+        a = lattice[i0, j0, k0] * (1 - f[0]) + lattice[i1, j0, k0] * f[0]
+        b = lattice[i0, j1, k0] * (1 - f[0]) + lattice[i1, j1, k0] * f[0]
+        c = lattice[i0, j0, k1] * (1 - f[0]) + lattice[i1, j0, k1] * f[0]
+        d = lattice[i0, j1, k1] * (1 - f[0]) + lattice[i1, j1, k1] * f[0]
+        out[k] = (a * (1 - f[1]) + b * f[1]) * (1 - f[2]) + (c * (1 - f[1]) + d * f[1]) * f[2]
+    return out
 
 
 def _mottled(p: Array) -> Array:

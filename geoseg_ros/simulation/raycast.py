@@ -11,6 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from geoseg_ros.compiled import compiled
 from geoseg_ros.simulation.materials import Material
 from geoseg_ros.simulation.meshes import TexturedMesh
 from geoseg_ros.simulation.solids import ELLIPSOID, Solids
@@ -72,17 +73,14 @@ class RayCaster:
         hit = np.flatnonzero(np.isfinite(t))
         triangles, face = self._triangles, found["primitive_ids"].numpy()[hit]
         owner = triangles.solid[face]
-        u, v = found["primitive_uvs"].numpy()[hit].T
-        weight = np.stack([1 - u - v, u, v], axis=1)
-        x = np.einsum("nk,nkj->nj", weight, triangles.local[face])
-        n = triangles.normal[face]
-        bent = np.flatnonzero(triangles.curved[face])
-        n[bent], x[bent], t[hit[bent]] = self._on_curve(owner[bent], x[bent], t[hit[bent]], directions[hit[bent]])
-        n[np.einsum("ni,ni->n", n, directions[hit]) > 0] *= -1
+        uv, n, x = found["primitive_uvs"].numpy()[hit], triangles.normal[face], np.empty((len(hit), 3), np.float32)
+        s, move = self._solids, triangles.curved[face]
+        _complete(hit, owner, directions, uv, triangles.local[face], move, s.kind, s.size, s.rotation, t, n, x)
         empty = np.zeros_like(directions)
         hits = Hits(t, np.full(len(t), -1, np.int32), empty, empty.copy(), np.full(len(t), -1, np.int32), empty.copy())
         hits.solid[hit], hits.normal[hit], hits.local[hit] = owner, n, x
-        hits.triangle[hit], hits.weights[hit] = face.astype(np.int32) - triangles.first[owner], weight
+        hits.triangle[hit] = face.astype(np.int32) - triangles.first[owner]
+        hits.weights[hit, 0], hits.weights[hit, 1:] = 1 - uv.sum(axis=1), uv
         return hits
 
     def first_solid(self, origin: ArrayLike, directions: Array) -> NDArray[np.int32]:
@@ -97,37 +95,58 @@ class RayCaster:
         way *= 1 - np.float32(5e-3) / np.maximum(np.linalg.norm(way, axis=1, keepdims=True), np.float32(5e-3))
         return self._scene.test_occlusions(self._tensor(_rays(origin, way)), tfar=1.0).numpy()
 
-    def _on_curve(self, solid: NDArray[np.int32], x: Array, t: Array, directions: Array) -> tuple[Array, Array, Array]:
-        """Move hits from the triangles to the curved surface that they stand for, along the rays, with one step of Newton's method.
 
-        Args:
-            solid: int32 [K], ellipsoids, and frustums hit on their sides.
-            x: float32 [K, 3], hits in the frames of their solids.
-            t: float32 [K], their ranges.
-            directions: float32 [K, 3], unit, outer frame.
+@compiled
+def _complete(hit, solid, directions, uv, corners, curved, kind, size, rotation, t, normal, local):  # type: ignore[no-untyped-def]
+    """Find the surface coordinate of K hits, move those of curved surfaces onto them, and turn the normals.
 
-        Returns:
-            Outward unit normal [K, 3] in the outer frame, x and t.
-        """
-        rotation = self._solids.rotation[solid]
-        way = np.einsum("nij,ni->nj", rotation, directions)
-        value, gradient = self._implicit(solid, x)
-        steep = np.einsum("ni,ni->n", gradient, way)
-        step = -value / np.where(np.abs(steep) < 1e-6, np.float32(1e-6), steep)
-        step = np.where(np.abs(step) < _STEP, step, 0)  # a ray that grazes the triangles may miss the surface
-        x = x + step[:, None] * way
-        n = np.einsum("nij,nj->ni", rotation, self._implicit(solid, x)[1])
-        return n / np.linalg.norm(n, axis=1, keepdims=True), x, t + step
+    A hit moves along its ray, with one step of Newton's method, from the triangle to the surface that the triangle stands for.
 
-    def _implicit(self, solid: NDArray[np.int32], x: Array) -> tuple[Array, Array]:
-        """The function that is 0 on the curved surface, [K], and its gradient [K, 3], at local points ``x`` [K, 3]."""
-        size = np.maximum(self._solids.size[solid], np.float32(1e-9))
-        slope, radius = (size[:, 1] - size[:, 0]) / (2 * size[:, 2]), (size[:, 0] + size[:, 1]) / 2
-        rho = np.maximum(np.hypot(x[:, 0], x[:, 1]), np.float32(1e-9))
-        round_ = self._solids.kind[solid] == ELLIPSOID
-        value = np.where(round_, (np.einsum("ni,ni->n", x / size, x / size) - 1) / 2, rho - radius - slope * x[:, 2])
-        side = np.stack([x[:, 0] / rho, x[:, 1] / rho, -slope], axis=1)
-        return value, np.where(round_[:, None], x / (size * size), side)
+    Args:
+        hit: int64 [K], rows of ``directions`` (float32 [N, 3], unit, outer frame) and of ``t`` (float32 [N], ranges; written).
+        solid: int32 [K].
+        uv: float32 [K, 2], barycentric coordinates.
+        corners: float32 [K, 3, 3], of the triangles in the frames of their solids.
+        curved: bool [K].
+        kind, size, rotation: of the solids.
+        normal: float32 [K, 3], of the triangles in the outer frame; becomes that of the surface, turned towards the origin.
+        local: float32 [K, 3], written.
+    """
+    x, way, gradient = np.empty(3), np.empty(3), np.empty(3)
+    for k in range(len(hit)):
+        d, turn, s = directions[hit[k]], rotation[solid[k]], size[solid[k]]
+        for i in range(3):
+            x[i] = (1 - uv[k, 0] - uv[k, 1]) * corners[k, 0, i] + uv[k, 0] * corners[k, 1, i] + uv[k, 1] * corners[k, 2, i]
+            way[i] = d[0] * turn[0, i] + d[1] * turn[1, i] + d[2] * turn[2, i]
+        if curved[k]:
+            value = _implicit(kind[solid[k]], s, x, gradient)
+            steep = gradient[0] * way[0] + gradient[1] * way[1] + gradient[2] * way[2]
+            step = -value / steep if steep != 0 else np.inf
+            if abs(step) < _STEP:  # a ray that grazes the triangles may miss the surface
+                x += step * way
+                t[hit[k]] += step
+                _implicit(kind[solid[k]], s, x, gradient)
+            length = np.sqrt(gradient[0] ** 2 + gradient[1] ** 2 + gradient[2] ** 2)
+            for i in range(3):
+                normal[k, i] = (turn[i, 0] * gradient[0] + turn[i, 1] * gradient[1] + turn[i, 2] * gradient[2]) / length
+        local[k] = x
+        if normal[k, 0] * d[0] + normal[k, 1] * d[1] + normal[k, 2] * d[2] > 0:
+            normal[k] *= -1
+
+
+@compiled
+def _implicit(kind, size, x, gradient):  # type: ignore[no-untyped-def]
+    """The function that is 0 on an ellipsoid, or on the side of a frustum, at the local point ``x`` [3]; its gradient [3] is written."""
+    if kind == ELLIPSOID:
+        value = -1.0
+        for i in range(3):
+            value += (x[i] / size[i]) ** 2
+            gradient[i] = x[i] / size[i] ** 2
+        return value / 2
+    slope = (size[1] - size[0]) / (2 * size[2])
+    rho = max(np.hypot(x[0], x[1]), 1e-9)
+    gradient[0], gradient[1], gradient[2] = x[0] / rho, x[1] / rho, -slope
+    return rho - (size[0] + size[1]) / 2 - slope * x[2]
 
 
 def _rays(origin: ArrayLike, directions: Array) -> Array:

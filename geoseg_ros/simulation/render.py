@@ -6,11 +6,13 @@ Also the colours of the depth camera. Lambert shading with ambient light, a Blin
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import lru_cache
 
 import cv2
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from geoseg_ros.compiled import compiled
 from geoseg_ros.simulation.materials import albedo
 from geoseg_ros.simulation.meshes import TexturedMesh
 from geoseg_ros.simulation.raycast import Hits, RayCaster
@@ -47,9 +49,14 @@ class Camera:
 
     def rays(self) -> Array:
         """Unit directions of all pixels in the optical frame, row-major, float32 [height * width, 3]."""
-        u, v = np.meshgrid(np.arange(self.width) - (self.width - 1) / 2, np.arange(self.height) - (self.height - 1) / 2)
-        d = np.stack([u.ravel() / self.focal, v.ravel() / self.focal, np.ones(u.size)], axis=1)
-        return (d / np.linalg.norm(d, axis=1, keepdims=True)).astype(np.float32)
+        return _pixel_rays(self.width, self.height, self.focal).copy()
+
+
+@lru_cache(8)
+def _pixel_rays(width: int, height: int, focal: float) -> Array:
+    u, v = np.meshgrid(np.arange(width) - (width - 1) / 2, np.arange(height) - (height - 1) / 2)
+    d = np.stack([u.ravel() / focal, v.ravel() / focal, np.ones(u.size)], axis=1)
+    return (d / np.linalg.norm(d, axis=1, keepdims=True)).astype(np.float32)
 
 
 @dataclass(frozen=True)
@@ -94,21 +101,40 @@ def shade(scene: Scene, origin: ArrayLike, directions: Array, hits: Hits, lights
     point = np.asarray(origin, np.float32) + view * hits.range[seen, None] + normal * np.float32(2e-3)
     base, gloss = _surface(scene, hits, seen)
     # the room reflects light: surfaces that look up get more of it than those that look down
-    light = ambient * (0.8 + 0.2 * normal[:, 2:])
+    light = np.asarray(ambient * (0.8 + 0.2 * normal[:, 2:]), np.float32)
     shine = np.zeros(len(seen), np.float32)
     for lamp in lights:
-        way = np.asarray(lamp.position, np.float32) - point
-        distance = np.linalg.norm(way, axis=1)
-        way /= distance[:, None]
-        facing = np.einsum("ni,ni->n", normal, way)
-        lit = np.flatnonzero(facing > 0)
-        lit = lit[~scene.caster.blocked(lamp.position, point[lit])]
-        light[lit] += facing[lit, None] * np.asarray(lamp.colour, np.float32)
-        half = way[lit] - view[lit]
-        half /= np.linalg.norm(half, axis=1, keepdims=True)
-        shine[lit] += np.maximum(np.einsum("ni,ni->n", normal[lit], half), 0) ** 40 * lamp.colour[1]
+        position = np.array(lamp.position, np.float32)
+        lit = np.flatnonzero(_faces(point, normal, position))
+        lit = lit[~scene.caster.blocked(position, point[lit])]
+        _illuminate(lit, point, normal, view, position, np.array(lamp.colour, np.float32), light, shine)
     out[seen] = base * light + (0.35 * gloss * shine)[:, None]
     return out
+
+
+@compiled
+def _faces(point, normal, lamp):  # type: ignore[no-untyped-def]
+    """bool [N]: the surface at ``point`` with ``normal`` (both float32 [N, 3]) is turned towards the position ``lamp`` [3]."""
+    out = np.empty(len(point), np.bool_)
+    for k in range(len(point)):
+        p, n = point[k], normal[k]
+        out[k] = n[0] * (lamp[0] - p[0]) + n[1] * (lamp[1] - p[1]) + n[2] * (lamp[2] - p[2]) > 0
+    return out
+
+
+@compiled
+def _illuminate(rows, point, normal, view, lamp, colour, light, shine):  # type: ignore[no-untyped-def]
+    """Add a lamp's light to the surface points ``rows``: Lambert's to ``light`` [N, 3], Blinn's highlight to ``shine`` [N]."""
+    for k in rows:
+        x, y, z = lamp[0] - point[k, 0], lamp[1] - point[k, 1], lamp[2] - point[k, 2]
+        distance = np.sqrt(x * x + y * y + z * z)
+        x, y, z = x / distance, y / distance, z / distance
+        facing = normal[k, 0] * x + normal[k, 1] * y + normal[k, 2] * z
+        for i in range(3):
+            light[k, i] += facing * colour[i]
+        x, y, z = x - view[k, 0], y - view[k, 1], z - view[k, 2]
+        cosine = (normal[k, 0] * x + normal[k, 1] * y + normal[k, 2] * z) / np.sqrt(x * x + y * y + z * z)
+        shine[k] += max(cosine, 0.0) ** 40 * colour[1]
 
 
 def _surface(scene: Scene, hits: Hits, rows: NDArray[np.intp]) -> tuple[Array, Array]:

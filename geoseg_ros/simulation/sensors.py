@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 from numpy.typing import NDArray
@@ -67,7 +68,7 @@ class Lidar:
 
     def rays(self) -> Array:
         """Unit directions in the sensor frame, float32 [rings * columns, 3]; azimuth runs from -180 to 180 degrees, counter-clockwise."""
-        return _turn(np.linspace(self.fov_low, self.fov_high, self.rings), self.columns)
+        return _turn(tuple(np.linspace(self.fov_low, self.fov_high, self.rings)), self.columns).copy()
 
     def scan(self, scene: Scene, pose: Pose, rng: np.random.Generator) -> Scan:
         """One turn at a standing pose."""
@@ -159,7 +160,7 @@ class Scanner:
 
     def rays(self) -> Array:
         """Unit directions in the sensor frame, float32 [rings * columns, 3]."""
-        return _turn(np.arange(self.fov_low, self.fov_high, self.step), round(360 / self.step))
+        return _turn(tuple(np.arange(self.fov_low, self.fov_high, self.step)), round(360 / self.step)).copy()
 
     def scan(self, scene: Scene, poses: Sequence[Pose], rng: np.random.Generator, exposure: float = 1.5) -> Scan:
         """One cloud from all ``poses``."""
@@ -185,7 +186,8 @@ def _swallowed(hits: Hits, world: Array, grazing: float) -> Array:
     return np.exp(-cosine / np.float32(grazing))
 
 
-def _turn(elevations: Array, columns: int) -> Array:
+@lru_cache(8)
+def _turn(elevations: tuple[float, ...], columns: int) -> Array:
     """Unit directions of a full turn at elevations in degrees [R], float32 [R * columns, 3], ring by ring."""
     elevation, azimuth = np.meshgrid(np.radians(elevations), np.linspace(-np.pi, np.pi, columns, endpoint=False), indexing="ij")
     d = [np.cos(elevation) * np.cos(azimuth), np.cos(elevation) * np.sin(azimuth), np.sin(elevation)]
