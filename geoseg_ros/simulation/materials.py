@@ -46,17 +46,17 @@ def value_noise(x: Array) -> Array:
 def _interpolated(x, lattice):  # type: ignore[no-untyped-def]
     """:func:`value_noise` from a lattice float32 [32, 32, 32]."""
     out = np.empty(len(x), np.float32)
-    for k in range(len(x)):
-        cell = np.floor(x[k])
-        f = x[k] - cell
-        f = f * f * (3 - 2 * f)
-        i0, j0, k0 = int(cell[0]) & 31, int(cell[1]) & 31, int(cell[2]) & 31
+    for n in range(len(x)):
+        i, j, k = np.floor(x[n, 0]), np.floor(x[n, 1]), np.floor(x[n, 2])
+        f, g, h = x[n, 0] - i, x[n, 1] - j, x[n, 2] - k
+        f, g, h = f * f * (3 - 2 * f), g * g * (3 - 2 * g), h * h * (3 - 2 * h)
+        i0, j0, k0 = int(i) & 31, int(j) & 31, int(k) & 31
         i1, j1, k1 = (i0 + 1) & 31, (j0 + 1) & 31, (k0 + 1) & 31
-        a = lattice[i0, j0, k0] * (1 - f[0]) + lattice[i1, j0, k0] * f[0]
-        b = lattice[i0, j1, k0] * (1 - f[0]) + lattice[i1, j1, k0] * f[0]
-        c = lattice[i0, j0, k1] * (1 - f[0]) + lattice[i1, j0, k1] * f[0]
-        d = lattice[i0, j1, k1] * (1 - f[0]) + lattice[i1, j1, k1] * f[0]
-        out[k] = (a * (1 - f[1]) + b * f[1]) * (1 - f[2]) + (c * (1 - f[1]) + d * f[1]) * f[2]
+        a = lattice[i0, j0, k0] * (1 - f) + lattice[i1, j0, k0] * f
+        b = lattice[i0, j1, k0] * (1 - f) + lattice[i1, j1, k0] * f
+        c = lattice[i0, j0, k1] * (1 - f) + lattice[i1, j0, k1] * f
+        d = lattice[i0, j1, k1] * (1 - f) + lattice[i1, j1, k1] * f
+        out[n] = (a * (1 - g) + b * g) * (1 - h) + (c * (1 - g) + d * g) * h
     return out
 
 
