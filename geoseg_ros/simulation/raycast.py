@@ -49,12 +49,13 @@ class RayCaster:
     Args:
         solids: of the scene.
         materials: of the solids; they hold the triangles of meshes.
+        threads: to cast with; 0 = as many as the machine has.
     """
 
-    def __init__(self, solids: Solids, materials: Sequence[Material | TexturedMesh] = ()) -> None:
+    def __init__(self, solids: Solids, materials: Sequence[Material | TexturedMesh] = (), threads: int = 0) -> None:
         import open3d as o3d  # seconds to import, and the commands show their help without it
 
-        self._solids, self._tensor = solids, o3d.core.Tensor.from_numpy
+        self._solids, self._threads, self._tensor = solids, threads, o3d.core.Tensor.from_numpy
         self._triangles, corners = tessellate(solids, materials)
         # One thread builds the tree, so that it is always the same one: it decides between triangles at equal distance.
         self._scene = o3d.t.geometry.RaycastingScene(nthreads=1)
@@ -68,7 +69,7 @@ class RayCaster:
             origin: [3], where all rays start, metres.
             directions: float32 [N, 3], unit vectors.
         """
-        found = self._scene.cast_rays(self._tensor(_rays(origin, directions)))
+        found = self._scene.cast_rays(self._tensor(_rays(origin, directions)), nthreads=self._threads)
         t = found["t_hit"].numpy()
         hit = np.flatnonzero(np.isfinite(t))
         triangles, face = self._triangles, found["primitive_ids"].numpy()[hit]
@@ -85,7 +86,7 @@ class RayCaster:
 
     def first_solid(self, origin: ArrayLike, directions: Array) -> NDArray[np.int32]:
         """Index of the solid that each ray hits first, int32 [N]; -1 where it hits nothing. Arguments as in :meth:`cast`."""
-        face = self._scene.cast_rays(self._tensor(_rays(origin, directions)))["primitive_ids"].numpy()
+        face = self._scene.cast_rays(self._tensor(_rays(origin, directions)), nthreads=self._threads)["primitive_ids"].numpy()
         hit = face < len(self._triangles.solid)
         return np.where(hit, self._triangles.solid[np.where(hit, face, 0)], -1)
 
@@ -93,7 +94,7 @@ class RayCaster:
         """bool [N]: something stands between ``origin`` [3] and each of ``targets`` (float32 [N, 3]), more than 5 mm before the target."""
         way = targets - np.asarray(origin, np.float32)
         way *= 1 - np.float32(5e-3) / np.maximum(np.linalg.norm(way, axis=1, keepdims=True), np.float32(5e-3))
-        return self._scene.test_occlusions(self._tensor(_rays(origin, way)), tfar=1.0).numpy()
+        return self._scene.test_occlusions(self._tensor(_rays(origin, way)), tfar=1.0, nthreads=self._threads).numpy()
 
 
 @compiled

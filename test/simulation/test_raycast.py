@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import fields
+
 import numpy as np
 import pytest
 
 from geoseg_ros.simulation.families import FURNITURE, NAMES
-from geoseg_ros.simulation.raycast import RayCaster
+from geoseg_ros.simulation.raycast import Hits, RayCaster
 from geoseg_ros.simulation.solids import BOX, ELLIPSOID, FRUSTUM, QUAD, Builder, Solids, axis_matrix, concatenate, yaw_matrix
 
 
@@ -125,3 +127,17 @@ def test_what_stands_behind_the_target_does_not_block():
     caster = RayCaster(one(BOX, (1, 1, 1), (5, 0, 0)))
     targets = np.array([[3.9, 0, 0], [4.001, 0, 0], [4.1, 0, 0], [0.003, 0, 0], [0, 0, 0]], np.float32)
     np.testing.assert_array_equal(caster.blocked((0, 0, 0), targets), [False, False, True, False, False])
+
+
+def test_number_of_threads_changes_no_byte():
+    """Every hit counts, those on shared edges and on faces that coincide too."""
+    rng = np.random.default_rng(6)
+    shapes = [FURNITURE.solids(name, k) for k, name in enumerate(("bookcase", "sofa", "plant", "chair"))]
+    solids = concatenate([*shapes, shapes[0]])  # the bookcase stands there twice
+    rays = np.concatenate([unit(rng.normal(size=(20_000, 3))), unit(np.round(rng.normal(size=(2000, 3)), 1) + 1e-3)])
+    found = []
+    for threads in (1, 2, 4):
+        caster = RayCaster(solids, threads=threads)
+        hits = caster.cast((1.5, 0.0, 0.5), rays)
+        found.append([getattr(hits, f.name).tobytes() for f in fields(Hits)] + [caster.blocked((1.5, 0, 0.5), rays * 2).tobytes()])
+    assert found[0] == found[1] == found[2]
