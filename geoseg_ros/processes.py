@@ -257,13 +257,13 @@ def serve_job(run: Callable[[dict[str, Any], Progress], dict[str, Any]]) -> int:
     messages = os.fdopen(os.dup(1), "w", buffering=1)
     os.dup2(2, 1)
 
-    def tell(**message: Any) -> None:
+    def send(**message: Any) -> None:
         messages.write(json.dumps(message) + "\n")
 
     os.nice(_NICE)
     try:
-        tell(result=run(json.loads(sys.stdin.readline()), lambda phase, share: tell(phase=phase, share=share)))
+        send(result=run(json.loads(sys.stdin.readline()), lambda phase, share: send(phase=phase, share=share)))
     except (InputError, GeosegError) as error:
-        tell(error=" ".join(str(error).split()), input=isinstance(error, InputError))
+        send(error=" ".join(str(error).split()), input=isinstance(error, InputError))
         return 2 if isinstance(error, InputError) else 1
     return 0
