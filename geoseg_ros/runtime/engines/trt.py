@@ -115,7 +115,8 @@ def build_plan(
     if flavour == "tensorrt" and capabilities:
         raise InputError("backend 'tensorrt': builds for the GPU of this machine only; compute capabilities are for tensorrt_rtx")
     logger, start = shared_logger(trt), time.monotonic()
-    logger.lines = lines = []
+    lines: list[tuple[bool, str]] = []
+    logger.lines = lines
     try:
         builder = trt.Builder(logger)
         typed = flavour == "tensorrt" and _numbers(trt.__version__)[0] <= 10  # strong typing is a choice there, and the rule elsewhere
