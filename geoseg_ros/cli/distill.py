@@ -18,6 +18,7 @@ from collections.abc import Mapping
 from dataclasses import asdict
 from typing import TYPE_CHECKING
 
+from geoseg_ros.cli.setting_options import settings_from_options
 from geoseg_ros.errors import InputError
 
 if TYPE_CHECKING:
@@ -51,10 +52,10 @@ def run(options: argparse.Namespace) -> dict[str, object]:
     from geoseg_ros.learning.fabric import first_process
     from geoseg_ros.learning.image_views import list_images, load_image
 
-    for name in ("epochs", "minutes", "batch", "threads"):
-        value = getattr(options, name)
-        if value is not None and value <= 0:
-            raise InputError(f"--{name}: expected a number above 0, got {value}")
+    if options.threads < 1:
+        raise InputError(f"--threads: expected at least 1, got {options.threads}")
+    given = [name for name in ("epochs", "minutes", "batch", "seed", "bfloat16") if getattr(options, name) is not None]
+    config = settings_from_options(DistillConfig(), options, *given)
     if options.epochs is None and options.minutes is None:
         raise InputError("expected --epochs or --minutes")
     if not options.out.endswith(".safetensors"):
@@ -63,8 +64,6 @@ def run(options: argparse.Namespace) -> dict[str, object]:
     torch.set_num_threads(options.threads)
     spec = f"onnx:{options.teacher}" if ".onnx" in options.teacher and not options.teacher.startswith("onnx:") else options.teacher
     teacher = open_backbone(spec)
-    given = {name: getattr(options, name) for name in ("epochs", "minutes", "batch", "seed", "bfloat16")}
-    config = DistillConfig(**{name: value for name, value in given.items() if value is not None})
     quiet = options.json or not first_process()
     with tqdm(total=100.0, unit="%", disable=quiet, bar_format="{l_bar}{bar}| {elapsed}<{remaining} {postfix}") as bar:
 

@@ -31,47 +31,41 @@ from geoseg_ros.learning.image_views import Image, disturb, load_image, random_v
 from geoseg_ros.learning.loop import LoopConfig, Run, Task, train
 from geoseg_ros.learning.schedules import cosine, with_warm_up
 from geoseg_ros.learning.steps import Step
+from geoseg_ros.settings import Settings, setting
 
 
 @dataclass(frozen=True)
-class DistillConfig:
-    """Settings of one training run; ends after ``epochs`` or ``minutes``, whichever comes first.
+class DistillConfig(Settings):
+    """One training; it ends after ``epochs`` or ``minutes``, whichever comes first, and one of the two must be given."""
 
-    Attributes:
-        epochs: passes over the training images, or None.
-        minutes: wall-clock limit, or None. One of the two must be given.
-        batch: images per step.
-        sides: pixel sides of the training crops, drawn at random per step; multiples of 32.
-        rate: peak learning rate of AdamW (cosine to 0).
-        warm_up: steps of linear warm-up.
-        weight_decay: of AdamW.
-        whitening: exponent p: PCA axis i is divided by its standard deviation to the power p (0 = PCA only, 1 = white).
-        projection_views: augmented training views on which the projection is fitted.
-        length_weight: weight of the squared log ratio of lengths.
-        average: decay of the moving average of the weights, which is what is saved.
-        held_out: every ``held_out``-th image (in path order) is kept for evaluation.
-        max_side: images are shrunk to this longer side when loaded (they stay in memory).
-        checkpoint_minutes: time between checkpoints.
-        bfloat16: mixed precision (faster only where the processor has it).
-        seed: of everything random.
-    """
+    epochs: float | None = setting(None, "passes over the training images", range=(1e-6, math.inf))
+    minutes: float | None = setting(None, "wall-clock limit", unit="min", range=(1e-6, math.inf))
+    batch: int = setting(16, "images per step", range=(1, 65536))
+    sides: tuple[int, ...] = setting(
+        (128, 128, 128, 160, 192),
+        "sides of the square training crops, drawn at random per step; multiples of 32",
+        unit="px",
+        range=(32, 4096),
+    )
+    rate: float = setting(2e-3, "peak learning rate of AdamW, which follows a cosine to 0", range=(0.0, math.inf))
+    warm_up: int = setting(100, "steps of linear warm-up", range=(1, math.inf))
+    weight_decay: float = setting(0.02, "weight decay of AdamW", range=(0.0, math.inf))
+    whitening: float = setting(
+        0.5, "exponent p: an axis of the PCA is divided by its standard deviation to the power p; 0: not at all, 1: white", range=(0.0, 1.0)
+    )
+    projection_views: int = setting(1500, "augmented training views on which the projection is fitted", range=(1, math.inf))
+    length_weight: float = setting(0.05, "weight of the squared log ratio of lengths", range=(0.0, math.inf))
+    average: float = setting(0.998, "decay of the moving average of the weights, which is what is saved", range=(0.0, 1.0))
+    held_out: int = setting(10, "every such image, in path order, is kept for evaluation", range=(2, math.inf))
+    max_side: int = setting(256, "longer side that larger images are shrunk to; they stay in memory", unit="px", range=(16, 65536))
+    checkpoint_minutes: float = setting(3.0, "time between two checkpoints", unit="min", range=(0.0, math.inf))
+    bfloat16: bool = setting(False, "mixed precision, which is faster only where the device has it")
+    seed: int = setting(0, "seed of everything random", range=(0, math.inf))
 
-    epochs: float | None = None
-    minutes: float | None = None
-    batch: int = 16
-    sides: tuple[int, ...] = (128, 128, 128, 160, 192)
-    rate: float = 2e-3
-    warm_up: int = 100
-    weight_decay: float = 0.02
-    whitening: float = 0.5
-    projection_views: int = 1500
-    length_weight: float = 0.05
-    average: float = 0.998
-    held_out: int = 10
-    max_side: int = 256
-    checkpoint_minutes: float = 3.0
-    bfloat16: bool = False
-    seed: int = 0
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if not self.sides or any(side % 32 for side in self.sides):
+            raise InputError(f"sides: expected multiples of 32, got {list(self.sides)}")
 
 
 def teacher_tokens(teacher: ImageBackbone, views: Image) -> torch.Tensor:
@@ -304,11 +298,11 @@ def distill(
         seed=config.seed,
     )
 
-    def tell(run: Run) -> None:
+    def report_first(run: Run) -> None:
         if report is not None and fabric.is_global_zero:
             report(run.progress, {"loss": task.loss_mean, **task.scores})
 
-    run = train(task, loop, fabric, checkpoint, tell)
+    run = train(task, loop, fabric, checkpoint, report_first)
     if not fabric.is_global_zero:
         return {}
     task.write(run)

@@ -60,7 +60,7 @@ def random_view(image: Image, side: int, rng: np.random.Generator) -> Image:
 
 
 def disturb(view: Image, rng: np.random.Generator) -> Image:
-    """What only the student sees: changes of colour, contrast, sharpness, and pictures that look like shaded geometry."""
+    """What only the student sees: changes of colour, contrast, sharpness, and pictures that resemble shaded geometry."""
     pixels = view.astype(np.float32)
     background = (view == GREY).all(2, keepdims=True)
     if rng.random() < 0.25:  # like shaded geometry: no colour, little texture

@@ -230,7 +230,7 @@ class _Loop:
         total = torch.stack(list(losses.values())).sum()
         optimiser.zero_grad(set_to_none=True)
         self.fabric.backward(total)
-        # without a limit nothing is scaled, and the norm still tells whether the gradient is finite
+        # without a limit nothing is scaled, and the norm still shows whether the gradient is finite
         limit = math.inf if self.config.clip is None else self.config.clip
         norm = self.fabric.clip_gradients(self.model, optimiser, max_norm=limit, error_if_nonfinite=False)
         assert norm is not None  # it is None for the other way of clipping

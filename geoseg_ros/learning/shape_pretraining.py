@@ -1,4 +1,4 @@
-"""Pre-training of a point network: it learns to tell families of shapes apart. With procedural shapes the labels cost nothing.
+"""Pre-training of a point network: it learns to classify families of shapes. With procedural shapes the labels cost nothing.
 
 Augmentation and optimiser are those of the DGCNN classifier that Yang et al. (ICCV 2021) use: anisotropic scale, shift, jitter, label
 smoothing, a random number of points, turns about the up axis, SGD with a cosine schedule. Shapes of which only one side is left are added,
@@ -24,6 +24,7 @@ from geoseg_ros.learning.loop import LoopConfig, Task, train
 from geoseg_ros.learning.schedules import cosine
 from geoseg_ros.learning.steps import Step
 from geoseg_ros.nets.dgcnn import Dgcnn
+from geoseg_ros.settings import Settings, setting
 
 KIND = "dgcnn"  # of a file of weights
 
@@ -46,27 +47,18 @@ class LabelledShapes(NamedTuple):
 
 
 @dataclass(frozen=True)
-class PretrainConfig:
-    """Settings.
+class PretrainConfig(Settings):
+    """One training with SGD (momentum 0.9, weight decay 1e-4, cosine)."""
 
-    Attributes:
-        epochs: passes over the shapes. batch: shapes per step.
-        subsets: numbers of points that a step may use, drawn at random.
-        visible: share of the shapes of which only the side towards a random viewpoint is kept.
-        rate, final_rate: of SGD (momentum 0.9, weight decay 1e-4, cosine). smoothing: of the labels.
-        neighbours: k of the graph.
-        seed: of everything random.
-    """
-
-    epochs: int = 250
-    batch: int = 32
-    subsets: tuple[int, ...] = (256, 512, 1024, 2048)
-    visible: float = 0.5
-    rate: float = 0.1
-    final_rate: float = 1e-3
-    smoothing: float = 0.2
-    neighbours: int = 20
-    seed: int = 0
+    epochs: int = setting(250, "passes over the shapes", range=(0, math.inf))
+    batch: int = setting(32, "shapes per step", range=(1, 65536))
+    subsets: tuple[int, ...] = setting((256, 512, 1024, 2048), "numbers of points that a step may use, drawn at random", range=(1, 1 << 20))
+    visible: float = setting(0.5, "share of the shapes of which only the side towards a random viewpoint is kept", range=(0.0, 1.0))
+    rate: float = setting(0.1, "learning rate at the start", range=(1e-12, math.inf))
+    final_rate: float = setting(1e-3, "learning rate at the end", range=(0.0, math.inf))
+    smoothing: float = setting(0.2, "smoothing of the labels", range=(0.0, 1.0))
+    neighbours: int = setting(20, "k of the graph", range=(1, 4096))
+    seed: int = setting(0, "seed of everything random", range=(0, math.inf))
 
 
 def augment(points: torch.Tensor, normals: torch.Tensor, count: int, visible: float, generator: torch.Generator) -> torch.Tensor:
@@ -74,7 +66,7 @@ def augment(points: torch.Tensor, normals: torch.Tensor, count: int, visible: fl
 
     Args:
         points, normals: [B, N, 3], N >= count.
-        visible: chance that only points whose normal looks at a random viewpoint are used (repeated where they are too few).
+        visible: chance that only points whose normal points towards a random viewpoint are used (repeated where they are too few).
 
     Returns:
         [B, count, 3].

@@ -40,7 +40,7 @@ class Step:
         """Generator of this step, the same in every process.
 
         Args:
-            key: numbers that tell several generators of one step apart, such as the place of an item in the batch.
+            key: distinguishes several generators of one step, such as by the place of an item in the batch.
         """
         return np.random.default_rng(_sequence(self.seed, _BATCH, self.stage, self.number, *key))
 

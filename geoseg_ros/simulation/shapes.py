@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from geoseg_ros.geometry.sampling import unit_sphere
 from geoseg_ros.learning.shape_pretraining import LabelledShapes
+from geoseg_ros.settings import Settings, setting
 from geoseg_ros.simulation.families import FURNITURE
 from geoseg_ros.simulation.solids import BOX, ELLIPSOID, FRUSTUM, QUAD, Solids
 
@@ -19,17 +20,12 @@ _FIRST, _FIRST_HELD_OUT = 1_000_000, 2_000_000  # seeds of the instances
 
 
 @dataclass(frozen=True)
-class ShapesConfig:
-    """Procedural shapes for pre-training.
+class ShapesConfig(Settings):
+    """Procedural shapes for pre-training."""
 
-    Attributes:
-        instances: of each family, to learn from. held_out: of each family, for the score.
-        points: of a shape.
-    """
-
-    instances: int = 60
-    held_out: int = 10
-    points: int = 2048
+    instances: int = setting(60, "instances of each family to learn from", range=(1, 100_000))
+    held_out: int = setting(10, "further instances of each family, for the score", range=(1, 100_000))
+    points: int = setting(2048, "points of a shape", range=(1, 1 << 20))
 
 
 def sample_surface(solids: Solids, count: int, rng: np.random.Generator) -> tuple[Array, Array]:

@@ -200,6 +200,10 @@ def test_command(photos, tmp_path, capsys, monkeypatch):
     [
         ({"--epochs": None}, "--epochs or --minutes"),
         ({"--epochs": "0"}, "--epochs"),
+        ({"--epochs": "nan"}, "--epochs"),
+        ({"--batch": "0"}, "--batch"),
+        ({"--seed": "-1"}, "--seed"),
+        ({"--threads": "0"}, "--threads"),
         ({"--out": "s.pt"}, ".safetensors"),
         ({"--images": "absent"}, "absent: no such folder"),
         ({"--teacher": "nothing"}, "backbone 'nothing'"),
@@ -214,6 +218,11 @@ def test_wrong_command_lines_are_refused(tmp_path, capsys, monkeypatch, changed,
     assert main(["distill", *(part for pair in given.items() if pair[1] is not None for part in pair)]) == 2
     printed = capsys.readouterr().err
     assert words in printed and printed.count("\n") == 1
+
+
+def test_sides_must_fit_the_stride():
+    with pytest.raises(InputError, match="sides: expected multiples of 32"):
+        DistillConfig(epochs=1, sides=(64, 100))
 
 
 def test_folders_without_usable_images_are_refused(tmp_path):

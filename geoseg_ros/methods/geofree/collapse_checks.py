@@ -1,4 +1,4 @@
-"""Looks at a network in training without labels: has it collapsed, and how good may it be?"""
+"""Checks of a network in training that need no labels: whether it has collapsed, and a criterion to choose weights by."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ from geoseg_ros.methods.geofree.model import CosegNetwork, Foreground, draw_colu
 from geoseg_ros.methods.geofree.samplers import matched
 
 FOREGROUND = (0.02, 0.9)  # share of the decode beyond which nothing is segmented any more
-SAME = 1e-3  # spread of the presence scores below which every item looks alike
+SAME = 1e-3  # spread of the presence scores below which all items count as alike
 TURN = 2.0  # radians about the up axis
 
 
 @dataclass(frozen=True)
 class Check:
-    """One look at a fixed subset of a set.
+    """One check of a fixed subset of a set.
 
     Attributes:
         foreground: mean share of the points decoded as foreground.
@@ -41,7 +41,7 @@ class Check:
         return self.silhouette + self.agreement
 
     def warnings(self) -> list[str]:
-        """What looks like a collapse."""
+        """Signs of a collapse, one line each."""
         found = []
         low, high = FOREGROUND
         if not low <= self.foreground <= high:
@@ -70,7 +70,7 @@ def silhouette(first: torch.Tensor, second: torch.Tensor) -> float:
 
 
 @torch.inference_mode()
-def look(network: CosegNetwork, points: torch.Tensor, images: ImageTokens) -> Check:
+def check_collapse(network: CosegNetwork, points: torch.Tensor, images: ImageTokens) -> Check:
     """Check a network in evaluation mode on points [B, N, 3], B >= 2, and images; its mode is restored."""
     mode = network.training
     network.eval()

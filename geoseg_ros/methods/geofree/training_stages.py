@@ -19,7 +19,7 @@ from geoseg_ros.learning.checkpoint import Tensors, below, under
 from geoseg_ros.learning.loop import Run, Task
 from geoseg_ros.learning.steps import Step
 from geoseg_ros.methods.geofree.bank import spread
-from geoseg_ros.methods.geofree.collapse_checks import look, turned_about_z
+from geoseg_ros.methods.geofree.collapse_checks import check_collapse, turned_about_z
 from geoseg_ros.methods.geofree.inputs import ImageTokens, stack
 from geoseg_ros.methods.geofree.model import CosegNetwork, Pooled
 from geoseg_ros.methods.geofree.objective import image_step, joint_step
@@ -77,7 +77,7 @@ class SharedState:
         for name in self.names:
             images, points = self.images[name], self.points[name]
             some = images.select(spread(len(images), CHECKED))
-            found.append(look(self.network, points[spread(len(points), CHECKED)], some))
+            found.append(check_collapse(self.network, points[spread(len(points), CHECKED)], some))
             self.history.checks.append((stage, epoch, name, found[-1]))
         if self.config.checkpoint == "last":
             self.history.kept = (stage, epoch)

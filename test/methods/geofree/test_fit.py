@@ -10,7 +10,7 @@ import torch
 
 from geoseg_ros.errors import GeosegError, InputError
 from geoseg_ros.learning.loop import LoopConfig, train
-from geoseg_ros.methods.geofree.collapse_checks import Check, look, silhouette, turned_about_z
+from geoseg_ros.methods.geofree.collapse_checks import Check, check_collapse, silhouette, turned_about_z
 from geoseg_ros.methods.geofree.model import CosegNetwork
 from geoseg_ros.methods.geofree.predict import predict_clouds, predict_images
 from geoseg_ros.methods.geofree.training import fit
@@ -27,7 +27,7 @@ def fitted():
     return fit([small_set("ball")], config, extractor())
 
 
-def test_losses_fall_and_both_modalities_are_answered(fitted):
+def test_losses_fall_and_both_modalities_get_predictions(fitted):
     of_stage = {s: [e for e in fitted.history.epochs if e["stage"] == s] for s in (1, 2, 3)}
     assert [len(of_stage[s]) for s in (1, 2, 3)] == [4, 12, 2]
     assert of_stage[1][-1]["total"] < of_stage[1][0]["total"]
@@ -161,7 +161,7 @@ def test_the_best_weights_by_the_criterion_are_kept(monkeypatch):
         states.append({k: v.clone() for k, v in network.state_dict().items()})
         return Check(0.3, 0.1, next(scores), 0.0)
 
-    monkeypatch.setattr("geoseg_ros.methods.geofree.training_stages.look", scripted)
+    monkeypatch.setattr("geoseg_ros.methods.geofree.training_stages.check_collapse", scripted)
     result = fit([small_set("ball")], replace(FIT, checkpoint="criterion"), extractor())
     assert result.history.kept == (2, 1) and len(states) == 3
     assert all(torch.equal(value, states[0][name]) for name, value in result.network.state_dict().items())
@@ -171,12 +171,12 @@ def test_checks_do_not_disturb_and_warn_of_collapse(fitted):
     points = torch.stack([torch.from_numpy(c.points) for c in small_set("ball", 3).clouds])
     fitted.network.train()
     before = {k: v.clone() for k, v in fitted.network.state_dict().items()}
-    check = look(fitted.network, points, images(4))
+    check = check_collapse(fitted.network, points, images(4))
     assert fitted.network.training and not fitted.network.extractor.training
     assert all(torch.equal(v, before[k]) for k, v in fitted.network.state_dict().items())
     fitted.network.eval()
     assert 0 <= check.foreground <= 1 and -1 <= check.silhouette <= 1 and 0 <= check.agreement <= 1
-    assert check == look(fitted.network, points, images(4))
+    assert check == check_collapse(fitted.network, points, images(4))
     assert Check(0.3, 0.1, 0, 0).warnings() == []
     assert len(Check(0.95, 0.0, 0, 0).warnings()) == 2 and len(Check(0.01, 0.1, 0, 0).warnings()) == 1
 
