@@ -16,6 +16,8 @@ from geoseg_ros.evaluate.baselines.geofree import SIZES, NetworkSize
 from geoseg_ros.learning.shape_pretraining import PretrainConfig
 from geoseg_ros.simulation.shapes import ShapesConfig
 
+pytestmark = pytest.mark.slow
+
 TINY = NetworkSize(64, 12, 16, PretrainConfig(epochs=1, subsets=(32,), neighbours=5), ShapesConfig(1, 1, 64))
 CPU = torch.device("cpu")
 

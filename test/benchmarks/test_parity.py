@@ -27,6 +27,8 @@ from geoseg_ros.simulation.rooms import SeedSource
 from geoseg_ros.simulation.sets import make_cloud, make_dials, make_image
 from support.paths import SHARED
 
+pytestmark = pytest.mark.slow
+
 SHARED = SHARED / "data"
 PACKS = ("stool", "lamp")
 

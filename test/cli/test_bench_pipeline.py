@@ -6,6 +6,8 @@ import pytest
 
 from geoseg_ros.cli.main import main
 
+pytestmark = pytest.mark.slow
+
 
 def test_pipeline_is_measured_without_ros(capsys):
     assert main(["bench", "--pipeline", "--points", "2000", "20000", "--repeat", "2"]) == 0

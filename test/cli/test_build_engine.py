@@ -19,6 +19,8 @@ from geoseg_ros.runtime.engines.cache import ENTRY, EngineCache, EngineKey
 from geoseg_ros.runtime.engines.options import EngineOptions
 from support.paths import ROOT
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="module")
 def network(tmp_path_factory):

@@ -19,6 +19,8 @@ from geoseg_ros.methods.base import Material
 from support.evaluate_worlds import image_item, square, table_cloud
 from support.fake_world import COLOURS, CONFIG, picture, table
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="module")
 def tools(fake_backbone, fake_bank):

@@ -10,6 +10,8 @@ from geoseg_ros.evaluate.items import paper_protocol
 from geoseg_ros.evaluate.world import world_sets
 from geoseg_ros.simulation.families import FURNITURE
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="module")
 def sets():

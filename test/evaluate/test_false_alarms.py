@@ -7,6 +7,8 @@ from geoseg_ros.evaluate.false_alarms import KINDS, ROOMS, false_alarms, markdow
 from geoseg_ros.methods.contrast.config import CosegConfig
 from geoseg_ros.runtime.pipeline import Pipeline, PipelineConfig
 
+pytestmark = pytest.mark.slow
+
 
 def rows(kinds):
     return [row for concepts in kinds.values() for row in concepts.values()]

@@ -22,6 +22,8 @@ from geoseg_ros.runtime.pipeline import Pipeline
 from support.fake_world import picture, table
 from support.paths import PYTHONPATH, ROOT
 
+pytestmark = pytest.mark.slow
+
 EXAMPLES = ROOT / "examples"
 
 

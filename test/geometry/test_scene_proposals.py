@@ -190,6 +190,7 @@ def test_points_that_are_repeated_change_little(times: float) -> None:
     assert len(repeated.proposals) == len(scene.proposals) > 0
 
 
+@pytest.mark.slow
 def test_oracle_and_its_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     boxes, planes = SCENES["apart"]
     cloud, surface = camera_scene(EYE, TARGET, boxes, planes, 0.001)
@@ -210,6 +211,7 @@ def test_oracle_and_its_command(tmp_path: Path, capsys: pytest.CaptureFixture[st
 
 
 @pytest.mark.skipif(not MOSD.is_dir(), reason="the shared Kinect scenes are not here")
+@pytest.mark.slow
 def test_real_kinect_scenes() -> None:
     results = []
     for name in ("learn17", "learn39", "learn43"):  # held out: nothing was tuned on them

@@ -22,6 +22,8 @@ from geoseg_ros.runtime.engines.options import EngineOptions
 from geoseg_ros.runtime.engines.sessions import EngineError, OnnxRuntimeSession
 from support.fake_engines import FakeSession, MeanBackbone, make_spec
 
+pytestmark = pytest.mark.slow
+
 
 def pictures(count: int, height: int = 32, width: int = 32) -> np.ndarray:
     return np.random.default_rng(height + width).integers(0, 256, (count, height, width, 3), dtype=np.uint8)

@@ -20,6 +20,8 @@ from geoseg_ros.runtime.engines.spec import ANY_SHAPE, ImageShapes, image_ranges
 from support.fake_world import FakeBackbone
 from support.paths import ROOT
 
+pytestmark = pytest.mark.slow
+
 SMALL = TinyConfig(widths=(8, 8, 16, 32), depths=(1, 1, 1), dim=16)
 
 

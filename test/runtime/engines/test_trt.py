@@ -21,6 +21,8 @@ from geoseg_ros.runtime.engines.spec import EngineSpec, ImageShapes, TensorRange
 from geoseg_ros.runtime.engines.trt import PhaseTree, activation_memory, build_plan, load_tensorrt
 from support.fake_tensorrt import PlainStream
 
+pytestmark = pytest.mark.slow
+
 DESKTOP = (80, 86, 89, 120)
 MEGABYTE = 1_000_000
 
