@@ -61,8 +61,8 @@ def run(options: argparse.Namespace) -> dict[str, Any]:
         InputError: Bad options.
         GeosegError: The devices do not agree; the report is printed and written before.
     """
+    from benchmarks.baselines.geofree import SIZES
     from benchmarks.gpu.backends import backends_report
-    from geoseg_ros.evaluate.baselines.geofree import SIZES
     from geoseg_ros.files import write_text
     from geoseg_ros.methods.geofree.presets import with_budget
     from geoseg_ros.methods.geofree.training_config import fit_preset
@@ -228,12 +228,12 @@ def room(count: int) -> Any:
 
 def training(device: torch.device, options: argparse.Namespace) -> tuple[dict[str, Any], list[str]]:
     """GeoFree with the paper's preset on crops of the world ``easy``, beside a baseline that needs no learning; figures and Markdown."""
+    from benchmarks.baselines.geofree import SIZES, Networks, steering
     from geoseg_ros.backbones.registry import open_backbone
-    from geoseg_ros.evaluate.baselines import TRIVIAL
-    from geoseg_ros.evaluate.baselines.geofree import SIZES, Networks, steering
     from geoseg_ros.evaluate.items import paper_protocol
     from geoseg_ros.evaluate.methods import Tools
     from geoseg_ros.evaluate.table import measure
+    from geoseg_ros.evaluate.trivial import TRIVIAL
     from geoseg_ros.evaluate.world import world_sets
     from geoseg_ros.runtime.pipeline import PipelineConfig
     from geoseg_ros.simulation.bank import open_bank

@@ -1,4 +1,4 @@
-"""Measure methods and baselines on labelled data, all of them on identical items, and print tables.
+"""Measure methods on labelled data, all of them on identical items, and print tables.
 
 Tables:
   tabletop  real RGB-D table-top scenes with boxes and cylindrical things (learn*.pcd with a label field): packs from some scenes,
@@ -7,24 +7,21 @@ Tables:
             the other kind; --root as for tabletop
   msrc      MSRC v2 photographs with a class per pixel (--root has images/ and labels/), a co-segmentation set per class
   false-alarms
-            how often --packs find their thing in rooms of the procedural world that lack it; --items rooms of each kind; no --root
+            how often --packs find their target in rooms of the procedural world that lack it; --items rooms of each kind; no --root
   world     the procedural world, made on demand from --preset, --families and --seeds; no --root
   s3dis-coseg, scanobjectnn-coseg
             the sets of co-segmentation papers, a set per category, beside the published figures; --root has S3DIS (JSIS3D's HDF5 files, or
             version 1.2) or ScanObjectNN (main_split), --images has 2D-3D-S, or <category>/images and <category>/masks
 
-Groups of --methods: `own` and `baselines`, together `all`; and only where named: `networks` (GeoFree-CoSeg, Yang et al. and controls,
-trained for every set and seed: hours without a GPU unless --size small and --budget say otherwise), `views` (GeoFree-CoSeg on tokens of
-virtual views, and its controls), `gated` (the same where the contrast marks something), `steering` and `ladder` (one step after the other),
-`graphs` (its graph in closed form), `heads` (learnt on photo tokens).
+Methods: `own` is every method that can be opened here, also those of installed packages; `baselines` are those that learn nothing; `all`
+(the default) is both. In a checkout, `python -m benchmarks.evaluate` measures the learnt baselines of the papers beside them.
 
-The split `development` is for choosing settings, `report` for the figures that are told. docs/evaluation.md has the protocols.
+The split `development` is for choosing settings, `report` for the figures that are reported. docs/evaluation.md has the protocols.
 
 example:
   geoseg evaluate --table tabletop --root mosd/ --split report --backbone geoseg_tiny --out docs/tabletop_geoseg_tiny.md
   geoseg evaluate --table msrc --root msrc/ --split development --methods baselines --seeds 0 1 2
   geoseg evaluate --table world --preset standard --families stool lamp --seeds 0 1 2
-  geoseg evaluate --table world --preset easy --families stool lamp --items 6 --protocol paper --methods networks --size small --budget 20
 """
 
 from __future__ import annotations
@@ -33,7 +30,7 @@ import argparse
 import json
 import shlex
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -42,13 +39,33 @@ from geoseg_ros.cli.backbone_options import add_backend
 from geoseg_ros.errors import InputError
 
 if TYPE_CHECKING:
-    from geoseg_ros.evaluate.baselines.geofree import Networks
     from geoseg_ros.evaluate.items import CosegSet, NamedMethod
     from geoseg_ros.evaluate.methods import Tools
 
 COSEG_TABLES = ("s3dis-coseg", "scanobjectnn-coseg")
 TABLES = ("tabletop", "mixed", "msrc", "world", "false-alarms", *COSEG_TABLES)
 PROTOCOLS = ("robot", "paper", "both")
+
+
+class Further:
+    """Further methods that are measured; what ``geoseg evaluate`` has without them. Attributes: name: of the command."""
+
+    name: tuple[str, ...] = ("geoseg", "evaluate")
+
+    def groups(self, tools: Tools) -> dict[str, list[NamedMethod]]:
+        """Group -> methods; those of the group ``baselines`` join the default."""
+        return {}
+
+    def look_at(self, sets: Sequence[CosegSet]) -> None:
+        """See all sets before any is measured."""
+
+    def report(self, rows: Sequence[dict[str, Any]]) -> str:
+        """More Markdown, from the measured rows."""
+        return ""
+
+    def command(self) -> list[str]:
+        """Options of the command beside those of ``geoseg evaluate``."""
+        return []
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -70,16 +87,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     rest.add_argument("--families", nargs="+", metavar="NAME", help="of the procedural world, at least two")
     rest.add_argument("--sensor", default="lidar", choices=SENSORS, help="of the procedural world (default %(default)s)")
     rest.add_argument("--packs", nargs="+", default=["stool", "lamp"], metavar="PACK", help="of false-alarms (default: those that ship)")
-    rest.add_argument("--budget", type=int, metavar="EPOCHS", help="of each training of `networks` (default: the preset's)")
-    rest.add_argument("--size", default="full", choices=("full", "small"), help="of `networks`: as in the papers, or small")
-    rest.add_argument("--extractor", metavar="FILE", help="point feature extractor of `networks`: read, or trained and written")
-    rest.add_argument("--states", metavar="DIR", help="trainings keep their states here: a killed run goes on where it was")
     rest.add_argument("--pictures", metavar="DIR", help="write pictures of the three best and the three worst items of each row")
     rest.add_argument("--items", type=int, metavar="N", help="clouds and images of each family or category (default: the preset's, or all)")
 
 
-def run(options: argparse.Namespace) -> dict[str, Any]:
-    """Measure and return the figures."""
+def run(options: argparse.Namespace, further: Further | None = None) -> dict[str, Any]:
+    """Measure and return the figures; ``further``: methods beside those of the package."""
     from geoseg_ros.cli.backbone_options import open_image_backbone
     from geoseg_ros.evaluate.methods import Tools
     from geoseg_ros.files import write_text
@@ -94,7 +107,10 @@ def run(options: argparse.Namespace) -> dict[str, Any]:
     tools = Tools(backbone, open_bank(backbone), PipelineConfig())
     kind, _, rest = options.backbone.partition(":")
     name = f"{kind}:{Path(rest.partition('?')[0]).name}" if rest else kind  # no paths of this machine
-    result, text = (_tabletop if options.table == "tabletop" else _table)(options, root, tools, name)
+    if options.table == "tabletop":
+        result, text = _tabletop(options, root, tools, name)
+    else:
+        result, text = _table(options, root, tools, name, further or Further())
     if not options.json:
         print(text)
     if options.out:
@@ -164,16 +180,12 @@ def _tabletop(options: argparse.Namespace, root: Path, tools: Tools, backbone: s
     return result, f"{markdown(result)}\nCommand: `{command}`\n"
 
 
-def _table(options: argparse.Namespace, root: Path, tools: Tools, backbone: str) -> tuple[dict[str, Any], str]:
-    from geoseg_ros.evaluate.baselines.geofree import SIZES, Networks, steering
+def _table(options: argparse.Namespace, root: Path, tools: Tools, backbone: str, further: Further) -> tuple[dict[str, Any], str]:
     from geoseg_ros.evaluate.best_and_worst import Extremes
     from geoseg_ros.evaluate.items import paper_protocol
     from geoseg_ros.evaluate.table import known, markdown, measure, summarise
 
-    extractor = None if options.extractor is None else Path(options.extractor)
-    states = None if options.states is None else Path(options.states)
-    networks = Networks(tools, SIZES[options.size], options.budget, weights=extractor, states=states)
-    methods = choose_methods(tools, options.methods or ["all"], networks)
+    methods = choose_methods(tools, options.methods or ["all"], further.groups(tools))
     sets = _sets(options, root)
     protocol = _protocol(options)
     wanted = [items for items in sets if items.protocol == "paper" or protocol != "paper"]
@@ -188,13 +200,13 @@ def _table(options: argparse.Namespace, root: Path, tools: Tools, backbone: str)
         wanted += [paper_protocol(items) for items in largest.values() if items.shown]
     if protocol != "paper":
         wanted += _crossing(options, root, sets)
-    networks.beside = wanted
+    further.look_at(wanted)
     extremes = Extremes()
     rows = measure(wanted, methods, options.seeds, _tell, extremes.look if options.pictures else None)
     if options.pictures:
         for path in extremes.write(Path(options.pictures)):
             _tell(str(path))
-    command = _command(options, backbone)
+    command = _command(options, backbone, further)
     about = {"backbone": backbone, "supervision": tools.backbone.supervision, "command": command}
     title = {"world": "procedural world"}.get(options.table, options.table)
     title += f", split {options.split}" if options.table in ("mixed", "msrc") else ""
@@ -202,7 +214,7 @@ def _table(options: argparse.Namespace, root: Path, tools: Tools, backbone: str)
     summary = summarise(rows)
     result = {"title": f"Evaluation: {title}", **about, "summary": summary, "rows": rows}
     if options.table not in COSEG_TABLES:
-        return known(result), markdown(result) + steering(rows)
+        return known(result), markdown(result) + further.report(rows)
     from geoseg_ros.evaluate import published
 
     differences = published.differences(options.table, options.images is not None, options.items)
@@ -211,16 +223,14 @@ def _table(options: argparse.Namespace, root: Path, tools: Tools, backbone: str)
     return known(result), markdown(result) + published.beside(options.table, own, differences)
 
 
-def choose_methods(tools: Tools, names: Sequence[str], networks: Networks) -> list[NamedMethod]:
+def choose_methods(tools: Tools, names: Sequence[str], further: Mapping[str, list[NamedMethod]]) -> list[NamedMethod]:
     """The methods of these names and groups, each once. Raises InputError for an unknown one."""
-    from geoseg_ros.evaluate.baselines import baselines
-    from geoseg_ros.evaluate.baselines.heads_photo import heads
     from geoseg_ros.evaluate.methods import own_methods
+    from geoseg_ros.evaluate.trivial import TRIVIAL
 
-    groups = {"own": own_methods(tools), "baselines": baselines(tools), **networks.groups()}
-    groups |= {"graphs": networks.graphs.methods(), "heads": heads(tools)}
+    groups = {"own": own_methods(tools), **further, "baselines": [*TRIVIAL, *further.get("baselines", [])]}
     every = [method for group in groups.values() for method in group]
-    known = {method.name: [method] for method in every} | groups | {"all": groups["own"] + groups["baselines"]}
+    known = {method.name: [method] for method in every} | groups | {"all": [*groups["own"], *groups["baselines"]]}
     for name in names:
         if name not in known:
             raise InputError(f"--methods {name}: unknown, expected some of {', '.join(known)}")
@@ -254,8 +264,8 @@ def _crossing(options: argparse.Namespace, root: Path, sets: Sequence[CosegSet])
     return world_crossing(sets) if options.table == "world" else []
 
 
-def _command(options: argparse.Namespace, backbone: str) -> str:
-    words = ["geoseg", "evaluate", "--table", options.table]
+def _command(options: argparse.Namespace, backbone: str, further: Further) -> str:
+    words = [*further.name, "--table", options.table]
     if options.table == "world":
         words += ["--preset", options.preset, "--families", *options.families, "--sensor", options.sensor]
         words += [] if options.items is None else ["--items", str(options.items)]
@@ -266,5 +276,4 @@ def _command(options: argparse.Namespace, backbone: str) -> str:
         words += ["--root", "DIR", "--split", options.split]
     words += ["--protocol", _protocol(options), "--backbone", backbone, "--seeds", *map(str, options.seeds)]
     words += ["--methods", *options.methods] if options.methods else []
-    words += [] if options.size == "full" else ["--size", options.size]
-    return shlex.join(words + ([] if options.budget is None else ["--budget", str(options.budget)]))
+    return shlex.join(words + further.command())

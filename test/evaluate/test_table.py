@@ -8,9 +8,9 @@ from dataclasses import replace
 import pytest
 
 from geoseg_ros.errors import InputError
-from geoseg_ros.evaluate.baselines import TRIVIAL
 from geoseg_ros.evaluate.items import Answer, CosegSet, NamedMethod, Predictions
 from geoseg_ros.evaluate.table import known, markdown, measure, summarise
+from geoseg_ros.evaluate.trivial import TRIVIAL
 from support.evaluate_worlds import PERFECT, SHIFTED, pictures, square
 
 

@@ -35,15 +35,8 @@ PERMANENT = {"geometry/cloud.py -> io"}  # Cloud.read(path) is part of the Pytho
 # What still crosses a wall. Each line goes when what it names has moved; a line that is not needed fails.
 EXCEPTIONS: set[str] = set()
 METHOD_EXCEPTIONS: set[str] = {
-    "evaluate/baselines/concept.py",
     "cli/build_engine.py",
     "cli/demo.py",
-    "evaluate/baselines/geofree.py",
-    "evaluate/baselines/graph.py",
-    "evaluate/baselines/heads_photo.py",
-    "evaluate/baselines/network_cost.py",
-    "evaluate/baselines/scosparc.py",
-    "evaluate/baselines/variants.py",
 }
 
 ROS_MODULES = {

@@ -8,6 +8,7 @@ import cv2
 import numpy as np
 import pytest
 
+from benchmarks.evaluate import main as benchmark
 from geoseg_ros.cli.main import main
 from geoseg_ros.evaluate.msrc import CLASSES
 
@@ -40,7 +41,7 @@ ARGUMENTS = ["--table", "msrc", "--split", "development", "--backbone", "onnx:/s
 def test_msrc_table(quick, msrc, tmp_path, capsys) -> None:
     out = tmp_path / "table.md"
     methods = ["--methods", "all foreground", "token 2-means", "--protocol", "both", "--seeds", "0", "1"]
-    assert main(["evaluate", *ARGUMENTS, "--root", str(msrc), "--out", str(out), *methods, "--json"]) == 0
+    assert benchmark([*ARGUMENTS, "--root", str(msrc), "--out", str(out), *methods, "--json"]) == 0
     printed = json.loads(capsys.readouterr().out)
     written = json.loads(out.with_suffix(".json").read_text())
     assert printed == written and "NaN" not in out.with_suffix(".json").read_text()

@@ -9,12 +9,12 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 
+from benchmarks.baselines.concept import learn_concept
+from benchmarks.baselines.tokens import away_from_border, full_size, groups
 from geoseg_ros.backbones.tokens import Domain, photo_tokens, unit
-from geoseg_ros.evaluate.baselines.concept import learn_concept
-from geoseg_ros.evaluate.baselines.tokens import away_from_border, full_size, groups
-from geoseg_ros.evaluate.baselines.trivial import geometry, point_mask
 from geoseg_ros.evaluate.items import Answer, CosegSet, Image, Mask, Method, Predictions
 from geoseg_ros.evaluate.methods import Tools
+from geoseg_ros.evaluate.trivial import geometry, point_mask
 from geoseg_ros.geometry.analysis import SceneGeometry
 from geoseg_ros.geometry.cloud import Cloud
 from geoseg_ros.methods.base import Material

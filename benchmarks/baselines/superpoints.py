@@ -8,9 +8,9 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from geoseg_ros.evaluate.baselines.tokens import groups
-from geoseg_ros.evaluate.baselines.trivial import geometry, point_mask
+from benchmarks.baselines.tokens import groups
 from geoseg_ros.evaluate.items import Answer, CosegSet, Predictions
+from geoseg_ros.evaluate.trivial import geometry, point_mask
 from geoseg_ros.geometry.analysis import SceneGeometry
 
 GROUPS, PER_GROUP = 24, 6  # at most so many groups, and on average at least so many superpoints in each

@@ -1,14 +1,36 @@
-"""Answers that need no concept at all."""
+"""Baselines that learn nothing and see with nothing."""
 
 from __future__ import annotations
+
+import weakref
+from collections.abc import Callable
+from typing import Generic, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
-from geoseg_ros.evaluate.baselines.memory import PerCloud
-from geoseg_ros.evaluate.items import Answer, CosegSet, Mask, Predictions
+from geoseg_ros.evaluate.items import Answer, CosegSet, Mask, NamedMethod, Predictions
 from geoseg_ros.evaluate.metrics import iou
 from geoseg_ros.geometry.analysis import SceneGeometry, analyse_cloud
+from geoseg_ros.geometry.cloud import Cloud
+
+Result = TypeVar("Result")
+
+
+class PerCloud(Generic[Result]):
+    """``make`` of a cloud, remembered as long as the cloud object lives."""
+
+    def __init__(self, make: Callable[[Cloud], Result]) -> None:
+        self._make = make
+        self._known: dict[int, Result] = {}
+
+    def __call__(self, cloud: Cloud) -> Result:
+        key = id(cloud)
+        if key not in self._known:
+            self._known[key] = self._make(cloud)
+            weakref.finalize(cloud, self._known.pop, key)
+        return self._known[key]
+
 
 CENTRE_SHARE = 0.25
 """Area of the ellipse of the centre prior, relative to the picture."""
@@ -82,3 +104,14 @@ def oracle_proposals(items: CosegSet, seed: int) -> Predictions:
 
 
 _NONE: NDArray[np.int64] = np.zeros(0, np.int64)
+
+
+TRIVIAL = (
+    NamedMethod("all foreground", everything, learns=False),
+    NamedMethod("centre prior", centre, learns=False),
+    NamedMethod("minus planes", minus_planes, learns=False),
+    NamedMethod("largest proposal", largest_proposal, learns=False),
+    NamedMethod("random proposal", random_proposal, learns=False, random=True),
+    NamedMethod("best proposals", oracle_proposals, learns=False, oracle=True),
+)
+"""Baselines that learn nothing and see with nothing."""

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from geoseg_ros.evaluate.baselines import network_cost
-from geoseg_ros.evaluate.baselines.network_cost import random_images, report, seconds, set_rows
-from geoseg_ros.evaluate.baselines.variants import SIZES, NetworkSize
+from benchmarks.baselines import network_cost
+from benchmarks.baselines.network_cost import random_images, report, seconds, set_rows
+from benchmarks.baselines.variants import SIZES, NetworkSize
 from geoseg_ros.methods.geofree.config import GcsfConfig, NetworkConfig, SamplerConfig
 
 

@@ -9,10 +9,10 @@ import numpy as np
 import pytest
 import torch
 
+from benchmarks.baselines.graph import GraphContrast, Graphs
 from geoseg_ros.backbones.tokens import Domain
 from geoseg_ros.evaluate import cross_modal_sets as crossing
 from geoseg_ros.evaluate import mixed
-from geoseg_ros.evaluate.baselines.graph import GraphContrast, Graphs
 from geoseg_ros.evaluate.cross_modal_sets import mixed_crossing, world_crossing
 from geoseg_ros.evaluate.items import CosegSet, Item
 from geoseg_ros.evaluate.methods import Tools, contrast

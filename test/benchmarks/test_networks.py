@@ -7,11 +7,11 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from benchmarks.baselines import geofree
+from benchmarks.baselines.gated import Gated, Judge
+from benchmarks.baselines.geofree import ALARM, Networks, correlation, steering
+from benchmarks.baselines.variants import SIZES, VARIANTS, NetworkSize, settings
 from geoseg_ros.errors import InputError
-from geoseg_ros.evaluate.baselines import geofree
-from geoseg_ros.evaluate.baselines.gated import Gated, Judge
-from geoseg_ros.evaluate.baselines.geofree import ALARM, Networks, correlation, steering
-from geoseg_ros.evaluate.baselines.variants import SIZES, VARIANTS, NetworkSize, settings
 from geoseg_ros.evaluate.items import Answer, CosegSet, Item, Predictions, check_answers, paper_protocol
 from geoseg_ros.evaluate.methods import Tools
 from geoseg_ros.evaluate.score import figures

@@ -18,14 +18,14 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from benchmarks.baselines.gated import Gated, Judge
+from benchmarks.baselines.graph import Graphs
+from benchmarks.baselines.tokens import full_size
+from benchmarks.baselines.variants import GATED, SIZES, VARIANTS, NetworkSize, Variant, settings
 from geoseg_ros.errors import InputError
-from geoseg_ros.evaluate.baselines.gated import Gated, Judge
-from geoseg_ros.evaluate.baselines.graph import Graphs
-from geoseg_ros.evaluate.baselines.memory import PerCloud
-from geoseg_ros.evaluate.baselines.tokens import full_size
-from geoseg_ros.evaluate.baselines.variants import GATED, SIZES, VARIANTS, NetworkSize, Variant, settings
 from geoseg_ros.evaluate.items import Answer, CosegSet, Image, NamedMethod, Predictions
 from geoseg_ros.evaluate.methods import PackMethod, Tools
+from geoseg_ros.evaluate.trivial import PerCloud
 from geoseg_ros.geometry.cloud import Cloud
 from geoseg_ros.learning.shape_pretraining import load_extractor, pretrain, save_extractor
 from geoseg_ros.methods.base import Material

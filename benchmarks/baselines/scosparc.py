@@ -16,8 +16,8 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
+from benchmarks.baselines.tokens import full_size, resize_map
 from geoseg_ros.backbones.tokens import unit
-from geoseg_ros.evaluate.baselines.tokens import full_size, resize_map
 from geoseg_ros.evaluate.items import Answer, CosegSet, Image, Mask, Method, Predictions
 from geoseg_ros.evaluate.methods import Tools
 from geoseg_ros.methods.contrast.masks import guided_filter

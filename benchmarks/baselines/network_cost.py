@@ -4,8 +4,8 @@ The numbers are of the processor time of one thread (they do not change with wha
 sizes of real ones: no operation looks at the values.
 
 example:
-  python -m geoseg_ros.evaluate.baselines.network_cost                      # size of the papers; a minute
-  python -m geoseg_ros.evaluate.baselines.network_cost --size small --runs 5
+  python -m benchmarks.baselines.network_cost                      # size of the papers; a minute
+  python -m benchmarks.baselines.network_cost --size small --runs 5
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from dataclasses import replace
 import numpy as np
 import torch
 
-from geoseg_ros.evaluate.baselines.variants import SIZES
+from benchmarks.baselines.variants import SIZES
 from geoseg_ros.methods.geofree.bank import build_bank
 from geoseg_ros.methods.geofree.config import NetworkConfig, preset
 from geoseg_ros.methods.geofree.inputs import ImageTokens, PreparedCloud, prepare_cloud, stack

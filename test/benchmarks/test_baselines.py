@@ -8,12 +8,13 @@ import numpy as np
 import pytest
 import torch
 
-from geoseg_ros.evaluate.baselines import baselines, proposals, scosparc, superpoints, tokens, trivial
-from geoseg_ros.evaluate.baselines.memory import PerCloud
+from benchmarks.baselines import baselines, proposals, scosparc, superpoints, tokens
+from geoseg_ros.evaluate import trivial
 from geoseg_ros.evaluate.items import CosegSet, Item, NamedMethod, transductive
 from geoseg_ros.evaluate.methods import Tools, contrast
 from geoseg_ros.evaluate.metrics import iou
 from geoseg_ros.evaluate.score import figures
+from geoseg_ros.evaluate.trivial import PerCloud
 from geoseg_ros.geometry.cloud import Cloud
 from geoseg_ros.methods.base import Material
 from support.evaluate_worlds import image_item, square, table_cloud

@@ -15,12 +15,11 @@ from typing import Literal
 import numpy as np
 import torch
 
+from benchmarks.baselines.concept import learn_concept
 from geoseg_ros.backbones.tokens import Domain
-from geoseg_ros.evaluate.baselines.concept import learn_concept
-from geoseg_ros.evaluate.baselines.memory import PerCloud
-from geoseg_ros.evaluate.baselines.trivial import geometry
 from geoseg_ros.evaluate.items import Answer, CosegSet, NamedMethod, Predictions
 from geoseg_ros.evaluate.methods import Tools
+from geoseg_ros.evaluate.trivial import PerCloud, geometry
 from geoseg_ros.geometry.analysis import SceneGeometry
 from geoseg_ros.geometry.cloud import Cloud
 from geoseg_ros.methods.base import Material

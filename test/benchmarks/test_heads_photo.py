@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from geoseg_ros.evaluate.baselines.heads_photo import dense_head, fit_head, heads
+from benchmarks.baselines.heads_photo import dense_head, fit_head, heads
 from geoseg_ros.evaluate.items import CosegSet, Item, check_answers
 from geoseg_ros.evaluate.methods import Tools
 from geoseg_ros.evaluate.metrics import auroc, iou
