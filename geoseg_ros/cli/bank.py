@@ -12,20 +12,27 @@ from __future__ import annotations
 
 import argparse
 import time
+from dataclasses import replace
 from pathlib import Path
 
 from geoseg_ros.cli.backbone_options import add_backend
+from geoseg_ros.cli.setting_options import add_setting, settings_from_options
 from geoseg_ros.errors import InputError
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the options."""
+    from geoseg_ros.simulation.background import BackgroundConfig
+
     parser.add_argument("--backbone", default="geoseg_tiny", metavar="NAME", help="image backbone (default %(default)s)")
     add_backend(parser)
     parser.add_argument("--images", nargs="+", action="extend", default=[], metavar="DIR", help="photographs, searched recursively")
     parser.add_argument("--every", type=int, default=1, metavar="N", help="take each N-th photograph (default %(default)s)")
-    parser.add_argument("--pictures", type=int, metavar="N", help="rendered pictures of rooms (default 64)")
-    parser.add_argument("--clouds", type=int, metavar="N", help="rendered clouds of each sensor, LiDAR and depth camera (default 24, 48)")
+    add_setting(parser, BackgroundConfig, "pictures", metavar="N")
+    clouds = f"{BackgroundConfig.lidar}, {BackgroundConfig.depth}"
+    parser.add_argument(
+        "--clouds", type=int, metavar="N", help=f"rendered clouds of each sensor, LiDAR and depth camera (default {clouds})"
+    )
     parser.add_argument("--out", metavar="FILE", help="bank to write (default: the user's cache, where the other commands look)")
 
 
@@ -44,10 +51,9 @@ def run(options: argparse.Namespace) -> dict[str, object]:
     begin = time.monotonic()
     if options.every < 1:
         raise InputError(f"--every: expected 1 or more, got {options.every}")
-    default = BackgroundConfig()
-    pictures = default.pictures if options.pictures is None else options.pictures
-    lidar, depth = (default.lidar, default.depth) if options.clouds is None else (options.clouds, options.clouds)
-    world = BackgroundConfig(pictures, lidar, depth)
+    world = settings_from_options(BackgroundConfig(), options, "pictures")
+    if options.clouds is not None:
+        world = replace(world, lidar=options.clouds, depth=options.clouds)
     backbone = open_image_backbone(options)
     out = Path(options.out) if options.out else bank_paths(backbone)[-1]
     check_pack_file(out, "--out")

@@ -17,6 +17,7 @@ from __future__ import annotations
 
 import argparse
 
+from geoseg_ros.cli.setting_options import add_setting, settings_from_options
 from geoseg_ros.errors import InputError
 
 
@@ -26,22 +27,21 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     from geoseg_ros.simulation.meshes import UNITS
     from geoseg_ros.simulation.trajectory import WalkConfig
 
-    default = WalkConfig()
     parser.add_argument("--out", metavar="DIR", help="write DIR/recording (rosbag2, MCAP) and DIR/truth.npz")
     parser.add_argument("--training", metavar="DIR", help="write DIR/<concept>/clouds, images, without, without_clouds")
-    parser.add_argument("--seed", type=int, default=default.seed, help="equal seeds give equal files (default %(default)s)")
-    parser.add_argument("--seconds", type=float, default=default.seconds, metavar="S", help="length of the recording (default %(default)s)")
-    parser.add_argument("--sensor", choices=("lidar", "depth"), default=default.sensor, help="default %(default)s")
+    add_setting(parser, WalkConfig, "seed", metavar="N")
+    add_setting(parser, WalkConfig, "seconds", metavar="S")
+    add_setting(parser, WalkConfig, "sensor")
     parser.add_argument(
         "--concepts", nargs="+", metavar="NAME",
-        help=f"what to find: of {', '.join(NAMES)} (default {' '.join(default.concepts)}; with --meshes: all meshes)",
+        help=f"what to find: of {', '.join(NAMES)} (default {' '.join(WalkConfig.concepts)}; with --meshes: all meshes)",
     )  # fmt: skip
     parser.add_argument("--meshes", metavar="DIR", help="put the objects of these OBJ, GLB and PLY files into the rooms")
     parser.add_argument("--mesh-unit", choices=tuple(UNITS), default="m", help="unit of OBJ and PLY files (default %(default)s)")
     parser.add_argument("--mesh-up", choices=("y", "z"), help="axis that points up in OBJ and PLY files (default: y in OBJ, z in PLY)")
-    parser.add_argument("--cloud-rate", type=float, metavar="HZ", help="clouds per second (default 10 for lidar, 5 for depth)")
-    parser.add_argument("--image-rate", type=float, default=default.image_rate, metavar="HZ", help="images per second (%(default)s)")
-    parser.add_argument("--pictures", type=int, default=default.pictures, metavar="N", help="different pictures (default %(default)s)")
+    add_setting(parser, WalkConfig, "cloud_rate", metavar="HZ")
+    add_setting(parser, WalkConfig, "image_rate", metavar="HZ")
+    add_setting(parser, WalkConfig, "pictures", metavar="N")
     parser.add_argument("--training-clouds", type=int, default=12, metavar="N", help="clouds per concept (default %(default)s)")
     parser.add_argument("--training-images", type=int, default=20, metavar="N", help="pictures per concept (default %(default)s)")
     parser.add_argument("--training-without", type=int, default=12, metavar="N", help="pictures without the concept (default %(default)s)")
@@ -57,22 +57,12 @@ def run(options: argparse.Namespace) -> dict[str, object]:
 
     if not options.out and not options.training:
         raise InputError("expected --out DIR or --training DIR")
-    if options.seed < 0:
-        raise InputError(f"--seed: expected 0 or more, got {options.seed}")
     for name in ("training_clouds", "training_images", "training_without"):
         if not 0 <= getattr(options, name) <= 10_000:
             raise InputError(f"--{name.replace('_', '-')}: expected 0 to 10000, got {getattr(options, name)}")
     meshes = read_meshes(options.meshes, options.mesh_unit, options.mesh_up) if options.meshes else {}
-    config = WalkConfig(
-        seed=options.seed,
-        seconds=options.seconds,
-        sensor=options.sensor,
-        concepts=tuple(options.concepts or meshes or WalkConfig.concepts),
-        cloud_rate=options.cloud_rate,
-        image_rate=options.image_rate,
-        pictures=options.pictures,
-        catalogue=FURNITURE.with_meshes(meshes),
-    )
+    config = WalkConfig(concepts=tuple(options.concepts or meshes or WalkConfig.concepts), catalogue=FURNITURE.with_meshes(meshes))
+    config = settings_from_options(config, options, "seed", "seconds", "sensor", "cloud_rate", "image_rate", "pictures")
     result: dict[str, object] = {}
     for wanted, unit in ((options.out, "frame"), (options.training, "item")):
         if not wanted:

@@ -2,41 +2,37 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
 
-from geoseg_ros.errors import InputError
 from geoseg_ros.geometry.cloud import Cloud
+from geoseg_ros.settings import Settings, setting
 from geoseg_ros.simulation.rooms import SeedSource
 from geoseg_ros.simulation.sets import Dials, make_cloud, make_dials, make_image, parallel
 
 
 @dataclass(frozen=True)
-class BackgroundConfig:
-    """How many rooms are seen, and what is in them.
+class BackgroundConfig(Settings):
+    """How many procedural rooms a background bank is made from, and what is in them."""
 
-    Attributes:
-        pictures, lidar, depth: items of each kind; the depth camera's clouds are coloured and organised, the LiDAR's are not.
-        absent: families that are in no room, so that the bank does not speak against them. The first six are those of the demo.
-        dials: rooms, pictures and sensors.
-        seed: equal seeds give equal items. The rooms are others than those of any co-segmentation set or walk.
-    """
-
-    pictures: int = 64
-    lidar: int = 24
-    depth: int = 48
-    absent: tuple[str, ...] = ("chair", "office_chair", "stool", "armchair", "bench", "lamp")
-    dials: Dials = field(default_factory=lambda: make_dials("standard"))
-    seed: int = 0
+    pictures: int = setting(64, "rendered pictures of rooms", range=(0, 100_000))
+    lidar: int = setting(24, "rendered clouds of the LiDAR", range=(0, 100_000))
+    depth: int = setting(48, "rendered clouds of the depth camera, coloured and organised", range=(0, 100_000))
+    absent: tuple[str, ...] = setting(
+        ("chair", "office_chair", "stool", "armchair", "bench", "lamp"),
+        "families that are in no room, so that the bank is no evidence against them; the first six are those of the demo",
+    )
+    dials: Dials = field(default_factory=lambda: make_dials("standard"), metadata={"help": "rooms, pictures and sensors"})
+    seed: int = setting(0, "equal seeds give equal items, in other rooms than those of any set or walk", range=(0, math.inf))
 
     def __post_init__(self) -> None:
+        """Raises InputError: an unknown or repeated family."""
+        super().__post_init__()
         self.dials.catalogue.check(self.absent)
-        for name in ("pictures", "lidar", "depth", "seed"):
-            if getattr(self, name) < 0:
-                raise InputError(f"{name}: expected 0 or more, got {getattr(self, name)}")
 
     def _source(self, kind: str, k: int) -> SeedSource:
         return SeedSource(self.seed, f"background/{kind}/{k}")

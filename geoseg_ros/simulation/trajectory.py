@@ -6,9 +6,10 @@ show other rooms with other instances, and some of them none of the concepts.
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -19,6 +20,7 @@ from geoseg_ros.errors import GeosegError, InputError
 from geoseg_ros.files import atomic_path
 from geoseg_ros.io.folders import write_image
 from geoseg_ros.io.recordings import RecordingWriter
+from geoseg_ros.settings import Settings, setting
 from geoseg_ros.simulation.families import FURNITURE, Catalogue
 from geoseg_ros.simulation.rooms import Scene, SeedSource, Zone, close_doors, make_scene
 from geoseg_ros.simulation.sensors import DepthCamera, Lidar, Pose, Scan, level_pose, optical_pose
@@ -30,49 +32,31 @@ START_NS = 1_700_000_000 * 10**9  # stamps are made up, so that equal seeds give
 
 
 @dataclass(frozen=True)
-class WalkConfig:
-    """A recording.
+class WalkConfig(Settings):
+    """A recording of a walk. ``catalogue``: the families that can stand in the rooms; each of its meshes stands in the first room, where
+    there is place."""
 
-    Attributes:
-        seed: of everything.
-        seconds: length of the recording.
-        sensor: "lidar" or "depth".
-        concepts: families with truth; label = position + 1.
-        cloud_rate: clouds per second, or None for 10 (lidar) or 5 (depth).
-        image_rate: images per second.
-        pictures: different pictures; the stream repeats them in order when they are used up.
-        empty: share of the pictures without any of the concepts.
-        room: mean length and width of each room, metres.
-        cloud_topic, image_topic, cloud_frame, image_frame: names in the recording.
-        catalogue: the families that can stand in the rooms; each of its meshes stands in the first room where there is place.
-    """
-
-    seed: int = 0
-    seconds: float = 20.0
-    sensor: str = "lidar"
-    concepts: tuple[str, ...] = ("chair", "lamp")
-    cloud_rate: float | None = None
-    image_rate: float = 5.0
-    pictures: int = 60
-    empty: float = 0.25
-    room: tuple[float, float] = (5.4, 5.0)
-    cloud_topic: str = "/lidar/points"
-    image_topic: str = "/camera/image_raw"
-    cloud_frame: str = ""
-    image_frame: str = "camera_optical_frame"
-    catalogue: Catalogue = FURNITURE
+    seed: int = setting(0, "equal seeds give equal files", range=(0, math.inf))
+    seconds: float = setting(20.0, "length of the recording", unit="s", range=(0.001, 3600.0))
+    sensor: str = setting("lidar", "sensor of the clouds", choices=("lidar", "depth"))
+    concepts: tuple[str, ...] = setting(("chair", "lamp"), "families with truth; the label is the position in this list + 1")
+    cloud_rate: float | None = setting(None, "clouds per second; without it 10 for lidar, 5 for depth", unit="Hz", range=(0.001, 100.0))
+    image_rate: float = setting(5.0, "images per second", unit="Hz", range=(0.001, 3600.0))
+    pictures: int = setting(60, "different pictures; the stream repeats them in order when they are used up", range=(1, 3600))
+    empty: float = setting(0.25, "share of the pictures without any of the concepts", range=(0.0, 1.0))
+    room: tuple[float, float] = setting((5.4, 5.0), "mean length and width of each room", unit="m", range=(1.0, 100.0))
+    cloud_topic: str = setting("/lidar/points", "topic of the clouds")
+    image_topic: str = setting("/camera/image_raw", "topic of the images")
+    cloud_frame: str = setting("", "frame_id of the clouds; empty: named after the sensor")
+    image_frame: str = setting("camera_optical_frame", "frame_id of the images")
+    catalogue: Catalogue = field(default=FURNITURE, metadata={"help": "the families that can stand in the rooms"})
 
     def __post_init__(self) -> None:
+        """Raises InputError: an unknown or repeated concept, or none."""
+        super().__post_init__()
         self.catalogue.check(self.concepts)
         if not self.concepts:
             raise InputError("concepts: expected at least one family")
-        if self.sensor not in ("lidar", "depth"):
-            raise InputError(f"sensor {self.sensor}: unknown, expected lidar or depth")
-        for name in ("seconds", "image_rate", "pictures"):
-            if not 0 < getattr(self, name) <= 3600:
-                raise InputError(f"{name}: expected a value above 0 and at most 3600, got {getattr(self, name)}")
-        if self.cloud_rate is not None and not 0 < self.cloud_rate <= 100:
-            raise InputError(f"cloud_rate: expected a value above 0 and at most 100, got {self.cloud_rate}")
 
     def dials(self) -> Dials:
         """What the rooms of the pictures and of the training items are like."""
