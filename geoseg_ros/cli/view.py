@@ -156,14 +156,14 @@ def _stream(options: argparse.Namespace, results: Any, stop: threading.Event) ->
         _flush(sink, viewer)
         while viewer is not None and viewer.open() and not stop.wait(0.2):
             pass
-    return _told(options, clouds, images)
+    return _counts(options, clouds, images)
 
 
 def _live_stream(options: argparse.Namespace, stop: threading.Event) -> dict[str, object]:
     with _rerun(options) as (sink, viewer):
         report = _follow(options, sink, stop, lambda _: viewer is not None and not viewer.open(), options.seconds)
         _flush(sink, viewer)
-    return _told(options, report.clouds, report.images)
+    return _counts(options, report.clouds, report.images)
 
 
 @contextmanager
@@ -191,7 +191,7 @@ def _flush(sink: RerunStream, viewer: RerunViewer | None) -> None:
 
 
 def _follow(options: argparse.Namespace, sink: Sink, stop: threading.Event, finished: Callable[[Any], bool], seconds: float | None) -> Any:
-    """Show what the live node publishes, and tell what could not be read."""
+    """Show what the live node publishes, and print what could not be read."""
     try:
         from geoseg_ros.ros.viewer import follow
     except ModuleNotFoundError as error:
@@ -207,7 +207,7 @@ def _node(options: argparse.Namespace) -> str:
     return "/" + (options.node or "coseg_node").strip("/")
 
 
-def _told(options: argparse.Namespace, clouds: int, images: int) -> dict[str, object]:
+def _counts(options: argparse.Namespace, clouds: int, images: int) -> dict[str, object]:
     if not options.json:
         print(f"{options.save or 'shown'}: {clouds} clouds, {images} images")
     return {"save": options.save, "clouds": clouds, "images": images}

@@ -1,4 +1,4 @@
-"""Files of clouds and images made into one recording, as if two unsynchronised sensors had seen them."""
+"""Files of clouds and images made into one recording, as if it came from two sensors that are not synchronised."""
 
 from __future__ import annotations
 

@@ -138,7 +138,7 @@ class Recording:
         """The topic of one of ``types``: ``wanted`` if given, else the only one that has messages, else None.
 
         Raises:
-            InputError: ``wanted`` is absent or of another type, or several topics are possible. ``kind`` names the thing in the error.
+            InputError: ``wanted`` is absent or of another type, or several topics are possible. ``kind`` names the input in the error.
         """
         topics = self.topics()
         if wanted is not None:

@@ -43,7 +43,7 @@ class Diagnostics:
         self.paused = False
         self._diagnostics = node.create_publisher(DiagnosticArray, "/diagnostics", 1)
         self._status = node.create_publisher(geoseg_msgs.NodeStatus, "~/status", output_qos()) if geoseg_msgs else None
-        # simulated time may stand still, and then a silent input must be seen all the same
+        # simulated time may stand still, and then a silent input must be noticed all the same
         node.create_timer(period, self.update, clock=Clock(clock_type=ClockType.STEADY_TIME))
 
     def report(self) -> DiagnosticArray:

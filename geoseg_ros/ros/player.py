@@ -134,7 +134,7 @@ class _Player:
             self._publish(message)
 
     def _wait_until(self, due: float, stamp_ns: int) -> bool:
-        """Sleep until ``due``, telling the time meanwhile; False when stopped."""
+        """Sleep until ``due``, and publish the time meanwhile; False when stopped."""
         while not self._stop.is_set():
             left = due - time.monotonic()
             if self._clock is not None:

@@ -46,7 +46,7 @@ def overridable() -> QoSOverridingOptions:
 
 
 def subscribe(node: Node, kind: Any, topic: str, callback: Callable[[Any], None], watch: Watch | None = None) -> Any:
-    """Subscribe an input. ``watch`` is told what the middleware notices about it, where it does."""
+    """Subscribe an input. ``watch`` hears what the middleware notices about it."""
     arguments: dict[str, Any] = {"qos_overriding_options": overridable()}
     if watch is not None:
         try:

@@ -1,4 +1,4 @@
-"""Objects of successive clouds joined to tracks, so that a thing keeps its number. Deterministic: time comes from the stamps alone."""
+"""Objects of successive clouds joined to tracks, so that an object keeps its number. Deterministic: time comes from the stamps alone."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ from scipy.optimize import linear_sum_assignment
 from geoseg_ros.results import CloudResult, ObjectInstance
 from geoseg_ros.settings import Settings, setting
 
-_FIRST_SPEED = 1.0  # m/s, standard deviation of the velocity of a thing seen once
-_MOST_EVIDENCE = 5.0  # of one sighting, natural log-odds: a p-value below .007 says no more than that
+_FIRST_SPEED = 1.0  # m/s, standard deviation of the velocity of an object after its first detection
+_MOST_EVIDENCE = 5.0  # of one detection, natural log-odds: smaller p-values than .007 count no more
 
 
 @dataclass(frozen=True)
@@ -37,47 +37,52 @@ class TrackingConfig(Settings):
 
 
 class _Track:
-    """One thing over time: a Kalman filter of constant velocity. The axes share one covariance, because their noise is the same.
+    """One object over time: a Kalman filter of constant velocity. The axes share one covariance, because their noise is the same.
 
     Attributes:
         position, velocity: float64 [3], m and m/s.
-        evidence: label -> log-odds that speak for it.
+        evidence: label -> log-odds of it.
+        hits, misses: detections so far; clouds in a row without one.
+        updated: time of the last detection, s.
         number: the track id, 0 until it is confirmed.
     """
 
-    def __init__(self, thing: ObjectInstance, stamp: float, config: TrackingConfig) -> None:
+    def __init__(self, detection: ObjectInstance, stamp: float, config: TrackingConfig) -> None:
         self._config = config
-        self.position = np.array(thing.center, np.float64)
+        self.position = np.array(detection.center, np.float64)
         self.velocity = np.zeros(3)
         self._covariance = np.diag([config.position_noise**2, _FIRST_SPEED**2])
         self.evidence: dict[int, float] = {}
         self.number = self.hits = self.misses = 0
-        self._count(thing, stamp)
+        self._count(detection, stamp)
 
     @property
     def label(self) -> int:
-        """The concept that most evidence speaks for; the smaller label where two are equal."""
+        """The concept with the most evidence; the smaller label where two are equal."""
         return max(sorted(self.evidence), key=lambda label: self.evidence[label])
 
     def predict(self, seconds: float) -> None:
+        """Move on by a time step."""
         step = np.array([[1.0, seconds], [0.0, 1.0]])
         push = np.array([0.5 * seconds**2, seconds]) * self._config.acceleration
         self.position = self.position + seconds * self.velocity
         self._covariance = step @ self._covariance @ step.T + np.outer(push, push)
 
-    def see(self, thing: ObjectInstance, stamp: float) -> None:
+    def correct(self, detection: ObjectInstance, stamp: float) -> None:
+        """Take a detection into account."""
         gain = self._covariance[:, 0] / (self._covariance[0, 0] + self._config.position_noise**2)
-        error = thing.center - self.position
+        error = detection.center - self.position
         self.position = self.position + gain[0] * error
         self.velocity = self.velocity + gain[1] * error
         self._covariance = self._covariance - np.outer(gain, self._covariance[0])
-        self._count(thing, stamp)
+        self._count(detection, stamp)
 
-    def _count(self, thing: ObjectInstance, stamp: float) -> None:
-        odds = math.log((1 - thing.p_value) / thing.p_value) if 0 < thing.p_value < 1 else _MOST_EVIDENCE * (thing.p_value <= 0)
+    def _count(self, detection: ObjectInstance, stamp: float) -> None:
+        p = detection.p_value
+        odds = math.log((1 - p) / p) if 0 < p < 1 else _MOST_EVIDENCE * (p <= 0)
         self.evidence = {label: value * self._config.label_memory for label, value in self.evidence.items()}
-        self.evidence[thing.label] = self.evidence.get(thing.label, 0.0) + min(max(odds, 0.0), _MOST_EVIDENCE)
-        self.hits, self.misses, self.seen = self.hits + 1, 0, stamp
+        self.evidence[detection.label] = self.evidence.get(detection.label, 0.0) + min(max(odds, 0.0), _MOST_EVIDENCE)
+        self.hits, self.misses, self.updated = self.hits + 1, 0, stamp
 
 
 class Tracker:
@@ -105,20 +110,24 @@ class Tracker:
 
     def follow(self, stamp: float, result: CloudResult, frame: str = "") -> CloudResult:
         """``update`` for a whole result: where a track changes the concept of an object, its points change too."""
-        things = self.update(stamp, result.objects, frame)
+        objects = self.update(stamp, result.objects, frame)
         label = result.label
-        if any(thing.label != old.label for thing, old in zip(things, result.objects, strict=True)):
-            table = np.zeros(1 + max(thing.instance for thing in things), np.uint32)
-            table[[thing.instance for thing in things]] = [thing.label for thing in things]
+        if any(new.label != old.label for new, old in zip(objects, result.objects, strict=True)):
+            table = np.zeros(1 + max(entry.instance for entry in objects), np.uint32)
+            table[[entry.instance for entry in objects]] = [entry.label for entry in objects]
             label = table[result.instance]
-        return replace(result, label=label, objects=things)
+        return replace(result, label=label, objects=objects)
 
     def update(self, stamp: float, objects: Sequence[ObjectInstance], frame: str = "") -> list[ObjectInstance]:
-        """The objects of one cloud, in their order, with ``track`` set, and with the concept that their track has the most evidence for.
+        """Join the objects of one cloud to tracks.
 
         Args:
             stamp: time of the cloud, s. An earlier one than the last (a recording that starts again) ends all tracks.
+            objects: of the cloud.
             frame: of the centres. Another one than before ends all tracks.
+
+        Returns:
+            The objects in their order, with ``track`` set, and with the concept that their track has the most evidence for.
         """
         if not self.config.enabled:
             return list(objects)
@@ -129,22 +138,22 @@ class Tracker:
             for track in self._tracks:
                 track.predict(stamp - self._stamp)
         self._stamp, self._frame = stamp, frame
-        self._tracks = [t for t in self._tracks if stamp - t.seen <= self.config.max_seconds]
+        self._tracks = [t for t in self._tracks if stamp - t.updated <= self.config.max_seconds]
         found: list[_Track | None] = [None] * len(objects)
         for i, j in self._assign(objects):
             found[j] = self._tracks[i]
-            self._tracks[i].see(objects[j], stamp)
-        seen = {id(track) for track in found if track is not None}
+            self._tracks[i].correct(objects[j], stamp)
+        matched = {id(track) for track in found if track is not None}
         for track in self._tracks:
-            track.misses += id(track) not in seen
-        # what has no number yet must be seen in every cloud
+            track.misses += id(track) not in matched
+        # a track without a number must be detected in every cloud
         self._tracks = [t for t in self._tracks if t.misses <= (self.config.forget if t.number else 0)]
-        for j, thing in enumerate(objects):
+        for j, detection in enumerate(objects):
             if found[j] is None:
-                found[j] = track = _Track(thing, stamp, self.config)
+                found[j] = track = _Track(detection, stamp, self.config)
                 self._tracks.append(track)
-        self._names |= {thing.label: thing.name for thing in objects}
-        return [self._named(thing, track) for thing, track in zip(objects, found, strict=True) if track is not None]
+        self._names |= {detection.label: detection.name for detection in objects}
+        return [self._named(detection, track) for detection, track in zip(objects, found, strict=True) if track is not None]
 
     def _assign(self, objects: Sequence[ObjectInstance]) -> list[tuple[int, int]]:
         """Pairs (track, object) within reach."""
@@ -158,8 +167,8 @@ class Tracker:
         cost = np.where(distance <= 1, distance + self.config.label_cost * other, 10.0 * (1 + len(objects)))
         return [(int(i), int(j)) for i, j in zip(*linear_sum_assignment(cost), strict=True) if distance[i, j] <= 1]
 
-    def _named(self, thing: ObjectInstance, track: _Track) -> ObjectInstance:
+    def _named(self, detection: ObjectInstance, track: _Track) -> ObjectInstance:
         if track.hits >= self.config.confirm and not track.number:
             self._last_number += 1
             track.number = self._last_number
-        return replace(thing, track=track.number, label=track.label, name=self._names[track.label])
+        return replace(detection, track=track.number, label=track.label, name=self._names[track.label])

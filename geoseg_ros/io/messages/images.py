@@ -55,7 +55,7 @@ def image_from_message(message: Any, topic: str = "image", max_pixels: int = MAX
     if code is None:
         return plane
     refusal = InputError(f"{topic}: {message.width} x {message.height} is no size for encoding {message.encoding}")
-    if message.encoding.startswith("bayer") and min(plane.shape) < 3:  # OpenCV would answer black
+    if message.encoding.startswith("bayer") and min(plane.shape) < 3:  # OpenCV would make it black
         raise refusal
     try:
         return cv2.cvtColor(plane, code)
