@@ -70,18 +70,22 @@ class RayCaster:
             directions: float32 [N, 3], unit vectors.
         """
         found = self._scene.cast_rays(self._tensor(_rays(origin, directions)), nthreads=self._threads)
-        t = found["t_hit"].numpy()
-        hit = np.flatnonzero(np.isfinite(t))
-        triangles, face = self._triangles, found["primitive_ids"].numpy()[hit]
-        owner = triangles.solid[face]
-        uv, n, x = found["primitive_uvs"].numpy()[hit], triangles.normal[face], np.empty((len(hit), 3), np.float32)
-        s, move = self._solids, triangles.curved[face]
-        _complete(hit, owner, directions, uv, triangles.local[face], move, s.kind, s.size, s.rotation, t, n, x)
-        empty = np.zeros_like(directions)
-        hits = Hits(t, np.full(len(t), -1, np.int32), empty, empty.copy(), np.full(len(t), -1, np.int32), empty.copy())
-        hits.solid[hit], hits.normal[hit], hits.local[hit] = owner, n, x
-        hits.triangle[hit] = face.astype(np.int32) - triangles.first[owner]
-        hits.weights[hit, 0], hits.weights[hit, 1:] = 1 - uv.sum(axis=1), uv
+        t, face, uv = found["t_hit"].numpy(), found["primitive_ids"].numpy(), found["primitive_uvs"].numpy()
+        shape, tri, s = directions.shape, self._triangles, self._solids
+        hits = Hits(
+            t,
+            np.full(len(t), -1, np.int32),
+            np.zeros(shape, np.float32),
+            np.zeros(shape, np.float32),
+            np.full(len(t), -1, np.int32),
+            np.zeros(shape, np.float32),
+        )
+        _complete(
+            (directions, face, uv),
+            (tri.solid, tri.first, tri.local, tri.normal, tri.curved),
+            (s.kind, s.size, s.rotation),
+            (hits.range, hits.solid, hits.normal, hits.local, hits.triangle, hits.weights),
+        )
         return hits
 
     def first_solid(self, origin: ArrayLike, directions: Array) -> NDArray[np.int32]:
@@ -98,41 +102,51 @@ class RayCaster:
 
 
 @compiled
-def _complete(hit, solid, directions, uv, corners, curved, kind, size, rotation, t, normal, local):  # type: ignore[no-untyped-def]
-    """Find the surface coordinate of K hits, move those of curved surfaces onto them, and turn the normals.
+def _complete(rays, triangles, solids, hits):  # type: ignore[no-untyped-def]
+    """Fill in what is known of hits; move those of curved surfaces onto them.
 
     A hit moves along its ray, with one step of Newton's method, from the triangle to the surface that the triangle stands for.
 
     Args:
-        hit: int64 [K], rows of ``directions`` (float32 [N, 3], unit, outer frame) and of ``t`` (float32 [N], ranges; written).
-        solid: int32 [K].
-        uv: float32 [K, 2], barycentric coordinates.
-        corners: float32 [K, 3, 3], of the triangles in the frames of their solids.
-        curved: bool [K].
-        kind, size, rotation: of the solids.
-        normal: float32 [K, 3], of the triangles in the outer frame; becomes that of the surface, turned towards the origin.
-        local: float32 [K, 3], written.
+        rays: directions float32 [N, 3], triangles that they hit uint32 [N], barycentric coordinates float32 [N, 2].
+        triangles: solid, first, local, normal and curved of ``Triangles``.
+        solids: kind, size and rotation of ``Solids``.
+        hits: the attributes of ``Hits``, whose range is known; written.
     """
+    directions, faces, uv = rays
+    owner, first, corners, flat, curved = triangles
+    kind, size, rotation = solids
+    t, solid, normal, local, triangle, weights = hits
     x, way, gradient = np.empty(3), np.empty(3), np.empty(3)
-    for k in range(len(hit)):
-        d, turn, s = directions[hit[k]], rotation[solid[k]], size[solid[k]]
+    for k in range(len(t)):
+        if not np.isfinite(t[k]):
+            continue
+        face, d = faces[k], directions[k]
+        p = owner[face]
+        turn = rotation[p]
+        solid[k], triangle[k] = p, face - first[p]
+        weights[k, 0], weights[k, 1], weights[k, 2] = 1 - uv[k, 0] - uv[k, 1], uv[k, 0], uv[k, 1]
         for i in range(3):
-            x[i] = (1 - uv[k, 0] - uv[k, 1]) * corners[k, 0, i] + uv[k, 0] * corners[k, 1, i] + uv[k, 1] * corners[k, 2, i]
-            way[i] = d[0] * turn[0, i] + d[1] * turn[1, i] + d[2] * turn[2, i]
-        if curved[k]:
-            value = _implicit(kind[solid[k]], s, x, gradient)
+            x[i] = weights[k, 0] * corners[face, 0, i] + uv[k, 0] * corners[face, 1, i] + uv[k, 1] * corners[face, 2, i]
+            normal[k, i] = flat[face, i]
+        if curved[face]:
+            for i in range(3):
+                way[i] = d[0] * turn[0, i] + d[1] * turn[1, i] + d[2] * turn[2, i]
+            value = _implicit(kind[p], size[p], x, gradient)
             steep = gradient[0] * way[0] + gradient[1] * way[1] + gradient[2] * way[2]
             step = -value / steep if steep != 0 else np.inf
             if abs(step) < _STEP:  # a ray that grazes the triangles may miss the surface
-                x += step * way
-                t[hit[k]] += step
-                _implicit(kind[solid[k]], s, x, gradient)
+                for i in range(3):
+                    x[i] += step * way[i]
+                t[k] += step
+                _implicit(kind[p], size[p], x, gradient)
             length = np.sqrt(gradient[0] ** 2 + gradient[1] ** 2 + gradient[2] ** 2)
             for i in range(3):
                 normal[k, i] = (turn[i, 0] * gradient[0] + turn[i, 1] * gradient[1] + turn[i, 2] * gradient[2]) / length
-        local[k] = x
-        if normal[k, 0] * d[0] + normal[k, 1] * d[1] + normal[k, 2] * d[2] > 0:
-            normal[k] *= -1
+        sign = -1 if normal[k, 0] * d[0] + normal[k, 1] * d[1] + normal[k, 2] * d[2] > 0 else 1
+        for i in range(3):
+            local[k, i] = x[i]
+            normal[k, i] *= sign
 
 
 @compiled

@@ -97,43 +97,53 @@ def shade(scene: Scene, origin: ArrayLike, directions: Array, hits: Hits, lights
     """Linear RGB float32 [N, 3] of what the rays hit; black where they hit nothing."""
     out = np.zeros_like(directions)
     seen = np.flatnonzero(hits.solid >= 0)
-    normal, view = hits.normal[seen], directions[seen]
-    point = np.asarray(origin, np.float32) + view * hits.range[seen, None] + normal * np.float32(2e-3)
+    point = _lifted(seen, np.array(origin, np.float32), directions, hits.range, hits.normal)
     base, gloss = _surface(scene, hits, seen)
     # the room reflects light: surfaces that look up get more of it than those that look down
-    light = np.asarray(ambient * (0.8 + 0.2 * normal[:, 2:]), np.float32)
+    light = np.asarray(ambient * (0.8 + 0.2 * hits.normal[seen, 2:]), np.float32)
     shine = np.zeros(len(seen), np.float32)
     for lamp in lights:
         position = np.array(lamp.position, np.float32)
-        lit = np.flatnonzero(_faces(point, normal, position))
+        lit = np.flatnonzero(_faces(seen, point, hits.normal, position))
         lit = lit[~scene.caster.blocked(position, point[lit])]
-        _illuminate(lit, point, normal, view, position, np.array(lamp.colour, np.float32), light, shine)
+        _illuminate(lit, seen, point, hits.normal, directions, position, np.array(lamp.colour, np.float32), light, shine)
     out[seen] = base * light + (0.35 * gloss * shine)[:, None]
     return out
 
 
 @compiled
-def _faces(point, normal, lamp):  # type: ignore[no-untyped-def]
-    """bool [N]: the surface at ``point`` with ``normal`` (both float32 [N, 3]) is turned towards the position ``lamp`` [3]."""
+def _lifted(seen, origin, directions, distance, normal):  # type: ignore[no-untyped-def]
+    """float32 [K, 3]: the hits of the rays ``seen`` [K], 2 mm off the surface."""
+    out = np.empty((len(seen), 3), np.float32)
+    for k in range(len(seen)):
+        for i in range(3):
+            out[k, i] = origin[i] + directions[seen[k], i] * distance[seen[k]] + normal[seen[k], i] * np.float32(2e-3)
+    return out
+
+
+@compiled
+def _faces(seen, point, normal, lamp):  # type: ignore[no-untyped-def]
+    """bool [K]: the surface at ``point`` [K, 3], whose normal is that of the ray ``seen`` [K], is turned towards the position ``lamp``."""
     out = np.empty(len(point), np.bool_)
     for k in range(len(point)):
-        p, n = point[k], normal[k]
+        p, n = point[k], normal[seen[k]]
         out[k] = n[0] * (lamp[0] - p[0]) + n[1] * (lamp[1] - p[1]) + n[2] * (lamp[2] - p[2]) > 0
     return out
 
 
 @compiled
-def _illuminate(rows, point, normal, view, lamp, colour, light, shine):  # type: ignore[no-untyped-def]
-    """Add a lamp's light to the surface points ``rows``: Lambert's to ``light`` [N, 3], Blinn's highlight to ``shine`` [N]."""
+def _illuminate(rows, seen, point, normals, directions, lamp, colour, light, shine):  # type: ignore[no-untyped-def]
+    """Add a lamp's light to the surface points ``rows``: Lambert's to ``light`` [K, 3], Blinn's highlight to ``shine`` [K]."""
     for k in rows:
+        normal, view = normals[seen[k]], directions[seen[k]]
         x, y, z = lamp[0] - point[k, 0], lamp[1] - point[k, 1], lamp[2] - point[k, 2]
         distance = np.sqrt(x * x + y * y + z * z)
         x, y, z = x / distance, y / distance, z / distance
-        facing = normal[k, 0] * x + normal[k, 1] * y + normal[k, 2] * z
+        facing = normal[0] * x + normal[1] * y + normal[2] * z
         for i in range(3):
             light[k, i] += facing * colour[i]
-        x, y, z = x - view[k, 0], y - view[k, 1], z - view[k, 2]
-        cosine = (normal[k, 0] * x + normal[k, 1] * y + normal[k, 2] * z) / np.sqrt(x * x + y * y + z * z)
+        x, y, z = x - view[0], y - view[1], z - view[2]
+        cosine = (normal[0] * x + normal[1] * y + normal[2] * z) / np.sqrt(x * x + y * y + z * z)
         shine[k] += max(cosine, 0.0) ** 40 * colour[1]
 
 
