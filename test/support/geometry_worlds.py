@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import hashlib
+
 import numpy as np
 
+from geoseg_ros.geometry.analysis import analyse_cloud
 from geoseg_ros.geometry.cloud import Cloud
 
 
@@ -69,3 +72,20 @@ def best_iou(proposals: list[np.ndarray], inverse: np.ndarray, truth: np.ndarray
         inside = np.isin(inverse, proposal)
         best = max(best, np.count_nonzero(inside & truth) / np.count_nonzero(inside | truth))
     return best
+
+
+def digest(cloud: Cloud) -> str:
+    """A hash of every array of the analysis of a cloud."""
+    scene = analyse_cloud(cloud)
+    arrays = [scene.xyz, scene.normal, scene.inverse, scene.count, scene.plane, scene.superpoint, *scene.proposals]
+    arrays += [] if scene.rgb is None else [scene.rgb]
+    arrays += [part for plane in scene.planes for part in (plane.normal, np.array(plane.offset), plane.mask)]
+    return hashlib.sha256(b"".join(np.ascontiguousarray(array).tobytes() for array in arrays)).hexdigest()
+
+
+def digests(runs: int) -> list[str]:
+    """The hash of one coloured scene, several times over."""
+    boxes = [((-0.2, 0, 0.1), (0.12, 0.1, 0.2), 0.3), ((0.2, 0.1, 0.06), (0.2, 0.15, 0.12), -0.4)]
+    cloud, surface = camera_scene((0, -1.0, 0.8), (0, 0.1, 0.05), boxes, [TABLE], 0.002)
+    rgb = (np.random.default_rng(0).integers(0, 60, cloud.xyz.shape) + 60 * surface[:, None]).astype(np.uint8)
+    return [digest(Cloud(cloud.xyz, rgb, cloud.shape)) for _ in range(runs)]
