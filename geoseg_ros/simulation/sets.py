@@ -280,7 +280,7 @@ def trivial_scores(truths: Sequence[NDArray[np.uint8]], families: Sequence[NDArr
 
 
 def parallel(make: Callable[[Job], Made], jobs: Iterable[Job], progress: Callable[[], object] | None = None) -> Iterator[Made]:
-    """``map`` on two threads with results in order. The compiled loops release the interpreter lock; Open3D holds it while it casts rays."""
+    """``map`` on two threads with results in order. Compiled loops release the interpreter lock; Open3D holds it while it casts."""
     with ThreadPoolExecutor(2) as pool:
         queue = iter(jobs)
         while batch := list(islice(queue, 8)):
