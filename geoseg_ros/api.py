@@ -80,7 +80,7 @@ def cosegment(
     chosen = open_method(method)
     context, kept = _context(chosen, backbone, settings, config, progress, resume)
     model = chosen.learn_set(material, context, SetOptions(outliers, folds, seconds, keep_pack=keep_pack))
-    result = segment_set(model, name, material.images.named, material.clouds.named, context, config, outliers)
+    result = segment_set(model, name, gather_images(material.images).named, gather_clouds(material.clouds).named, context, config, outliers)
     skipped = [line for items in _sources(material) for line in items.warnings]
     warnings = [kept.trouble] if kept is not None and kept.trouble else []
     if not outliers and result.common_p_value is not None and result.common_p_value >= SET_P_MAX:
@@ -133,7 +133,7 @@ def check_name(name: str, what: str = "name") -> None:
 def _material(name: str, images: Any, clouds: Any, without_images: Any, without_clouds: Any) -> Material:
     check_name(name)
     own = gather_images(images), gather_clouds(clouds)
-    if not any(map(len, own)):
+    if not any(len(items) for items in own):
         raise InputError("expected images, clouds, or both")
     return Material(name, *own, gather_images(without_images), gather_clouds(without_clouds))
 

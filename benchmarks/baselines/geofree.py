@@ -8,7 +8,7 @@ negatives, where there are.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
@@ -120,19 +120,19 @@ class Networks:
         except InputError:
             return None
 
-    def clouds(self, clouds: Sequence[Cloud], part: str = "whole") -> list[PreparedCloud]:
+    def clouds(self, clouds: Collection[Cloud], part: str = "whole") -> list[PreparedCloud]:
         """Those of the clouds of which ``part`` (see :class:`Variant`) has points enough."""
         return [found for found in map(self.prepared[part], clouds) if found is not None]
 
-    def images(self, images: Sequence[Image], own: Material | None = None, rivals: Sequence[Material] = ()) -> ImageTokens:
+    def images(self, images: Collection[Image], own: Material | None = None, rivals: Sequence[Material] = ()) -> ImageTokens:
         """Tokens of pictures, remembered; with a concept they are comparable with drawings, and bring the evidence of the contrast for
         ``own`` and against its ``rivals``."""
 
         def make() -> ImageTokens:
             if own is None:
-                return image_tokens(self.tools.backbone, images)
+                return image_tokens(self.tools.backbone, list(images))
             side = PATCHES * self.tools.backbone.stride
-            tokens = image_tokens(self.tools.backbone, images, side, mean=self.tools.bank.mean)
+            tokens = image_tokens(self.tools.backbone, list(images), side, mean=self.tools.bank.mean)
             known = [self.graphs.pack(concept).references for concept in (own, *rivals) if concept.images]
             width = tokens.tokens.shape[2] ** 0.5
             evidence = Contrast(known, self.tools.config.coseg.neighbours).photo(tokens.tokens / width)[0]
@@ -251,7 +251,7 @@ class NetworkMethod:
         self.shared.states.mkdir(parents=True, exist_ok=True)
         return self.shared.states / f"{name}-{digest(sets, config, self.shared.extractor)[:12]}.state"
 
-    def _images(self, images: Sequence[Image], own: Material, rivals: Sequence[Material]) -> ImageTokens:
+    def _images(self, images: Collection[Image], own: Material, rivals: Sequence[Material]) -> ImageTokens:
         """Tokens as the variant wants them."""
         return self.shared.images(images, own, rivals) if self._comparable else self.shared.images(images)
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -91,7 +91,7 @@ def folder_mil(tools: Tools, look: Callable[[Cloud], Proposals]) -> Method:
         positive = [look(cloud).vectors for cloud in items.own.clouds]
         without = {id(c): c for c in (*items.own.without_clouds, *(c for rival in items.rivals for c in rival.clouds))}
         negative = [look(cloud).vectors for cloud in without.values()]
-        domain = Domain.COLOUR if items.own.clouds[0].rgb is not None else Domain.SHADED
+        domain = Domain.COLOUR if next(iter(items.own.clouds)).rgb is not None else Domain.SHADED
         bank = tools.bank.views(domain)[0].tokens
         negative += list(F.normalize(bank.tensor_split(2 if domain is Domain.COLOUR else 1, 1)[0].mean(1), dim=1)[:, None])
         positive, negative = ([bag for bag in bags if len(bag)] for bags in (positive, negative))
@@ -110,11 +110,11 @@ def folder_mil(tools: Tools, look: Callable[[Cloud], Proposals]) -> Method:
     return run
 
 
-Prototypes = Callable[[Sequence[Image], int], tuple[torch.Tensor, torch.Tensor]]
+Prototypes = Callable[[Collection[Image], int], tuple[torch.Tensor, torch.Tensor]]
 """From photographs and a seed to a foreground and a background vector [D], each of length 1."""
 
 
-def pack_prototypes(tools: Tools, images: Sequence[Image], seed: int) -> tuple[torch.Tensor, torch.Tensor]:
+def pack_prototypes(tools: Tools, images: Collection[Image], seed: int) -> tuple[torch.Tensor, torch.Tensor]:
     """Means of the foreground and of the context that the contrast finds in the photographs; nothing is random."""
     references = learn_concept(tools, Material("concept", images)).references
     means = [tokens.mean(0) for tokens in (references.foreground, references.context)]
@@ -122,7 +122,7 @@ def pack_prototypes(tools: Tools, images: Sequence[Image], seed: int) -> tuple[t
     return front, back
 
 
-def group_prototypes(tools: Tools, images: Sequence[Image], seed: int) -> tuple[torch.Tensor, torch.Tensor]:
+def group_prototypes(tools: Tools, images: Collection[Image], seed: int) -> tuple[torch.Tensor, torch.Tensor]:
     """Means over all tokens of the two groups of token 2-means, per photograph told apart by the border rule."""
     sums = torch.zeros(2, tools.backbone.dim)
     for image in images:

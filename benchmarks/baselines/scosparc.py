@@ -7,7 +7,7 @@ saliency is how unlike the frame of the picture they are (paper: class attention
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
 import cv2
@@ -140,7 +140,7 @@ class Scosparc:
 
     def __init__(self, tools: Tools) -> None:
         self._tools = tools
-        self._images: Sequence[Image] = ()
+        self._images: Collection[Image] = ()
         self._own: ImageTokens | None = None
         self._trained: dict[int, Trained] = {}
 
@@ -169,15 +169,15 @@ class Scosparc:
 
         return run
 
-    def _train(self, images: Sequence[Image], seed: int) -> tuple[ImageTokens, Trained]:
+    def _train(self, images: Collection[Image], seed: int) -> tuple[ImageTokens, Trained]:
         if self._own is None or not _same(images, self._images):
-            self._images, self._own, self._trained = images, _tokens(self._tools, images), {}
+            self._images, self._own, self._trained = images, _tokens(self._tools, list(images)), {}
         if seed not in self._trained:
             self._trained[seed] = train(self._own.tokens, self._own.saliency, seed)
         return self._own, self._trained[seed]
 
 
-def _same(first: Sequence[Image], second: Sequence[Image]) -> bool:
+def _same(first: Collection[Image], second: Collection[Image]) -> bool:
     return len(first) == len(second) and all(a is b for a, b in zip(first, second, strict=True))
 
 

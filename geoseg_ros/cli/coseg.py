@@ -93,8 +93,10 @@ def run(options: argparse.Namespace) -> dict[str, object]:
     resume = out / UNFINISHED
     with Stages("item", options.json) as progress, told_of_interrupt(resume, options.json):
         result = cosegment(
-            *(Items([folder] if folder is not None else []) for folder in (images, clouds)),
-            *(without, without_clouds),
+            Items([] if images is None else [images]),
+            Items([] if clouds is None else [clouds]),
+            without,
+            without_clouds,
             method=options.method,
             settings=method_settings(options),
             backbone=backbone,

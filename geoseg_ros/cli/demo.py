@@ -149,7 +149,7 @@ def _local(pack: str) -> str:
 
 def _packs(options: argparse.Namespace, out: Path, own: bool, log: Callable[[str], None]) -> list[str]:
     """The requested packs; of a walk, those that ship; else new ones."""
-    from geoseg_ros.methods.contrast.pack import SHIPPED
+    from geoseg_ros.packs.pack import SHIPPED
 
     if options.packs:
         return [_local(pack) for pack in options.packs]

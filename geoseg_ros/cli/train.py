@@ -125,7 +125,7 @@ def run(options: argparse.Namespace) -> dict[str, object]:
         )
         version = pack.save(out)
         check = self_check(Pipeline(backbone, [Pack.load(out)]), images, clouds, progress)
-    counts = dict(zip(("images", "clouds", "without_images", "without_clouds"), map(len, items), strict=True))
+    counts = dict(zip(("images", "clouds", "without_images", "without_clouds"), (len(source) for source in items), strict=True))
     training: dict[str, Any] = counts | dict(pack.info.get("training", {}))
     shutil.rmtree(folder, ignore_errors=True)
     warnings = [f"skipped {line}" for source in items for line in source.warnings]

@@ -6,7 +6,7 @@ measured item. It must not look at ``Item.truth``; oracles do, and are marked so
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Generic, Literal, TypeVar
 
@@ -76,7 +76,7 @@ class CosegSet:
     @property
     def transductive(self) -> bool:
         """Whether the measured items are the very ones that may be learnt from."""
-        pairs: tuple[tuple[Sequence[Any], Sequence[Item[Any]]], ...] = ((self.own.images, self.images), (self.own.clouds, self.clouds))
+        pairs: tuple[tuple[Collection[Any], Sequence[Item[Any]]], ...] = ((self.own.images, self.images), (self.own.clouds, self.clouds))
         measured = [(given, items) for given, items in pairs if items]
         return bool(measured) and all(
             len(given) == len(items) and all(a is b.data for a, b in zip(given, items, strict=True)) for given, items in measured

@@ -25,9 +25,12 @@ Given = TypeVar("Given", covariant=True)
 
 
 class Source(Protocol[Given]):
-    """Named items, read anew by every iteration. Attributes: warnings: a line for each that could not be read so far."""
+    """Named items, read anew by every iteration."""
 
-    warnings: list[str]
+    @property
+    def warnings(self) -> list[str]:
+        """A line for each that could not be read so far."""
+        ...
 
     def __len__(self) -> int: ...
 

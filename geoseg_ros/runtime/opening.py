@@ -21,9 +21,13 @@ class OpenedPipeline(Pipeline, Protocol):
     """A pipeline of packs. ``config`` may be replaced between two messages."""
 
     backbone_name: str
-    backend: str
     pack_versions: list[str]
     config: PipelineConfig
+
+    @property
+    def backend(self) -> str:
+        """What runs the backbone."""
+        ...
 
 
 class PipelineOpener:

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence, Sized
 from dataclasses import dataclass
-from functools import cache, partial
+from functools import partial
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from geoseg_ros.backbones.base import ImageBackbone
 from geoseg_ros.geometry.cloud import Cloud
 from geoseg_ros.methods.base import Context, Segmenter, SetModel
 from geoseg_ros.projection.token_cache import Worked
@@ -32,7 +31,7 @@ def segment_set(
         context: backbone, progress, and what was worked out before.
         outliers: False: every item is known to show the target.
     """
-    open_pipeline = cache(partial(_open, context.backbone, config))
+    pipelines: dict[int, Pipeline] = {}  # the model keeps its segmenters, so that their ids stay taken
     known = () if outliers else (name,)
 
     def judge(kind: str, items: Named, judge_of: Callable[[int], tuple[Segmenter, str]]) -> list[_Judged]:
@@ -41,7 +40,9 @@ def segment_set(
         for number, (item_name, item) in enumerate(items):
             segmenter, version = judge_of(number)
             step = f"judge {version}, shown {known}"
-            work = partial(_work, open_pipeline(segmenter), item, known)
+            if id(segmenter) not in pipelines:
+                pipelines[id(segmenter)] = Pipeline.of(context.backbone, segmenter, config)
+            work = partial(_work, pipelines[id(segmenter)], item, known)
             judged.append(_Judged.read(item_name, name, context.remember(step, item, work)))
             context.progress(f"segmenting {kind}", number + 1, total)
         return judged
@@ -59,13 +60,10 @@ def segment_set(
     )
 
 
-def _open(backbone: ImageBackbone, config: PipelineConfig, segmenter: Segmenter) -> Pipeline:
-    return Pipeline.of(backbone, segmenter, config)
-
-
 def _work(pipeline: Pipeline, item: NDArray[np.uint8] | Cloud, known: Sequence[str]) -> Worked:
     """Label one item; the result as tensors, which can be kept on disk. Label 1 is the target, others are rivals."""
     result: ImageResult | CloudResult
+    label: NDArray[np.integer]
     if isinstance(item, Cloud):
         result = pipeline.process_cloud(item, known)
         label, objects = result.label, sum(o.label == 1 for o in result.objects)
