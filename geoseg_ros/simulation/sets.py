@@ -264,7 +264,7 @@ def check_unpaired(first: Sequence[CloudItem | ImageItem], second: Sequence[Clou
 
 
 def trivial_scores(truths: Sequence[NDArray[np.uint8]], families: Sequence[NDArray[np.int16]]) -> dict[str, float]:
-    """Micro IoU of the answers that need no method: if one of them scores high, the set is too easy.
+    """Micro IoU of two masks that need no method; where one of them is high, the set is too easy.
 
     Args:
         truths: of each item, 1 = wanted.

@@ -44,8 +44,8 @@ def box(*lengths: float, colour=(200, 40, 40, 255)) -> trimesh.Trimesh:
 
 def caster_of(mesh: TexturedMesh) -> RayCaster:
     """The mesh alone, on the floor of its own frame."""
-    catalogue = FURNITURE.with_meshes({"thing": mesh})
-    return RayCaster(catalogue.solids("thing", 0), catalogue.materials("thing", 0))
+    catalogue = FURNITURE.with_meshes({"mesh": mesh})
+    return RayCaster(catalogue.solids("mesh", 0), catalogue.materials("mesh", 0))
 
 
 def colours_from_front(mesh: TexturedMesh, places) -> np.ndarray:

@@ -1,4 +1,4 @@
-"""Ray casting against analytic answers and against marching along the ray."""
+"""Ray casting against analytic distances and against marching along the ray."""
 
 from __future__ import annotations
 

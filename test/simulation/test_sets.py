@@ -1,4 +1,4 @@
-"""Sets and recordings of the procedural world: unpaired, aligned, repeatable, and not solved by trivial answers."""
+"""Sets and recordings of the procedural world: unpaired, aligned, repeatable, and not solved by trivial masks."""
 
 from __future__ import annotations
 
@@ -71,7 +71,7 @@ def test_sets_repeat_and_differ(chairs):
         assert not changed.clouds[0].ids["instance"] & chairs.clouds[0].ids["instance"]
 
 
-def test_trivial_answers_score_low_on_standard():
+def test_trivial_masks_score_low_on_standard():
     made = concept_set("chair", 4, 0, seed=0)
     clouds = trivial_scores([i.truth for i in made.clouds], [i.scan.family for i in made.clouds])
     assert 0 < clouds["all"] < 0.1 and clouds["all"] < clouds["not_room"] < 0.4
@@ -163,7 +163,7 @@ def test_walk_keeps_clear_of_furniture(walk):
     assert speed.max() < 1.01 and np.median(speed) > 0.3
 
 
-def test_trivial_answers_score_low_on_walk(walk):
+def test_trivial_masks_score_low_on_walk(walk):
     folder, _, _ = walk
     truth = load_truth(folder / "truth.npz")
     for label in (1, 2):
