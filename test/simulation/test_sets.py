@@ -205,7 +205,7 @@ def test_command_writes_training_folders(tmp_path, capsys):
         (["--out", "x", "--concepts", "chair", "chair"], "twice"),
         (["--out", "x", "--seconds", "-1"], "seconds"),
         (["--out", "x", "--seconds", "nan"], "seconds"),
-        (["--out", "x", "--cloud-rate", "0"], "cloud_rate"),
+        (["--out", "x", "--cloud-rate", "0"], "--cloud-rate"),
         (["--out", "x", "--seed", "-3"], "seed"),
         (["--training", "x", "--training-images", "-1"], "training-images"),
     ],
