@@ -24,22 +24,22 @@ def generate_launch_description() -> LaunchDescription:
     """The arguments are the few that differ from robot to robot."""
     return LaunchDescription(
         [
-            _argument("packs", "", "concept packs, separated by commas: paths, or names of packs that ship; empty: those of params_file"),
+            _argument("packs", "", "concept packs, separated by commas: names of packs that ship, or paths; empty: those of params_file"),
             _argument("points", "/points", "PointCloud2 topic; none: no clouds"),
             _argument("depth", "", "depth Image topic, taken instead of points when given; needs camera_info"),
             _argument("camera_info", "", "CameraInfo topic of depth; empty: camera_info beside the depth topic"),
             _argument("color", "", "Image topic that colours the depth (registered to it); empty: no colour"),
             _argument("image", "/image", "Image topic; one that ends in /compressed is a CompressedImage; none: no images"),
             _argument("device", "", "where the networks run: auto, cpu or cuda; empty: that of params_file"),
-            _argument("backend", "", "what runs the networks: auto, tensorrt, tensorrt_rtx, onnxruntime or torch; empty: of params_file"),
+            _argument("backend", "", "runs the networks: auto, tensorrt, tensorrt_rtx, onnxruntime or torch; empty: that of params_file"),
             _argument("build_only", "false", "true: build the engine that the packs need, and end; a later start finds it"),
             _argument("namespace", "", "namespace of the node: its topics become <namespace>/coseg_node/..."),
             _argument("target_frame", "", "frame of obstacles and objects, such as odom (needs TF); empty: that of params_file"),
             _argument("autostart", "", "true: come up active; false: wait for a life cycle manager; empty: that of params_file"),
             _argument("params_file", _config("coseg.yaml"), "YAML file with the parameters of the node"),
-            _argument("fastdds_shm", "false", "large messages over shared memory (Fast DDS); start the drivers with the same profile"),
+            _argument("fastdds_shm", "false", "true: large messages in shared memory (Fast DDS); start the drivers with the same profile"),
             _argument("bag", "", "recording (rosbag2 or ROS 1) to play into the node once it listens"),
-            _argument("rviz", "false", "show clouds, boxes and overlay in RViz"),
+            _argument("rviz", "false", "true: show clouds, boxes and overlay in RViz"),
             _argument("fixed_frame", "lidar", "frame of RViz: that of the clouds, or any that TF joins to it"),
             SetEnvironmentVariable(
                 "FASTDDS_DEFAULT_PROFILES_FILE",

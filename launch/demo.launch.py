@@ -23,10 +23,14 @@ def generate_launch_description() -> LaunchDescription:
     default = os.path.join(os.environ.get("ROS_HOME") or os.path.join(os.path.expanduser("~"), ".ros"), "geoseg_demo")
     return LaunchDescription(
         [
-            DeclareLaunchArgument("out", default_value=default, description="folder of the recording"),
-            DeclareLaunchArgument("seconds", default_value="20", description="length of the recording"),
-            DeclareLaunchArgument("packs", default_value=",".join(_CONCEPTS), description="concept packs to look for"),
-            DeclareLaunchArgument("rviz", default_value="true", description="show it in RViz"),
+            DeclareLaunchArgument("out", default_value=default, description="folder that the recording is written to"),
+            DeclareLaunchArgument("seconds", default_value="20", description="length of the recording, seconds"),
+            DeclareLaunchArgument(
+                "packs",
+                default_value=",".join(_CONCEPTS),
+                description="concept packs, separated by commas",
+            ),
+            DeclareLaunchArgument("rviz", default_value="true", description="true: show clouds, boxes and overlay in RViz"),
             OpaqueFunction(function=_record),
         ]
     )

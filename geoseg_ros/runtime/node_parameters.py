@@ -5,11 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from geoseg_ros.io.messages import MAX_PIXELS, MAX_POINTS
-from geoseg_ros.runtime.engines.options import BACKENDS, DEVICES
-from geoseg_ros.runtime.engines.spec import PRECISIONS
+from geoseg_ros.runtime.engines.options import EngineOptions
 from geoseg_ros.runtime.pipeline import PipelineConfig
 from geoseg_ros.runtime.tracking import TrackingConfig
-from geoseg_ros.settings import Settings, section, setting
+from geoseg_ros.settings import Settings, mirrored, section, setting
 
 
 @dataclass(frozen=True)
@@ -19,16 +18,10 @@ class NodeParameters(Settings):
     autostart: bool = setting(True, "come up active without being told to, and end if that fails; false: wait for a life cycle manager")
     packs: tuple[str, ...] = setting((), "concept packs: names of packs that ship with the package, or paths", live=True, path=True)
     backbone: str = setting("", "image backbone, such as geoseg_tiny or onnx:FILE; empty: the one that the packs were made with")
-    device: str = setting("auto", "where the networks run; auto: on the GPU if there is one", choices=DEVICES)
-    backend: str = setting(
-        "auto",
-        "what runs the image backbone; if it does not work here, the next one does; auto: the best that works here",
-        choices=BACKENDS,
-    )
-    backend_strict: bool = setting(False, "no other backend takes over, neither at the start nor when the chosen one fails later")
-    engine_precision: str = setting(
-        "fp32", "precision of TensorRT engines; fp16 is faster for large backbones, and moves some masks of geoseg_tiny", choices=PRECISIONS
-    )
+    device: str = mirrored(EngineOptions, "device")
+    backend: str = mirrored(EngineOptions, "backend")
+    backend_strict: bool = mirrored(EngineOptions, "strict")
+    engine_precision: str = mirrored(EngineOptions, "precision")
     engine_cache: str = setting("", "folder of built engines; empty: geoseg_ros/engines in $XDG_CACHE_HOME or ~/.cache", path=True)
     build_only: bool = setting(False, "open the packs, build the engine that they need, and end")
     threads: int = setting(0, "CPU threads of the networks; 0: half of the cores, at least one", range=(0, 256))

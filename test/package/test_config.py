@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import importlib.util
 from pathlib import Path
 from types import ModuleType
@@ -60,6 +61,24 @@ def test_config_file_holds_every_parameter_with_its_default() -> None:
     assert with_values(NodeParameters(), values) == NodeParameters()
     for entry in list_settings(NodeParameters()):
         assert entry.many or type(values[entry.name]) is entry.kind, entry.name
+
+
+def test_launch_arguments_describe_themselves_and_name_the_choices_of_their_parameters() -> None:
+    """Read from the source, so that it needs no ROS."""
+    from geoseg_ros.runtime.node_parameters import NodeParameters
+    from geoseg_ros.settings import list_settings
+
+    table = {entry.name: entry for entry in list_settings(NodeParameters())}
+    for file, least in (("coseg.launch.py", 15), ("demo.launch.py", 1)):
+        calls = [node for node in ast.walk(ast.parse((ROOT / "launch" / file).read_text())) if isinstance(node, ast.Call)]
+        declarations = [call for call in calls if getattr(call.func, "id", "") in ("_argument", "DeclareLaunchArgument")]
+        found = {call.args[0].value: call for call in declarations if isinstance(call.args[0], ast.Constant)}
+        assert len(found) >= least, file
+        for name, call in found.items():
+            text = next((k.value.value for k in call.keywords if k.arg == "description"), None) or call.args[-1].value
+            assert len(text) > 10, f"{file}: {name}"
+            missing = [choice for choice in (table[name].choices if name in table else ()) if choice not in text]
+            assert not missing, f"{file}: {name} does not name {missing}"
 
 
 def test_node_reads_config_file() -> None:

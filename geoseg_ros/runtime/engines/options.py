@@ -10,6 +10,7 @@ from geoseg_ros.errors import InputError
 from geoseg_ros.processes import Progress
 from geoseg_ros.runtime.engines.cache import EngineCache
 from geoseg_ros.runtime.engines.spec import PRECISIONS
+from geoseg_ros.settings import Settings, setting
 
 TENSORRT = ("tensorrt", "tensorrt_rtx")
 ORDER = (*TENSORRT, "onnxruntime", "torch")
@@ -19,39 +20,30 @@ DEVICES = ("auto", "cpu", "cuda")
 
 
 @dataclass(frozen=True)
-class EngineOptions:
+class EngineOptions(Settings):
     """How a backend is chosen.
 
     Attributes:
-        backend: ``auto`` or one of :data:`ORDER`.
-        strict: The chosen backend must work; no other is tried, neither at the start nor when it fails later. With ``auto``, backends that
-            are not installed or have no GPU here are still skipped.
-        device: ``auto``, ``cpu`` or ``cuda``.
-        precision: Of TensorRT engines, ``fp32`` or ``fp16``. Other backends, and ONNX files with a precision of their own, ignore it. Half
-            precision moves masks of ``geoseg_tiny`` where scores lie near a threshold.
         cache: Where built engines are kept; default: the user's cache.
         progress: Called with (phase, share) while something is built.
         cancel: When set, the build is given up.
         log: Called with a line for the user: an engine is rebuilt, a backend has failed.
-
-    Raises:
-        InputError: An unknown backend, device or precision.
     """
 
-    backend: str = "auto"
-    strict: bool = False
-    device: str = "auto"
-    precision: str = "fp32"
+    backend: str = setting(
+        "auto",
+        "runs the image backbone; if it does not work here, the next one does; auto: the best that works here",
+        choices=BACKENDS,
+    )
+    strict: bool = setting(False, "no other backend takes over, neither at the start nor when the chosen one fails later")
+    device: str = setting("auto", "where the networks run; auto: on the GPU if there is one", choices=DEVICES)
+    precision: str = setting(
+        "fp32", "precision of TensorRT engines; fp16 is faster for large backbones, and moves some masks of geoseg_tiny", choices=PRECISIONS
+    )
     cache: EngineCache | None = None
     progress: Progress | None = None
     cancel: threading.Event | None = None
     log: Callable[[str], None] = lambda line: None
-
-    def __post_init__(self) -> None:
-        settings = ("backend", self.backend, BACKENDS), ("device", self.device, DEVICES), ("precision", self.precision, PRECISIONS)
-        for name, value, known in settings:
-            if value not in known:
-                raise InputError(f"{name}: expected one of {', '.join(known)}, got '{value}'")
 
     def on_gpu(self) -> bool:
         """Whether the network is to run on a GPU.
