@@ -36,7 +36,6 @@ PERMANENT = {"geometry/cloud.py -> io"}  # Cloud.read(path) is part of the Pytho
 EXCEPTIONS: set[str] = set()
 METHOD_EXCEPTIONS: set[str] = {
     "cli/build_engine.py",
-    "cli/demo.py",
 }
 
 ROS_MODULES = {
