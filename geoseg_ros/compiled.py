@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TypeVar
+from typing import TypeVar, cast
 
 import numba
 
@@ -21,6 +21,6 @@ def compiled(function: Function) -> Function:
     Array indices are not checked: callers must have checked them.
     """
     try:
-        return numba.njit(function, cache=True, nogil=True)
+        return cast(Function, numba.njit(function, cache=True, nogil=True))
     except RuntimeError:  # numba finds no folder that it can write
-        return numba.njit(function, nogil=True)
+        return cast(Function, numba.njit(function, nogil=True))

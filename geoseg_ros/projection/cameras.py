@@ -88,7 +88,7 @@ class Camera:
     def contains(self, pixels: ArrayLike) -> NDArray[np.bool_]:
         """bool [...]: whether pixel coordinates [..., 2] lie in the image, whose borders are half a pixel outside the outer centres."""
         pixels = np.asarray(pixels)
-        return ((pixels >= -0.5) & (pixels < np.array(self.size) - 0.5)).all(axis=-1)
+        return np.asarray(((pixels >= -0.5) & (pixels < np.array(self.size) - 0.5)).all(axis=-1))
 
     def unproject(self, pixels: ArrayLike, depth: ArrayLike) -> Floats:
         """World points float64 [..., 3] at pixel coordinates [..., 2] and depths [...], metres along the optical axis."""

@@ -134,7 +134,7 @@ def _empty(camera: Camera) -> tuple[NDArray[np.int32], NDArray[np.float32]]:
 
 def _world_to_camera(camera: Camera) -> NDArray[np.float64]:
     """float64 [3, 4]."""
-    return np.column_stack([camera.rotation, -camera.rotation @ camera.position])
+    return np.asarray(np.column_stack([camera.rotation, -camera.rotation @ camera.position]), np.float64)
 
 
 def _checked_points(xyz: NDArray[np.floating], name: str) -> NDArray[np.float64]:

@@ -9,6 +9,7 @@ from geoseg_ros.compiled import compiled
 
 _NEIGHBOURS = 32  # that are looked at around each sample
 _PER_CELL = 4.0  # points per cell of the search grid that are aimed at, if they filled a plane
+_FIRST_RING = 2  # cells around a point within which its neighbours mostly are
 _LARGEST_GRID = 64  # cells along an axis
 
 
@@ -96,7 +97,7 @@ def _third_sectors(xyz, normal, chosen, count, low, cell, shape, start):  # type
         i = chosen[s]
         at = _cell_of(xyz[i], low, cell, shape)
         found = 0
-        for ring in range(max(shape[0], shape[1], shape[2])):  # growing cubes of cells
+        for ring in range(_FIRST_RING, max(_FIRST_RING + 1, shape[0], shape[1], shape[2])):  # growing cubes of cells
             found = _collect(xyz, i, at, ring, shape, start, squared, near, found)
             # what lies beyond the rings so far is at least ``ring`` cells away
             if found >= count and _smallest(squared, near, found, count) < (ring * cell) ** 2:
@@ -108,13 +109,13 @@ def _third_sectors(xyz, normal, chosen, count, low, cell, shape, start):  # type
 
 @compiled
 def _collect(xyz, i, at, ring, shape, start, squared, near, found):  # type: ignore[no-untyped-def]
-    """Append the points in the cells on the surface of a cube, ``ring`` cells around the cell ``at``, and their squared distances from
-    point ``i``, to ``near`` and ``squared``, of which ``found`` are filled. The new number."""
+    """Append the points in the cells on the surface of a cube, ``ring`` cells around the cell ``at`` (of the first one: in all its cells),
+    and their squared distances from point ``i``, to ``near`` and ``squared``, of which ``found`` are filled. The new number."""
     for x in range(max(at[0] - ring, 0), min(at[0] + ring + 1, shape[0])):
         for y in range(max(at[1] - ring, 0), min(at[1] + ring + 1, shape[1])):
             column = (x * shape[1] + y) * shape[2]
-            side = abs(x - at[0]) == ring or abs(y - at[1]) == ring
-            for end in range(1 if side else 2):  # a whole column of a side, or the bottom and the top
+            side = ring == _FIRST_RING or abs(x - at[0]) == ring or abs(y - at[1]) == ring
+            for end in range(1 if side else 2):  # a whole column, or the bottom and the top
                 low = at[2] - ring if side or end == 0 else at[2] + ring
                 high = at[2] + ring if side or end == 1 else at[2] - ring
                 if high < 0 or low >= shape[2]:
@@ -157,23 +158,30 @@ def _smallest(squared, near, found, count):  # type: ignore[no-untyped-def]
 def _third_sector(xyz, normal, i, squared, near, count):  # type: ignore[no-untyped-def]
     """Third smallest of the distances from point ``i`` to the nearest of its first ``count`` neighbours in each sector of the plane across
     ``normal`` [3]; the sectors are turned so that the nearest neighbour lies in the middle of the first one."""
-    sectors = np.full(4, np.inf)
-    nearest = near[np.argmin(squared[:count])]
+    first = 0
+    for k in range(1, count):
+        if squared[k] < squared[first]:
+            first = k
+    nearest = near[first]
     x, y, z = xyz[nearest, 0] - xyz[i, 0], xyz[nearest, 1] - xyz[i, 1], xyz[nearest, 2] - xyz[i, 2]
     along = x * normal[0] + y * normal[1] + z * normal[2]
     u0, u1, u2 = x - along * normal[0], y - along * normal[1], z - along * normal[2]
     v0, v1, v2 = normal[1] * u2 - normal[2] * u1, normal[2] * u0 - normal[0] * u2, normal[0] * u1 - normal[1] * u0
+    right, up, left, down = np.inf, np.inf, np.inf, np.inf
     for k in range(count):
-        row = near[k]
+        row, distance = near[k], squared[k]
+        if distance == 0:
+            continue
         x, y, z = xyz[row, 0] - xyz[i, 0], xyz[row, 1] - xyz[i, 1], xyz[row, 2] - xyz[i, 2]
         a, b = x * u0 + y * u1 + z * u2, x * v0 + y * v1 + z * v2
         if a >= abs(b):
-            sector = 0
+            right = min(right, distance)
         elif -a >= abs(b):
-            sector = 2
+            left = min(left, distance)
+        elif b > 0:
+            up = min(up, distance)
         else:
-            sector = 1 if b > 0 else 3
-        if 0 < squared[k] < sectors[sector]:
-            sectors[sector] = squared[k]
-    sectors.sort()
-    return np.sqrt(sectors[2])
+            down = min(down, distance)
+    # the third smallest of four is the smaller one of the larger ones of two pairs, or the larger one of their smaller ones
+    low, high = max(min(right, left), min(up, down)), min(max(right, left), max(up, down))
+    return np.sqrt(max(low, high))
