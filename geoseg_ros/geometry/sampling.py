@@ -10,7 +10,7 @@ def farthest_points(xyz: NDArray[np.float32], count: int) -> NDArray[np.int64]:
     """Farthest-point sampling (Gonzalez 1985), deterministic.
 
     The first point is the one farthest from the centroid; each next one is the farthest from those taken. Ties go to the lower index,
-    so every prefix of the answer is itself such a subset.
+    so every prefix of the result is itself such a subset.
 
     Args:
         xyz: float32 [N, 3], finite, N >= 1.
