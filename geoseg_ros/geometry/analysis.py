@@ -135,16 +135,15 @@ def analyse_cloud(cloud: Cloud, config: GeometryConfig | None = None) -> SceneGe
     return SceneGeometry(xyz, grid.rgb, normal, grid.inverse, grid.count, plane, planes, superpoint, proposals, voxel, clock.seconds)
 
 
-def warm() -> None:
-    """Compile, or load from disk, every function that :func:`analyse_cloud` uses: two boxes on a floor, with colour.
+def example_cloud() -> Cloud:
+    """Two boxes on a floor, with colour: analysing it compiles, or loads from disk, every function of this room.
 
     The first time on a machine takes seconds; later processes find the functions on disk (see ``geoseg_ros.compiled``).
     """
     x, y = (axis.ravel() for axis in np.meshgrid(np.arange(-1, 1, 0.02), np.arange(1, 3, 0.02)))
     height = np.where((np.abs(y - 2) < 0.2) & (np.abs(np.abs(x) - 0.2) < 0.15), 0.3, 0.0)
     xyz = np.stack([x, y, height - 1], axis=1).astype(np.float32)
-    analyse_cloud(Cloud(xyz, np.full(xyz.shape, 128, np.uint8)), GeometryConfig(voxel=0.02))
-    analyse_cloud(Cloud(xyz))
+    return Cloud(xyz, np.full(xyz.shape, 128, np.uint8))
 
 
 def _usable(cloud: Cloud, max_range: float) -> NDArray[np.bool_]:

@@ -70,6 +70,7 @@ class PipelineOpener:
             )
         finally:
             self.progress = ""
+        pipeline.warm()  # not at the first message
         self._backbone = weakref.ref(pipeline.backbone)
         return pipeline
 

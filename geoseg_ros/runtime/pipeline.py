@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from geoseg_ros.backbones.base import ImageBackbone
 from geoseg_ros.backbones.registry import open_backbone
 from geoseg_ros.errors import InputError
-from geoseg_ros.geometry.analysis import GeometryConfig
+from geoseg_ros.geometry.analysis import GeometryConfig, example_cloud
 from geoseg_ros.geometry.cloud import Cloud
 from geoseg_ros.methods.base import Context, Evidence, Segmenter
 from geoseg_ros.methods.registry import LIVE_SETTINGS, CosegConfig, open_method
@@ -149,6 +149,12 @@ class Pipeline:
         )
         scene.clock.stop("objects")
         return result
+
+    def warm(self) -> None:
+        """Process small clouds with and without colour, so that what is compiled or loaded when it is first used is so now."""
+        cloud = example_cloud()
+        self.process_cloud(cloud)
+        self.process_cloud(Cloud(cloud.xyz))
 
     def _presence(self, merged: _Merged, label: NDArray[np.integer], total: int) -> list[Presence]:
         """One entry per label. What labels no pixel or point is not reported as there."""

@@ -185,3 +185,17 @@ def test_a_threshold_of_zero_finds_nothing(fake_backbone, fake_packs):
     pipeline = Pipeline(fake_backbone, [fake_packs["red"]], PipelineConfig(coseg=strict))
     assert pipeline.process_image(picture(70, ("red",))[0]).mask.max() == 0
     assert not pipeline.process_cloud(table(70, ("red", "green"))[0]).label.any()
+
+
+def test_warming_looks_at_proposals_with_and_without_colour(fake_backbone, fake_packs, monkeypatch):
+    pipeline, domains = Pipeline(fake_backbone, [fake_packs["red"]], PipelineConfig(coseg=CONFIG.coseg)), []
+    process = Pipeline.process_cloud
+
+    def noted(self, cloud, shown=()):
+        result = process(self, cloud, shown)
+        domains.append((cloud.rgb is not None, "views" in result.seconds, result.presence[0].score > -1))
+        return result
+
+    monkeypatch.setattr(Pipeline, "process_cloud", noted)
+    pipeline.warm()
+    assert domains == [(True, True, True), (False, True, True)]  # proposals were found and drawn
