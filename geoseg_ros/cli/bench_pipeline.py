@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -57,14 +58,15 @@ def measure_pipeline(points: Sequence[int], repeat: int) -> dict[str, Any]:
         chosen = rng.permutation(np.resize(valid, count))
         noise = rng.normal(0, _NOISE if count > len(valid) else 0, (count, 3)).astype(np.float32)
         drawn = Cloud(cloud.xyz[chosen] + noise, None if cloud.rgb is None else cloud.rgb[chosen])
-        rows.append(_cost("cloud, points", count, lambda drawn=drawn: pipeline.process_cloud(drawn), repeat))
+        rows.append(_cost("cloud, points", count, partial(pipeline.process_cloud, drawn), repeat))
     loaded = [Pack.load(name) for name in _PACKS]
     for count in _CONCEPTS:
         named = [replace(loaded[k % len(loaded)], name=f"{loaded[k % len(loaded)].name}{k}") for k in range(count)]
         more = Pipeline(pipeline.backbone, named)
-        rows.append(_cost("picture 640x480, concepts", count, lambda more=more: more.process_image(picture), repeat))
+        rows.append(_cost("picture 640x480, concepts", count, partial(more.process_image, picture), repeat))
     sizes = [(row.size, row.processor) for row in rows if row.what.startswith("cloud")]
-    exponent = float(np.polyfit(*np.log(np.array(sizes)).T, 1)[0]) if len(set(points)) > 1 else None
+    logs = np.log(np.array(sizes, np.float64))
+    exponent = float(np.polyfit(logs[:, 0], logs[:, 1], 1)[0]) if len(set(points)) > 1 else None
     return {"backend": pipeline.backend, "rows": [asdict(row) for row in rows], "exponent": exponent}
 
 

@@ -130,7 +130,7 @@ def _pairs(xyz: NDArray[np.float32], clusters: list[NDArray[np.int64]], reach: f
         for side, other in ((0, b), (1, a)):
             within = (facing[side] >= low[other] - reach) & (facing[side] <= high[other] + reach)
             facing[side] = facing[side][within[:, 0] & within[:, 1] & within[:, 2]]
-        if _touch(*facing, float(reach)):
+        if _touch(facing[0], facing[1], float(reach)):
             unions.append((len(clusters[b]), np.sort(np.concatenate([clusters[a], clusters[b]]))))
     return unions
 

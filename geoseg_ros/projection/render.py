@@ -138,10 +138,10 @@ def _world_to_camera(camera: Camera) -> NDArray[np.float64]:
 
 
 def _checked_points(xyz: NDArray[np.floating], name: str) -> NDArray[np.float64]:
-    xyz = np.ascontiguousarray(xyz, np.float64)
-    if xyz.ndim != 2 or xyz.shape[1] != 3 or len(xyz) > np.iinfo(np.int32).max:
-        raise ValueError(f"{name}: expected [N, 3], got {xyz.shape}")
-    return xyz
+    points: NDArray[np.float64] = np.ascontiguousarray(xyz, np.float64)
+    if points.ndim != 2 or points.shape[1] != 3 or len(points) > np.iinfo(np.int32).max:
+        raise ValueError(f"{name}: expected [N, 3], got {points.shape}")
+    return points
 
 
 def _checked_triangles(triangles: NDArray[np.integer], count: int) -> NDArray[np.int64]:

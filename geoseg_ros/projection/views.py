@@ -76,13 +76,14 @@ def plan_views(xyz: Floats, sensor: Floats, config: ViewConfig, up: Direction = 
         config: settings.
         up: [3], the direction that is upright in the pictures.
     """
-    up = np.asarray(up, np.float64) / np.linalg.norm(up)
+    up = np.asarray(up, np.float64)
+    upright: NDArray[np.float64] = up / np.linalg.norm(up)
     forward = np.add(*bounds(xyz, np.eye(3))) / 2 - np.asarray(sensor, np.float64)
     length = np.linalg.norm(forward)
-    forward = forward / length if length > 1e-6 else np.eye(3)[np.abs(up).argmin()]
+    forward = forward / length if length > 1e-6 else np.eye(3)[np.abs(upright).argmin()]
     cameras = []
-    for direction in view_directions(forward, up, config):
-        rotation = view_rotation(direction, up)
+    for direction in view_directions(forward, upright, config):
+        rotation = view_rotation(direction, upright)
         low, high = bounds(xyz, rotation)
         extent = max(float((high - low)[:2].max()), 1e-6)
         # in front of all points; depth counts from here, in single precision

@@ -101,7 +101,7 @@ def _cloud_ways(count: int) -> dict[str, Callable[[], Any]]:
         out["rgb"], out["label"], out["instance"], out["confidence"] = colours[label], label, label, result.confidence
         message = message_out()
         data = array.array("B")
-        data.frombytes(memoryview(out).cast("B"))
+        data.frombytes(out.tobytes())
         message.data = data
         return message
 

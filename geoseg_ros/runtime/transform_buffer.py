@@ -107,4 +107,5 @@ class TransformBuffer:
         (shift, turn), (next_shift, next_turn) = edge.poses[after - 1 : after + 1]
         share = (stamp - begin) / (end - begin)
         rotation = Slerp([0, 1], Rotation.from_quat([turn, next_turn]))(share)
-        return rigid_matrix((1 - share) * np.array(shift) + share * np.array(next_shift), rotation.as_quat())
+        between = (1 - share) * np.array(shift) + share * np.array(next_shift)
+        return rigid_matrix(between.tolist(), rotation.as_quat().tolist())

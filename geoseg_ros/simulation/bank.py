@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sized
+from contextlib import suppress
 from itertools import chain
 
 import numpy as np
@@ -62,8 +63,6 @@ def open_bank(backbone: ImageBackbone, progress: Progress = lambda stage, done, 
         bank = None
     if bank is None:
         bank = make_bank(backbone, progress=progress)
-        try:
+        with suppress(OSError):
             save_bank(bank, bank_paths(backbone)[-1])
-        except OSError:
-            pass
     return bank

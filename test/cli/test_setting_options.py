@@ -47,7 +47,7 @@ def test_defaults_and_help_come_from_the_setting(parser: argparse.ArgumentParser
 
 
 def test_values(parser: argparse.ArgumentParser) -> None:
-    given = parser.parse_args("--frame-rate 7 --length 3 --mode good --of c d e".split())
+    given = parser.parse_args(["--frame-rate", "7", "--length", "3", "--mode", "good", "--of", "c", "d", "e"])
     assert settings_from_options(Config(), given, *NAMES) == Config(7.0, 3.0, "good", ("c", "d", "e"))
     assert settings_from_options(Config(), given, "length") == Config(length=3.0)
 

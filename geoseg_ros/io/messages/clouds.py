@@ -80,7 +80,8 @@ def cloud_from_message(message: Any, topic: str = "points", max_points: int = MA
     rgb = None
     if colour is not None:
         packed = np.ascontiguousarray(column(colour, ("f4", "u4", "i4")).view(order + "u4"), "<u4")  # 0xAARRGGBB
-        rgb = cv2.cvtColor(packed.view(np.uint8).reshape(height, width, 4), cv2.COLOR_BGRA2RGB).reshape(count, 3)
+        pixels = packed.view(np.uint8).reshape(height, width, 4)
+        rgb = np.asarray(cv2.cvtColor(pixels, cv2.COLOR_BGRA2RGB), np.uint8).reshape(count, 3)
     return Cloud(_join(columns, count), rgb, (height, width) if height > 1 else None)
 
 

@@ -58,7 +58,7 @@ def image_from_message(message: Any, topic: str = "image", max_pixels: int = MAX
     if message.encoding.startswith("bayer") and min(plane.shape) < 3:  # OpenCV would make it black
         raise refusal
     try:
-        return cv2.cvtColor(plane, code)
+        return np.asarray(cv2.cvtColor(plane, code), np.uint8)
     except cv2.error:
         raise refusal from None
 
@@ -96,7 +96,7 @@ def image_from_compressed(message: Any, topic: str = "image", max_pixels: int = 
         image = None
     if image is None:
         raise InputError(f"{topic}: {len(data)} bytes of {quoted(message.format)} cannot be decoded")
-    return cv2.cvtColor(image, cv2.COLOR_BGR2RGB)
+    return np.asarray(cv2.cvtColor(image, cv2.COLOR_BGR2RGB), np.uint8)
 
 
 def _declared_size(data: bytes, topic: str, name: str) -> tuple[int, int]:

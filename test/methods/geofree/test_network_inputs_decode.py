@@ -71,7 +71,7 @@ def scene():
 def test_competitive_decode_follows_the_nearer_samples(scene):
     points, truth, rng = scene
     score = competitive(points, points[:150:5], points[150::12])
-    assert score.dtype == np.float32 and -1 <= score.min() and score.max() <= 1
+    assert score.dtype == np.float32 and score.min() >= -1 and score.max() <= 1
     np.testing.assert_array_equal(score > 0, truth)
     np.testing.assert_allclose(competitive(points, points[150::12], points[:150:5]), -score, atol=1e-6)
     order = rng.permutation(500)

@@ -194,7 +194,7 @@ def test_predictions_depend_on_nothing_but_their_item(trained):
         assert alone.score.shape == (300,) and alone.mask.dtype == bool and alone.p == 1.0
     photos = images(5, seed=9)
     masks = predict_images(made, photos, bank)
-    assert masks.mask.shape == (5, 6, 6) and 0 <= masks.mask.min() and masks.mask.max() <= 1
+    assert masks.mask.shape == (5, 6, 6) and masks.mask.min() >= 0 and masks.mask.max() <= 1
     one = predict_images(made, photos.select([3]), bank)
     np.testing.assert_allclose(one.mask[0], masks.mask[3], atol=1e-5)
     np.testing.assert_allclose(one.presence[0], masks.presence[3], atol=1e-5)

@@ -93,7 +93,7 @@ def test_captured_work_answers_like_plain_work() -> None:
     for answer, expected in answers:  # looked at in the end: a later run must not write into an earlier answer
         assert torch.equal(answer, expected)
     # 3 and 4 share one capture, and so do 5 and 6, the largest number; what is captured never has another number
-    assert stream.captures == 4 and {shape for shape in session._module.calls} == {(4, 8), (1, 64), (2, 16), (6, 8)}
+    assert stream.captures == 4 and set(session._module.calls) == {(4, 8), (1, 64), (2, 16), (6, 8)}
 
 
 def test_the_least_recently_used_capture_is_forgotten() -> None:
