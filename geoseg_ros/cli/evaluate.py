@@ -13,13 +13,14 @@ Tables:
             the sets of co-segmentation papers, a set per category, beside the published figures; --root has S3DIS (JSIS3D's HDF5 files, or
             version 1.2) or ScanObjectNN (main_split), --images has 2D-3D-S, or <category>/images and <category>/masks
 
-Methods: `own` is every method that can be opened here, also those of installed packages; `baselines` are those that learn nothing; `all`
-(the default) is both. In a checkout, `python -m benchmarks.evaluate` measures the learnt baselines of the papers beside them.
+Methods: `own` is the contrast, `baselines` are those that learn nothing; `all` (the default) is both. `methods` are the others that can be
+opened here, which may train for long: geofree, and those of installed packages. In a checkout, `python -m benchmarks.evaluate` measures the
+learnt baselines of the papers beside them.
 
 The split `development` is for choosing settings, `report` for the figures that are reported. docs/evaluation.md has the protocols.
 
 example:
-  geoseg evaluate --table tabletop --root mosd/ --split report --backbone geoseg_tiny --out docs/tabletop_geoseg_tiny.md
+  geoseg evaluate --table tabletop --root mosd/ --split report --backbone geoseg_tiny --out tabletop.md
   geoseg evaluate --table msrc --root msrc/ --split development --methods baselines --seeds 0 1 2
   geoseg evaluate --table world --preset standard --families stool lamp --seeds 0 1 2
 """
@@ -225,10 +226,15 @@ def _table(options: argparse.Namespace, root: Path, tools: Tools, backbone: str,
 
 def choose_methods(tools: Tools, names: Sequence[str], further: Mapping[str, list[NamedMethod]]) -> list[NamedMethod]:
     """The methods of these names and groups, each once. Raises InputError for an unknown one."""
-    from geoseg_ros.evaluate.methods import own_methods
+    from geoseg_ros.evaluate.methods import further_methods, own_methods
     from geoseg_ros.evaluate.trivial import TRIVIAL
 
-    groups = {"own": own_methods(tools), **further, "baselines": [*TRIVIAL, *further.get("baselines", [])]}
+    groups = {
+        "own": own_methods(tools),
+        "methods": further_methods(tools),
+        **further,
+        "baselines": [*TRIVIAL, *further.get("baselines", [])],
+    }
     every = [method for group in groups.values() for method in group]
     known = {method.name: [method] for method in every} | groups | {"all": [*groups["own"], *groups["baselines"]]}
     for name in names:

@@ -106,13 +106,17 @@ def _answer(mask: Mask, presence: Presence) -> Answer:
 
 
 def own_methods(tools: Tools) -> list[NamedMethod]:
-    """Every method that can be opened here, and the contrast as ``geoseg coseg --no-outliers``, which learns a set once for both."""
+    """The training-free contrast of the live node; and the same as ``geoseg coseg --no-outliers``. They learn a set once."""
     method = PackMethod(tools)
     return [
         NamedMethod("contrast", method, backbone=True),
         NamedMethod("contrast, no outliers", method.no_outliers, backbone=True),
-        *(NamedMethod(name, PackMethod(tools, method=name), backbone=True) for name in method_names() if name != "contrast"),
     ]
+
+
+def further_methods(tools: Tools) -> list[NamedMethod]:
+    """The other methods that can be opened here: of the package, and of installed ones. They may train for long."""
+    return [NamedMethod(name, PackMethod(tools, method=name), backbone=True) for name in method_names() if name != "contrast"]
 
 
 def contrast(tools: Tools) -> NamedMethod:

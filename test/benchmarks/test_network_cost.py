@@ -26,7 +26,7 @@ def test_an_image_costs_the_same_whatever_the_set() -> None:
 
 
 def test_the_report_names_its_sizes(monkeypatch) -> None:
-    tiny = NetworkSize(64, 12, 16, SIZES["small"].extractor)
+    tiny = NetworkSize(64, 12, 16, SIZES["small"].extractor, SIZES["small"].shapes)
     monkeypatch.setitem(SIZES, "tiny", tiny)
     few = replace(network_cost.fit_preset("paper"), batch=2, images=2, group=2)
     monkeypatch.setattr(network_cost, "fit_preset", lambda name: few)

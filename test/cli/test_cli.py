@@ -63,7 +63,7 @@ def test_wrong_options_exit_with_2(arguments, capsys):
         (["train", "--name", "mug", "--images", "absent.mcap", "--out", "mug.pack"], "absent.mcap: recording does not exist"),
         (["train", "--name", "mug", "--images", "broken.mcap", "--out", "mug.pack"], "broken.mcap: not a readable recording"),
         (["bank", "--every", "0"], "--every: expected 1 or more, got 0"),
-        (["bank", "--pictures", "-1"], "pictures: expected 0 or more, got -1"),
+        (["bank", "--pictures", "-1"], "--pictures: expected 0 .. 100000, got -1"),
         (["bank", "--images", "empty"], "empty: no images"),
         (["bank", "--out", "empty"], "--out: empty is a folder"),
         (["bank", "--backbone", "onnx:absent.onnx"], "absent.onnx"),
