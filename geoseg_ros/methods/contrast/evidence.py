@@ -6,9 +6,6 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.sparse import coo_matrix
-from scipy.sparse.csgraph import connected_components
-from scipy.spatial import cKDTree
 
 from geoseg_ros.geometry.analysis import SceneGeometry
 from geoseg_ros.methods.contrast.references import Contrast, view_score
@@ -56,15 +53,3 @@ def _apart(scene: SceneGeometry, order: NDArray[np.int64]) -> NDArray[np.int64]:
             result.append(p)
         covered[members] = True
     return np.array(result, np.int64)
-
-
-def instances(xyz: NDArray[np.float32], members: NDArray[np.int64], radius: float, least: int) -> list[NDArray[np.int64]]:
-    """Connected parts of the chosen voxels (Euclidean, ``radius`` metres), largest first, those below ``least`` voxels dropped."""
-    if len(members) == 0:
-        return []
-    pairs = cKDTree(xyz[members]).query_pairs(radius, output_type="ndarray")
-    graph = coo_matrix((np.ones(len(pairs), bool), (pairs[:, 0], pairs[:, 1])), shape=(len(members),) * 2)
-    _, part = connected_components(graph, directed=False)
-    sizes = np.bincount(part)
-    order = sorted(np.flatnonzero(sizes >= least), key=lambda i: (-sizes[i], i))
-    return [members[part == i] for i in order]

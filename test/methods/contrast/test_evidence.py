@@ -5,7 +5,7 @@ import torch
 from geoseg_ros.backbones.tokens import Domain
 from geoseg_ros.geometry.analysis import analyse_cloud
 from geoseg_ros.geometry.cloud import Cloud
-from geoseg_ros.methods.contrast.evidence import cloud_evidence, instances
+from geoseg_ros.methods.contrast.evidence import cloud_evidence
 from geoseg_ros.methods.contrast.pack import Concept
 from geoseg_ros.methods.contrast.references import Contrast
 from geoseg_ros.projection.proposal_views import DrawnProposals, keep_proposals, look_at_proposals
@@ -96,11 +96,3 @@ def test_up_is_the_normal_of_the_floor_in_body_and_optical_frames(seen):
     assert analyse_cloud(Cloud(floor)).up @ [0, 0, 1] > 0.99
     wall = floor[:, [0, 2, 1]] * [1, -1, 1]
     assert analyse_cloud(Cloud(wall.astype(np.float32)[:0])).up.tolist() == [0, 0, 1]
-
-
-def test_instances_are_connected_parts_largest_first():
-    xyz = np.concatenate([np.linspace(0, 1, 11)[:, None] * [1, 0, 0], np.linspace(0, 2, 21)[:, None] * [1, 0, 0] + [0, 5, 0], [[9, 9, 9]]])
-    members = np.arange(33)
-    found = instances(xyz.astype(np.float32), members, 0.15, 5)
-    assert [part.tolist() for part in found] == [list(range(11, 32)), list(range(11))]
-    assert instances(xyz.astype(np.float32), members[:0], 0.15, 5) == []
