@@ -55,10 +55,10 @@ test-fast: setup
 	@$(BIN)/python -m pytest -m "not slow and not dds and not train" $(ARGS)
 
 fuzz: setup
-	@$(BIN)/python test/support/fuzz_messages.py $(ARGS)
+	@PYTHONPATH=test $(BIN)/python -m support.fuzz_messages $(ARGS)
 
 soak: setup
-	@$(BIN)/python test/support/stress_delivery.py --seconds 1800 --listeners 64 --profile config/fastdds_shm.xml $(ARGS)
+	@PYTHONPATH=test $(BIN)/python -m support.stress_delivery --seconds 1800 --listeners 64 --profile config/fastdds_shm.xml $(ARGS)
 
 lint: setup
 	@$(BIN)/ruff check .

@@ -4,7 +4,7 @@ Each message must be decoded to arrays of the promised shapes within the limits,
 warning and without memory beyond the limits. Anything else is a failure, which prints the message and the seed that makes it again
 (``--seed N --count 1``). Message number n of a run is made from seed + n alone. Exit code 0 if there was no failure.
 
-  python test/support/fuzz_messages.py --count 100000 --seed 0
+  PYTHONPATH=test python -m support.fuzz_messages --count 100000 --seed 0
 """
 
 from __future__ import annotations

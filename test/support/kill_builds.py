@@ -2,8 +2,8 @@
 
 After every kill: what is in the cache is whole or not there, the lock is free, and whoever was not killed got its engine.
 
-  python test/support/kill_builds.py --kills 200
-  python test/support/kill_builds.py --kills 20 --rtx
+  PYTHONPATH=test python -m support.kill_builds --kills 200
+  PYTHONPATH=test python -m support.kill_builds --kills 20 --rtx
 """
 
 from __future__ import annotations

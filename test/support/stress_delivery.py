@@ -5,10 +5,10 @@ threads at the start (after a warm-up) and at the end; the slope of its memory i
 first to the last quarter. Exit code 0 if every processed message was answered, nothing was rejected, and nothing grew; else 1 and a line
 for each thing that is wrong.
 
-  python test/support/stress_delivery.py --seconds 60 --reliable
-  python test/support/stress_delivery.py --seconds 60 --profile config/fastdds_shm.xml
-  python test/support/stress_delivery.py --seconds 1800 --profile config/fastdds_shm.xml --listeners 64     (a soak)
-  python test/support/stress_delivery.py --seconds 60 --reliable --leak memory                              (must fail)
+  PYTHONPATH=test python -m support.stress_delivery --seconds 60 --reliable
+  PYTHONPATH=test python -m support.stress_delivery --seconds 60 --profile config/fastdds_shm.xml
+  PYTHONPATH=test python -m support.stress_delivery --seconds 1800 --profile config/fastdds_shm.xml --listeners 64     (a soak)
+  PYTHONPATH=test python -m support.stress_delivery --seconds 60 --reliable --leak memory                              (must fail)
 """
 
 import argparse
