@@ -5,6 +5,8 @@ The backbone runs on its own device. Tokens come back to the processor, where th
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from enum import Enum
 
 import cv2
@@ -55,18 +57,42 @@ def photo_tokens(
     return backbone.tokens(small[None])[0][0].cpu(), small
 
 
-def view_tokens(
-    backbone: ImageBackbone, images: NDArray[np.uint8], index: NDArray[np.int32], batch: int = 32
-) -> tuple[torch.Tensor, torch.Tensor]:
-    """Tokens of virtual views.
+def view_tokens(backbone: ImageBackbone, images: Iterable[NDArray[np.uint8]], batch: int = 32) -> torch.Tensor:
+    """Tokens [V, h, w, D] of virtual views, ``batch`` of them in one run of the network.
 
     Args:
-        images: uint8 [V, S, S, 3]. index: int32 [V, S, S], -1 = background.
-
-    Returns:
-        tokens [V, h, w, D] and coverage [V, h, w], the share of each token's pixels that show the object.
+        images: parts uint8 [., S, S, 3] of the V >= 1 views. They are made in a thread of their own, while the network runs.
     """
-    tokens = torch.cat([backbone.tokens(images[i : i + batch])[0].cpu() for i in range(0, len(images), batch)])
-    seen = torch.from_numpy((index >= 0).astype(np.float32))
-    grid = (tokens.shape[1], tokens.shape[2])
-    return tokens, torch.nn.functional.adaptive_avg_pool2d(seen[:, None], grid)[:, 0]
+    waiting = _in_batches(images, batch)
+    tokens = []
+    with ThreadPoolExecutor(1, "draw") as pool:
+        part = next(waiting, None)
+        while part is not None:
+            following = pool.submit(next, waiting, None)
+            tokens.append(backbone.tokens(part)[0].cpu())
+            part = following.result()
+    return torch.cat(tokens)
+
+
+def token_coverage(index: NDArray[np.int32], grid: tuple[int, int]) -> torch.Tensor:
+    """Coverage [V, h, w] of the tokens of views, the share of each token's pixels that show the object.
+
+    Args:
+        index: int32 [V, S, S], -1 = background.
+        grid: (h, w).
+    """
+    shown = torch.from_numpy((index >= 0).astype(np.float32))
+    return torch.nn.functional.adaptive_avg_pool2d(shown[:, None], grid)[:, 0]
+
+
+def _in_batches(parts: Iterable[NDArray[np.uint8]], size: int) -> Iterator[NDArray[np.uint8]]:
+    """The rows of all parts, ``size`` at a time, and the rest."""
+    kept: list[NDArray[np.uint8]] = []
+    for part in parts:
+        kept.append(part)
+        while sum(map(len, kept)) >= size:
+            rows = np.concatenate(kept)
+            yield rows[:size]
+            kept = [rows[size:]]
+    if sum(map(len, kept)):
+        yield np.concatenate(kept)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -10,7 +10,7 @@ import torch
 from numpy.typing import NDArray
 
 from geoseg_ros.backbones.base import ImageBackbone
-from geoseg_ros.backbones.tokens import Domain, unit, view_tokens
+from geoseg_ros.backbones.tokens import Domain, token_coverage, unit, view_tokens
 from geoseg_ros.compiled import compiled
 from geoseg_ros.geometry.analysis import SceneGeometry
 from geoseg_ros.geometry.boxes import oriented_box
@@ -81,31 +81,33 @@ def look_at_proposals(cloud: Cloud, scene: SceneGeometry, backbone: ImageBackbon
     if not scene.proposals:
         return None
     domain = Domain.COLOUR if cloud.rgb is not None and config.colour else Domain.SHADED
-    members = _points_by_voxel(scene.inverse, len(scene.xyz))
-    up = scene.up
-    images, index, size = [], [], []
-    for voxels in scene.proposals:
-        length, width, height = oriented_box(scene.xyz[voxels], up)[2]
-        size.append((height, length, width))
-        points = _members_of(voxels, *members)
-        voxel = scene.inverse[points]
-        normal = scene.normal[voxel]
-        views = draw_views(cloud.xyz[points], normal, np.zeros(3), config, up)
-        point = index_of(views)
-        shown = np.where(point >= 0, voxel.astype(np.int32)[point], np.int32(-1))
-        for rgb in (cloud.rgb[points], None) if domain is Domain.COLOUR and cloud.rgb is not None else (None,):
-            images.append(paint_views(views, rgb, normal, config))
-            index.append(shown)
-    count, side = len(scene.proposals), config.size
+    size: list[tuple[float, float, float]] = []
+    index: list[NDArray[np.int32]] = []
+
+    def draw() -> Iterator[NDArray[np.uint8]]:
+        members = _points_by_voxel(scene.inverse, len(scene.xyz))
+        for voxels in scene.proposals:
+            length, width, height = oriented_box(scene.xyz[voxels], scene.up)[2]
+            size.append((height, length, width))
+            points = _members_of(voxels, *members)
+            voxel = scene.inverse[points]
+            normal = scene.normal[voxel]
+            views = draw_views(cloud.xyz[points], normal, np.zeros(3), config, scene.up)
+            point = index_of(views)
+            shown = np.where(point >= 0, voxel.astype(np.int32)[point], np.int32(-1))
+            for rgb in (cloud.rgb[points], None) if domain is Domain.COLOUR and cloud.rgb is not None else (None,):
+                index.append(shown)
+                yield paint_views(views, rgb, normal, config)
+
+    tokens = view_tokens(backbone, draw())
     all_index = np.concatenate(index)
-    tokens, coverage = view_tokens(backbone, np.concatenate(images), all_index)
-    grid = (len(all_index) // count, tokens.shape[1], tokens.shape[2])
-    coverage = coverage.reshape(count, -1)
+    count, side, grid = len(scene.proposals), config.size, (tokens.shape[1], tokens.shape[2])
+    coverage = token_coverage(all_index, grid).reshape(count, -1)
     weight = torch.where(coverage >= 0.5, coverage, 0.0)
     weight = torch.where(weight.amax(1, keepdim=True) > 0, weight, coverage)  # thin things fill no token
     tokens = tokens.reshape(count, weight.shape[1], -1)
     sizes = torch.tensor(size, dtype=torch.float32)
-    return ProposalViews(domain, tokens, weight, sizes, all_index.reshape(count, -1, side, side), grid)
+    return ProposalViews(domain, tokens, weight, sizes, all_index.reshape(count, -1, side, side), (len(all_index) // count, *grid))
 
 
 def keep_proposals(views: ProposalViews, count: int) -> DrawnProposals:

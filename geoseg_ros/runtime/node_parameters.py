@@ -24,7 +24,7 @@ class NodeParameters(Settings):
     engine_precision: str = mirrored(EngineOptions, "precision")
     engine_cache: str = setting("", "folder of built engines; empty: geoseg_ros/engines in $XDG_CACHE_HOME or ~/.cache", path=True)
     build_only: bool = setting(False, "open the packs, build the engine that they need, and end")
-    threads: int = setting(0, "CPU threads of the networks; 0: half of the cores, at least one", range=(0, 256))
+    threads: int = setting(0, "CPU threads of the networks; 0: half of the cores, at least two where there are two", range=(0, 256))
     cloud_source: str = setting(
         "points", "clouds come from ~/points, or from ~/depth with ~/camera_info (and ~/color)", choices=("points", "depth", "none")
     )

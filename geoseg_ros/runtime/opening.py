@@ -51,7 +51,8 @@ class PipelineOpener:
         import torch
 
         # on a busy machine threads that wait for one another cost far more than they bring, so some cores are left to others
-        threads = parameters.threads or max(1, (os.cpu_count() or 1) // 2)
+        cores = os.cpu_count() or 1
+        threads = parameters.threads or max(min(2, cores), cores // 2)
         torch.set_num_threads(threads)
         cv2.setNumThreads(threads)
         engines = EngineOptions(

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 import torch
 
-from geoseg_ros.backbones.tokens import Domain, photo_tokens, unit, view_tokens, working_size
+from geoseg_ros.backbones.tokens import Domain, photo_tokens, token_coverage, unit, view_tokens, working_size
 from geoseg_ros.methods.contrast.references import Contrast, References, SizePrior, ViewReferences, image_score, null_scores, view_score
 
 AXES = torch.eye(8)
@@ -103,9 +103,28 @@ def test_tokens_of_photographs_and_views(fake_backbone):
     assert tokens[0, 0].argmax() != tokens[0, 3].argmax()
     index = np.full((3, 32, 32), -1, np.int32)
     index[:, :16, :8] = 5
-    tokens, coverage = view_tokens(fake_backbone, np.zeros((3, 32, 32, 3), np.uint8), index, batch=2)
-    assert tokens.shape == (3, 2, 2, 27)
-    assert coverage[0].tolist() == [[0.5, 0], [0, 0]]
+    assert token_coverage(index, (2, 2))[0].tolist() == [[0.5, 0], [0, 0]]
+
+
+def test_views_are_drawn_while_the_network_runs(fake_backbone):
+    """In batches of the given size, whatever parts they come in, and in order; an error while drawing comes out."""
+    pictures = np.random.default_rng(0).integers(0, 255, (5, 32, 32, 3), np.uint8)
+    sizes = []
+
+    class Counting:
+        def tokens(self, images):
+            sizes.append(len(images))
+            return fake_backbone.tokens(images)
+
+    tokens = view_tokens(Counting(), [pictures[:1], pictures[1:4], pictures[4:]], batch=2)
+    assert sizes == [2, 2, 1] and torch.equal(tokens, fake_backbone.tokens(pictures)[0])
+
+    def broken():
+        yield pictures[:2]
+        raise ValueError("cannot draw")
+
+    with pytest.raises(ValueError, match="cannot draw"):
+        view_tokens(fake_backbone, broken(), batch=2)
 
 
 def test_unit_removes_the_mean_and_survives_a_zero_token():
