@@ -6,7 +6,7 @@ goes to a wall). A new family is one function and one row of ``FAMILIES``; meshe
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -38,14 +38,14 @@ class Family:
         group: families of one group share parts and are easily confused.
         wall: share of instances whose back stands to a wall.
         build: adds the parts of one sampled instance.
-        mesh: of a family of meshes, all of whose instances are equal.
+        meshes: of a family of meshes, one of which each instance is; of one mesh, all instances are equal.
     """
 
     name: str
     group: str
     wall: float
     build: Callable[[Builder, Rng], None]
-    mesh: TexturedMesh | None = None
+    meshes: tuple[TexturedMesh, ...] = ()
 
 
 def _legs(b: Builder, rng: Rng, x: float, y: float, height: float) -> None:
@@ -396,7 +396,7 @@ class Catalogue:
         for name in meshes:
             if name in self.names:
                 raise InputError(f"mesh {name}: there is a family of this name already, rename the file")
-        return Catalogue((*self.families, *(_mesh_family(name, mesh) for name, mesh in meshes.items())))
+        return Catalogue((*self.families, *(mesh_family(name, [mesh]) for name, mesh in meshes.items())))
 
     def check(self, names: Iterable[str]) -> tuple[str, ...]:
         """The names as a tuple. Raises InputError for an unknown or repeated family."""
@@ -427,22 +427,23 @@ class Catalogue:
         return b.solids(self.id(name))
 
     def materials(self, name: str, seed: int) -> tuple[Material | TexturedMesh, ...]:
-        """The materials of one instance: those of the five slots, which do not depend on the family, or the mesh."""
-        mesh = self[name].mesh
-        return object_materials(seed) if mesh is None else (mesh,)
+        """The materials of one instance: those of the five slots, which do not depend on the family, or the family's meshes."""
+        return self[name].meshes or object_materials(seed)
 
 
 FURNITURE = Catalogue()
 NAMES = FURNITURE.names
 
 
-def _mesh_family(name: str, mesh: TexturedMesh) -> Family:
-    half = mesh.half()
+def mesh_family(name: str, meshes: Sequence[TexturedMesh], wall: float = 0.2) -> Family:
+    """The family of which each instance is one of ``meshes``, drawn by its seed."""
+    halves = [mesh.half() for mesh in meshes]
 
     def build(b: Builder, rng: Rng) -> None:
-        b.add(MESH, BODY, 0, (0, 0, half[2]), half)
+        which = int(rng.integers(len(halves)))
+        b.add(MESH, BODY, which, (0, 0, halves[which][2]), halves[which])
 
-    return Family(name, f"mesh {name}", 0.2, build, mesh)
+    return Family(name, f"mesh {name}", wall, build, tuple(meshes))
 
 
 def object_materials(seed: int) -> tuple[Material, ...]:

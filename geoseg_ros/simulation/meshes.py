@@ -12,7 +12,7 @@ import os
 import re
 import struct
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -27,7 +27,9 @@ if TYPE_CHECKING:
 FORMATS = {".obj": "y", ".glb": "y", ".ply": "z"}  # and the axis that points up unless the user says otherwise
 UNITS = {"m": 1.0, "cm": 0.01, "mm": 0.001}
 _BYTES, _TRIANGLES, _PIXELS = 256 << 20, 1_000_000, 8192 * 8192  # largest file, mesh and texture
-_LONGEST = (0.02, 2.5)  # metres; what fits into a room and is large enough for the sensors
+LONGEST = (0.02, 2.5)
+"""Shortest and longest side of a mesh, metres; what is large enough for the sensors and fits into a room."""
+_Y_UP = [2, 0, 1]  # glTF: y up, front towards +z
 
 
 @dataclass(frozen=True)
@@ -104,13 +106,48 @@ def read_meshes(folder: str | os.PathLike[str], unit: str = "m", up: str | None 
 def read_mesh(path: str | os.PathLike[str], unit: str = "m", up: str | None = None) -> TexturedMesh:
     """Read one OBJ, GLB or PLY file; arguments and errors as in :func:`read_meshes`."""
     file = Path(path)
-    suffix = file.suffix.lower()
-    if suffix not in FORMATS:
-        raise InputError(f"{file}: expected a file {', '.join(FORMATS)}")
     if unit not in UNITS:
         raise InputError(f"unit {unit}: unknown, expected one of {', '.join(UNITS)}")
     if up not in (None, "y", "z"):
         raise InputError(f"up {up}: unknown, expected y or z")
+    mesh = _read(file)
+    glb = file.suffix.lower() == ".glb"
+    corners = mesh.corners
+    if (FORMATS[file.suffix.lower()] if glb or up is None else up) == "y":
+        corners = corners[..., _Y_UP]
+    with np.errstate(over="ignore"):
+        corners = corners * np.float32(1.0 if glb else UNITS[unit])
+        low, high = corners.min(axis=(0, 1)), corners.max(axis=(0, 1))
+        longest = float((high - low).max())
+    if not LONGEST[0] <= longest <= LONGEST[1]:
+        measured = "m" if glb else unit
+        raise InputError(f"{file}: longest side {longest:.3g} m (unit {measured}), expected {LONGEST[0]} to {LONGEST[1]}; see --mesh-unit")
+    return replace(mesh, corners=corners - (low + high) / 2)
+
+
+def read_mesh_of_size(path: str | os.PathLike[str], size: tuple[float, float, float]) -> TexturedMesh:
+    """Read one OBJ, GLB or PLY file with y up whose real size is known from elsewhere; its own unit does not matter.
+
+    Args:
+        size: lengths along x (front), y (left) and z (up) that the mesh is stretched to, metres.
+
+    Raises:
+        InputError: a file that cannot be used, or a size beyond ``LONGEST``.
+    """
+    if not (min(size) > 0 and LONGEST[0] <= max(size) <= LONGEST[1]):
+        raise InputError(f"{path}: size {' x '.join(f'{s:.3g}' for s in size)} m, expected longest side {LONGEST[0]} to {LONGEST[1]}")
+    mesh = _read(Path(path))
+    corners = mesh.corners[..., _Y_UP].astype(np.float64)
+    low, high = corners.min(axis=(0, 1)), corners.max(axis=(0, 1))
+    corners = (corners - (low + high) / 2) * (np.asarray(size) / np.maximum(high - low, 1e-9))
+    return replace(mesh, corners=corners.astype(np.float32))
+
+
+def _read(file: Path) -> TexturedMesh:
+    """The mesh in the unit and axes of the file. Raises InputError."""
+    suffix = file.suffix.lower()
+    if suffix not in FORMATS:
+        raise InputError(f"{file}: expected a file {', '.join(FORMATS)}")
     try:
         if file.stat().st_size > _BYTES:
             raise InputError(f"{file}: {file.stat().st_size >> 20} MB, expected at most {_BYTES >> 20}")
@@ -119,27 +156,13 @@ def read_mesh(path: str | os.PathLike[str], unit: str = "m", up: str | None = No
         raise InputError(f"{file}: {error.strerror}") from None
     try:
         _check_header(suffix, data)
-        mesh = _assemble(_load(file, suffix, data), _glb_light if suffix == ".glb" else _linear)
+        return _assemble(_load(file, suffix, data), _glb_light if suffix == ".glb" else _linear)
     except InputError as error:
         raise InputError(f"{file}: {error}") from None
     except MemoryError:
         raise InputError(f"{file}: needs more memory than there is") from None
     except Exception as error:  # trimesh lets through whatever its parsers meet
         raise InputError(f"{file}: not a readable mesh: {type(error).__name__}: {' '.join(str(error).split())[:100]}") from None
-    glb = suffix == ".glb"
-    corners = mesh.corners
-    if (FORMATS[suffix] if glb or up is None else up) == "y":
-        corners = corners[..., [2, 0, 1]]  # glTF: y up, front towards +z
-    with np.errstate(over="ignore"):
-        corners = corners * np.float32(1.0 if glb else UNITS[unit])
-        low, high = corners.min(axis=(0, 1)), corners.max(axis=(0, 1))
-        longest = float((high - low).max())
-    if not _LONGEST[0] <= longest <= _LONGEST[1]:
-        measured = "m" if glb else unit
-        raise InputError(
-            f"{file}: longest side {longest:.3g} m (unit {measured}), expected {_LONGEST[0]} to {_LONGEST[1]}; see --mesh-unit"
-        )
-    return TexturedMesh(corners - (low + high) / 2, mesh.colours, mesh.uv, mesh.image, mesh.images)
 
 
 def _check_header(suffix: str, data: bytes) -> None:

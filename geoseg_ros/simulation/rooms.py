@@ -134,7 +134,7 @@ def make_scene(
             family, shape = catalogue[name], catalogue.solids(name, seed)
             low, high = shape.bounds()
             half, tall = (high - low)[:2] / 2, float(high[2])
-            base = STAND if family.mesh is not None and max(tall, *(2 * half)) < STAND else 0.0
+            base = STAND if family.meshes and max(tall, *(2 * half)) < STAND else 0.0
             pose = _free_pose(rng, zone, half, family.wall, touch, objects, keep_free)
             if pose is None:
                 continue

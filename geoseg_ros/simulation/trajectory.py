@@ -116,7 +116,7 @@ def walk_scene(config: WalkConfig) -> Scene:
         GeosegError: no room of several tries has place for all concepts.
     """
     avoid, catalogue = config.avoid(), config.catalogue
-    meshes = [f.name for f in catalogue.families if f.mesh is not None and f.name not in config.concepts]
+    meshes = [f.name for f in catalogue.families if f.meshes and f.name not in config.concepts]
     for attempt in range(12):
         source = SeedSource(config.seed, f"walk/clouds/{attempt}")
         rng = np.random.default_rng(source.draw("view"))

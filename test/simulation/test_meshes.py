@@ -12,8 +12,8 @@ from PIL import Image
 
 from geoseg_ros.cli.main import main
 from geoseg_ros.errors import InputError
-from geoseg_ros.simulation.families import FURNITURE
-from geoseg_ros.simulation.meshes import TexturedMesh, read_mesh, read_meshes
+from geoseg_ros.simulation.families import FURNITURE, Catalogue, mesh_family
+from geoseg_ros.simulation.meshes import TexturedMesh, read_mesh, read_mesh_of_size, read_meshes
 from geoseg_ros.simulation.raycast import RayCaster
 from geoseg_ros.simulation.rooms import STAND, SeedSource, make_scene
 from geoseg_ros.simulation.sensors import DepthCamera, optical_pose
@@ -116,6 +116,30 @@ def test_units_and_axes(suffix, arguments, half, tmp_path):
         mesh = read_mesh(path, **arguments)
         np.testing.assert_allclose(mesh.half(), half, rtol=1e-4)
         np.testing.assert_allclose(mesh.corners.min(axis=(0, 1)), -mesh.half(), rtol=1e-4)
+
+
+def test_size_known_from_elsewhere_replaces_the_unit(tmp_path):
+    path = tmp_path / "thing.obj"
+    box(30, 80, 50).export(path)  # x, y up, z to the front
+    assert read_mesh_of_size(path, (0.6, 0.4, 1.8)).half() == pytest.approx([0.3, 0.2, 0.9], abs=1e-6)
+    for size in ((0.6, 0.4, 9.0), (0.6, 0.0, 0.9)):
+        with pytest.raises(InputError, match="longest side"):
+            read_mesh_of_size(path, size)
+
+
+def test_a_family_of_several_meshes_draws_one_by_the_seed(tmp_path):
+    meshes = []
+    for k, colour in enumerate([RED, GREEN]):
+        box(0.4, 0.8 + k / 2, 0.4, colour=(*colour, 255)).export(tmp_path / f"{k}.ply")
+        meshes.append(read_mesh(tmp_path / f"{k}.ply", up="y"))
+    catalogue = Catalogue((mesh_family("thing", meshes),))
+    drawn = set()
+    for seed in range(8):
+        solids, materials = catalogue.solids("thing", seed), catalogue.materials("thing", seed)
+        mesh = materials[solids.material[0]]
+        assert isinstance(mesh, TexturedMesh) and solids.size[0] == pytest.approx(mesh.half())
+        drawn.add(float(mesh.half()[2]))
+    assert drawn == {np.float32(0.4), np.float32(0.65)}
 
 
 def test_truth_of_a_placed_mesh_is_exact():
