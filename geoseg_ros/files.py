@@ -1,12 +1,16 @@
-"""Writing files so that a reader never sees half of one."""
+"""Writing files so that a reader never sees half of one, and so that nothing is lost that somebody else has made."""
 
 from __future__ import annotations
 
 import os
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+
+from geoseg_ros.errors import InputError
+
+MARK = ".geoseg"  # a file in folders of results
 
 
 @contextmanager
@@ -45,3 +49,70 @@ def write_bytes(path: str | os.PathLike[str], data: bytes) -> None:
 def write_text(path: str | os.PathLike[str], text: str) -> None:
     """Write ``text`` (UTF-8) to ``path`` atomically."""
     write_bytes(path, text.encode())
+
+
+def check_output(
+    out: str | os.PathLike[str],
+    option: str,
+    inputs: Iterable[str | os.PathLike[str] | None] = (),
+    ours: Callable[[Path], bool] | None = None,
+    kind: str = "",
+) -> None:
+    """Say before the work what would be lost by it, or would be told after it.
+
+    Args:
+        out: file or folder to be made.
+        option: that names it, for errors.
+        inputs: files and folders that are read; None entries are left out.
+        ours: whether what exists at ``out`` may be replaced; None: anything may.
+        kind: what ``out`` becomes, such as "a pack", for errors.
+
+    Raises:
+        InputError: ``out`` is, lies in or holds an input; something else would be replaced; it cannot be written.
+    """
+    target = Path(out)
+    resolved = target.resolve()
+    for given in inputs:
+        if given is None:
+            continue
+        source = Path(given).resolve()
+        source = source.parent if source.name == "metadata.yaml" else source
+        if resolved == source:
+            raise InputError(f"{option}: {target} is also an input, expected another place")
+        if source in resolved.parents:
+            raise InputError(f"{option}: {target} lies in the input {given}, expected another place")
+        if resolved in source.parents and ours is not None:  # it would be replaced as a whole
+            raise InputError(f"{option}: {target} holds the input {given}, expected another place")
+    if ours is not None and os.path.lexists(target) and not ours(target):
+        raise InputError(f"{option}: {target} exists and is not {kind}, will not replace it")
+    check_writable(target, option)
+
+
+def check_writable(out: Path, option: str) -> None:
+    """InputError unless a file or folder of this name can be made; what was made to find out is removed again."""
+    parent = out.absolute().parent
+    name = f".{out.stem}."  # as atomic_path names it: a name that is too long shows here
+    while not os.path.exists(parent) and parent != parent.parent:
+        parent, name = parent.parent, f".{parent.name}."
+    if not os.path.isdir(parent):
+        raise InputError(f"{option}: {out} lies below a file, expected a folder there")
+    try:
+        os.rmdir(tempfile.mkdtemp(prefix=name, suffix=out.suffix, dir=parent))
+    except OSError as error:
+        raise InputError(f"{option}: {out} cannot be written: {error.strerror or error}") from None
+
+
+def check_result_names(folder: str | os.PathLike[str], names: Iterable[str], option: str, ours: bool = False) -> None:
+    """InputError if a result would replace something in a folder that is not one of results (``ours``, or see :func:`mark_results`)."""
+    root = Path(folder)
+    if ours or os.path.exists(root / MARK):
+        return
+    taken = next((name for name in names if os.path.lexists(root / name)), None)
+    if taken is not None:
+        raise InputError(f"{option}: {root / taken} exists and is no result of an earlier run, will not replace it")
+
+
+def mark_results(folder: str | os.PathLike[str]) -> None:
+    """Make a folder, and say in it that its files are results, which later runs may replace."""
+    Path(folder).mkdir(parents=True, exist_ok=True)
+    (Path(folder) / MARK).touch()

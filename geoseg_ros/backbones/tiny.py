@@ -162,6 +162,15 @@ def save_tiny(path: str | Path, network: GeosegTiny, projection: Projection, inf
         save_file(tensors, str(temporary), metadata)
 
 
+def is_tiny(path: Path) -> bool:
+    """Whether a file is one of :func:`save_tiny`."""
+    try:
+        with safe_open(path, "pt") as file:
+            return (file.metadata() or {}).get("format") == FORMAT
+    except (SafetensorError, OSError):
+        return False
+
+
 def load_tiny(path: str | Path) -> tuple[GeosegTiny, Projection, dict[str, object], str]:
     """Read a file of :func:`save_tiny`.
 

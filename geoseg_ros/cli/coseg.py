@@ -26,6 +26,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import shutil
 import sys
 import time
@@ -40,11 +41,15 @@ from geoseg_ros.cli.backbone_options import add_backend
 from geoseg_ros.cli.method_options import add_method, method_settings
 from geoseg_ros.cli.train import UNFINISHED, add_seconds, check_pack_file, check_seconds, few, told_of_interrupt
 from geoseg_ros.errors import InputError
+from geoseg_ros.files import check_output, check_result_names
 
 if TYPE_CHECKING:
     from geoseg_ros.geometry.cloud import Cloud
     from geoseg_ros.io.folders import Folder
     from geoseg_ros.results import SetCloud, SetImage, SetResult
+
+
+RESULTS = {"images": (".png", "_overlay.jpg"), "clouds": (".npy", ".ply")}  # ends of the names of results
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -79,8 +84,9 @@ def run(options: argparse.Namespace) -> dict[str, object]:
     out = Path(options.out)
     check_name(options.name, "--name")
     check_seconds(options.seconds)
+    inputs = [options.images, options.clouds, *options.without, *options.without_clouds]
     if options.save_pack:
-        check_pack_file(Path(options.save_pack), "--save-pack")
+        check_pack_file(Path(options.save_pack), "--save-pack", inputs)
     if not 1 <= options.folds <= 100:
         raise InputError(f"--folds: expected 1 to 100, got {options.folds}")
     if options.images is None and options.clouds is None:
@@ -88,7 +94,7 @@ def run(options: argparse.Namespace) -> dict[str, object]:
     images = None if options.images is None else load_images(options.images)
     clouds = None if options.clouds is None else load_clouds(options.clouds)
     without, without_clouds = open_without(options.without, options.without_clouds)
-    _check_out(out, [options.images, options.clouds, *options.without, *options.without_clouds])
+    _check_out(out, inputs, {"images": images, "clouds": clouds})
     backbone = open_image_backbone(options)
     resume = out / UNFINISHED
     with Stages("item", options.json) as progress, told_of_interrupt(resume, options.json):
@@ -152,13 +158,21 @@ def result_names(paths: Sequence[Path]) -> dict[Path, str]:
         names |= {path: path.name for path in clashing}
 
 
-def _check_out(out: Path, inputs: Sequence[str | None]) -> None:
-    """InputError if results would lie among the inputs, where a mask could replace a picture, or in a file."""
-    if out.exists() and not out.is_dir():
+def _check_out(out: Path, inputs: Sequence[str | None], sources: dict[str, Folder[Any] | None]) -> None:
+    """InputError if results would lie among the inputs or in a file, or replace what is no result."""
+    if os.path.isfile(out):
         raise InputError(f"--out: {out} is a file, expected a folder")
-    for folder in inputs:
-        if folder is not None and out.resolve() == Path(folder).resolve():
-            raise InputError(f"--out: {out} is also an input, expected another folder")
+    check_output(out, "--out", inputs)
+    files = [(kind, stem) for kind, source in sources.items() if source is not None for stem in result_names(source.paths).values()]
+    check_result_names(out, ["summary.json", *(stem + end for kind, stem in files for end in RESULTS[kind])], "--out", _is_result(out))
+
+
+def _is_result(folder: Path) -> bool:
+    """Whether a folder holds results of this command, finished or not."""
+    try:
+        return (folder / UNFINISHED).is_dir() or "learnt_from" in json.loads((folder / "summary.json").read_text())
+    except (OSError, ValueError, TypeError, RecursionError):
+        return False
 
 
 def _write(folder: Folder[Any], found: Sequence[SetImage] | Sequence[SetCloud], out: Path, write: Any) -> list[dict[str, Any]]:

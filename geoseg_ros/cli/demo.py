@@ -23,6 +23,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from geoseg_ros.errors import InputError
+from geoseg_ros.files import check_output, check_result_names, mark_results
 
 if TYPE_CHECKING:
     from geoseg_ros.simulation.truth import Truth
@@ -65,7 +66,10 @@ def run(options: argparse.Namespace) -> dict[str, object]:
         raise InputError("expected both --clouds and --images, or --packs")
     domain = 10 + os.getpid() % 90 if options.domain_id is None else options.domain_id
     out = Path(options.out)
-    out.mkdir(parents=True, exist_ok=True)
+    inputs = [options.clouds, options.images, options.without, *(options.packs or ())]
+    check_output(out, "--out", inputs)
+    check_result_names(out, ["report.json", "clouds.png", "images.png", "logs", "training"], "--out")
+    mark_results(out)
     # SIGTERM must end the children too, as Ctrl-C does
     signal.signal(signal.SIGTERM, signal.default_int_handler)
 

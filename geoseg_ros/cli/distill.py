@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING
 
 from geoseg_ros.cli.setting_options import settings_from_options
 from geoseg_ros.errors import InputError
+from geoseg_ros.files import check_output
 
 if TYPE_CHECKING:
     from geoseg_ros.evaluate.backbones import BackboneScore
@@ -46,7 +47,7 @@ def run(options: argparse.Namespace) -> dict[str, object]:
     from tqdm import tqdm
 
     from geoseg_ros.backbones.registry import open_backbone
-    from geoseg_ros.backbones.tiny import TinyBackbone
+    from geoseg_ros.backbones.tiny import TinyBackbone, is_tiny
     from geoseg_ros.evaluate.backbones import score
     from geoseg_ros.learning.distillation import DistillConfig, distill
     from geoseg_ros.learning.fabric import first_process
@@ -60,6 +61,8 @@ def run(options: argparse.Namespace) -> dict[str, object]:
         raise InputError("expected --epochs or --minutes")
     if not options.out.endswith(".safetensors"):
         raise InputError(f"--out: expected a .safetensors file, got '{options.out}'")
+    teacher_file = options.teacher.partition(":")[2].partition("?")[0] or options.teacher
+    check_output(options.out, "--out", [*options.images, options.start, teacher_file], is_tiny, "a geoseg_tiny backbone")
     paths = list_images(options.images)
     torch.set_num_threads(options.threads)
     spec = f"onnx:{options.teacher}" if ".onnx" in options.teacher and not options.teacher.startswith("onnx:") else options.teacher

@@ -102,6 +102,8 @@ def run(options: argparse.Namespace, further: Further | None = None) -> dict[str
 
     root = _root(options)
     _protocol(options)  # refuse before anything is loaded
+    if options.out:
+        _check_report(Path(options.out), [options.root, options.images])
     if options.table == "false-alarms":
         return _false_alarms(options)
     backbone = open_image_backbone(options)
@@ -118,6 +120,17 @@ def run(options: argparse.Namespace, further: Further | None = None) -> dict[str
         write_text(options.out, text)
         write_text(Path(options.out).with_suffix(".json"), json.dumps(result, indent=1, default=float) + "\n")
     return result
+
+
+def _check_report(out: Path, inputs: Sequence[str | Path | None]) -> None:
+    """InputError unless the report can be written, and replaces at most a report."""
+    from geoseg_ros.files import check_output
+
+    if out.suffix != ".md":
+        raise InputError(f"--out: expected a file with .md, got {out}")
+    check_output(out, "--out", inputs)
+    if out.with_suffix(".json").exists() and not out.exists():
+        raise InputError(f"--out: {out.with_suffix('.json')} exists without its report, will not replace it")
 
 
 def _false_alarms(options: argparse.Namespace) -> dict[str, Any]:

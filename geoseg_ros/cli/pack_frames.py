@@ -35,9 +35,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(options: argparse.Namespace) -> dict[str, object]:
     """Write the recording and return its counts."""
     from geoseg_ros.cli.progress import Stages
+    from geoseg_ros.files import check_output
     from geoseg_ros.io.pack_frames import pack_frames
+    from geoseg_ros.io.recordings import is_own_recording
 
     timing = settings_from_options(FrameTiming(), options, *(entry.name for entry in list_settings(FrameTiming())))
+    check_output(options.out, "--out", [options.clouds, options.images], is_own_recording, "a recording made by geoseg")
     with Stages("message", options.json) as stages:
         result = pack_frames(options.clouds, options.images, options.out, timing, partial(stages, "packing"))
     for line in result["skipped"]:

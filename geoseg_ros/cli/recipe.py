@@ -15,6 +15,7 @@ from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
 
 from geoseg_ros.errors import InputError
+from geoseg_ros.files import check_output
 from geoseg_ros.simulation.background import BackgroundConfig
 
 if TYPE_CHECKING:
@@ -67,6 +68,7 @@ def run(options: argparse.Namespace) -> dict[str, object]:
         raise InputError("--recipe: expected --images, photographs of anything for the background bank")
     if Path(options.out).is_file():
         raise InputError(f"--out: {options.out} is a file, expected a folder")
+    check_output(options.out, "--out", options.images)
     return make(RECIPES[options.recipe], options)
 
 

@@ -16,6 +16,7 @@ example:
 from __future__ import annotations
 
 import argparse
+from pathlib import Path
 
 from geoseg_ros.cli.setting_options import add_setting, settings_from_options
 from geoseg_ros.errors import InputError
@@ -51,6 +52,8 @@ def run(options: argparse.Namespace) -> dict[str, object]:
     """Write what was asked for and return paths and counts."""
     from tqdm import tqdm
 
+    from geoseg_ros.files import check_output, check_result_names, mark_results
+    from geoseg_ros.io.recordings import is_own_recording
     from geoseg_ros.simulation.families import FURNITURE
     from geoseg_ros.simulation.meshes import read_meshes
     from geoseg_ros.simulation.trajectory import WalkConfig, record, write_training
@@ -63,6 +66,13 @@ def run(options: argparse.Namespace) -> dict[str, object]:
     meshes = read_meshes(options.meshes, options.mesh_unit, options.mesh_up) if options.meshes else {}
     config = WalkConfig(concepts=tuple(options.concepts or meshes or WalkConfig.concepts), catalogue=FURNITURE.with_meshes(meshes))
     config = settings_from_options(config, options, "seed", "seconds", "sensor", "cloud_rate", "image_rate", "pictures")
+    if options.out:
+        check_output(Path(options.out) / "recording", "--out", [options.meshes], is_own_recording, "a recording made by geoseg")
+        check_result_names(options.out, ["truth.npz"], "--out", is_own_recording(Path(options.out) / "recording"))
+    if options.training:
+        check_output(options.training, "--training", [options.meshes])
+        check_result_names(options.training, config.concepts, "--training")
+        mark_results(options.training)
     result: dict[str, object] = {}
     for wanted, unit in ((options.out, "frame"), (options.training, "item")):
         if not wanted:

@@ -20,6 +20,7 @@ from functools import partial
 import numpy as np
 
 from geoseg_ros.errors import InputError
+from geoseg_ros.files import check_output
 from geoseg_ros.runtime.engines.options import BACKENDS, DEVICES
 
 _INPUTS = {
@@ -57,7 +58,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(options: argparse.Namespace) -> dict[str, object]:
     """Replay and return the counts."""
     from geoseg_ros.cli.progress import Stages
-    from geoseg_ros.io.recordings import Recording
+    from geoseg_ros.io.recordings import Recording, is_own_recording
     from geoseg_ros.runtime.opening import PipelineOpener
     from geoseg_ros.runtime.parameter_file import read_parameters
     from geoseg_ros.runtime.replay import ReplayTopics, replay
@@ -69,6 +70,9 @@ def run(options: argparse.Namespace) -> dict[str, object]:
     parameters = with_changes(parameters, **{name: value for name, value in given.items() if value is not None})
     if not parameters.packs:
         raise InputError("no packs, expected some from --packs or from the parameter file")
+    check_output(
+        options.out, "--out", [options.bag, options.params_file, *(options.packs or ())], is_own_recording, "a recording made by geoseg"
+    )
     topics = ReplayTopics(**{name: getattr(options, name) for name in (key.replace("-", "_") for key in _INPUTS)})
     with Recording(options.bag) as recording:
         pipeline = PipelineOpener(log=lambda line: print(f"geoseg replay: {line}", file=sys.stderr))(parameters)

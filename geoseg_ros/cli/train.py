@@ -17,10 +17,11 @@ example:
 from __future__ import annotations
 
 import argparse
+import os
 import shutil
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -31,6 +32,7 @@ from geoseg_ros.cli.method_options import add_method, method_settings
 from geoseg_ros.cli.recipe import RECIPES
 from geoseg_ros.cli.recipe import run as make_recipe
 from geoseg_ros.errors import InputError
+from geoseg_ros.files import check_output
 
 if TYPE_CHECKING:
     from geoseg_ros.io.items import Items
@@ -99,7 +101,7 @@ def run(options: argparse.Namespace) -> dict[str, object]:
     begin = time.monotonic()
     out = Path(options.out)
     check_name(options.name, "--name")
-    check_pack_file(out, "--out")
+    check_pack_file(out, "--out", [*options.images, *options.clouds, *options.without, *options.without_clouds])
     check_seconds(options.seconds)
     if not 1 <= options.limit <= 100_000:
         raise InputError(f"--limit: expected 1 to 100000, got {options.limit}")
@@ -155,12 +157,13 @@ def run(options: argparse.Namespace) -> dict[str, object]:
     }
 
 
-def check_pack_file(path: Path, option: str) -> None:
-    """InputError if ``path`` cannot become a file; said before the work, not after it."""
-    if path.is_dir():
+def check_pack_file(path: Path, option: str, inputs: Iterable[str | None] = (), bank: bool = False) -> None:
+    """InputError if ``path`` cannot become a pack (or a bank), or would replace anything else; said before the work, not after it."""
+    from geoseg_ros.packs.pack import is_bank, is_pack
+
+    if os.path.isdir(path):  # Path.is_dir raises where a name is too long
         raise InputError(f"{option}: {path} is a folder, expected a file name such as {path / 'mug.pack'}")
-    if any(parent.exists() and not parent.is_dir() for parent in path.absolute().parents):
-        raise InputError(f"{option}: {path} lies below a file, expected a folder there")
+    check_output(path, option, inputs, is_bank if bank else is_pack, "a background bank" if bank else "a pack")
 
 
 def self_check(pipeline: Pipeline, images: Items, clouds: Items, progress: Any) -> dict[str, Any]:

@@ -24,6 +24,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from geoseg_ros.errors import GeosegError, InputError
+from geoseg_ros.files import check_output
 
 if TYPE_CHECKING:
     from geoseg_ros.display.frame import LabelledFrame, Sink
@@ -74,8 +75,10 @@ def _check(options: argparse.Namespace) -> None:
     if options.save and Path(options.save).suffix != ".rrd":
         raise InputError(f"--save: expected a file with .rrd, got {options.save}")
     for name in ("screenshot", "save"):
-        if getattr(options, name) and Path(getattr(options, name)).is_dir():
+        if getattr(options, name) and os.path.isdir(getattr(options, name)):
             raise InputError(f"--{name}: {getattr(options, name)} is a folder")
+        if getattr(options, name):
+            check_output(getattr(options, name), f"--{name}", [options.bag, options.inputs])
     if options.bag is None:
         for name in ("inputs", "points", "image", "at"):
             if getattr(options, name) is not None:

@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import os
 import shutil
+import sqlite3
+import struct
 import tempfile
 from collections.abc import Callable, Collection, Iterator, Mapping
+from contextlib import closing
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
+import yaml
 from numpy.typing import NDArray
 from rosbags.convert.converter import is_same_wireformat, migrate_bytes
 from rosbags.interfaces import (
@@ -41,6 +45,8 @@ if TYPE_CHECKING:
 
 _STORAGES = {"mcap": StoragePlugin.MCAP, "sqlite3": StoragePlugin.SQLITE3}
 _FILE_STORAGE = {".mcap": "mcap", ".db3": "sqlite3"}
+_METADATA_BYTES = 1 << 20
+_OWN = "geoseg_ros"  # key in the metadata of recordings that are ours
 _FOREVER = QosTime(9223372036, 854775807)
 
 
@@ -268,6 +274,35 @@ def _is_latched(connection: Connection) -> bool:
     return any(profile.durability is QosDurability.TRANSIENT_LOCAL for profile in connection.ext.offered_qos_profiles)
 
 
+def is_own_recording(path: Path) -> bool:
+    """Whether a folder or bare file is a recording that :class:`RecordingWriter` made, and nothing has been put into it since."""
+    try:
+        if path.is_dir():
+            about = yaml.safe_load((path / "metadata.yaml").read_text())["rosbag2_bagfile_information"]
+            known = {"metadata.yaml", *about["relative_file_paths"]}
+            return _OWN in (about["custom_data"] or {}) and all(entry.name in known for entry in path.iterdir())
+        if path.suffix == ".db3":
+            with closing(sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True)) as database:
+                text = database.execute("SELECT metadata FROM metadata").fetchone()[0]
+        else:
+            text = _mcap_metadata(path)
+        return _OWN in (yaml.safe_load(text)["custom_data"] or {})
+    except (OSError, ValueError, LookupError, TypeError, struct.error, sqlite3.Error, yaml.YAMLError):
+        return False
+
+
+def _mcap_metadata(path: Path) -> str:
+    """What rosbag2 says about an MCAP file in its last metadata record, which ends at the record before the summary."""
+    with open(path, "rb") as stream:
+        stream.seek(-37 + 9, os.SEEK_END)
+        end = struct.unpack("<Q", stream.read(8))[0] - 13  # without the record that ends the data
+        stream.seek(max(0, end - _METADATA_BYTES))
+        content = stream.read(end - stream.tell())
+    key = b"serialized_metadata"
+    start = content.rindex(key) + len(key)
+    return content[start + 4 :].decode()
+
+
 class RecordingWriter:
     """Writes a rosbag2 recording that appears at ``path`` only when it is complete.
 
@@ -275,7 +310,8 @@ class RecordingWriter:
     calls give equal MCAP bytes.
 
     Args:
-        path: a folder to make, or a bare file ending in ``.mcap`` or ``.db3``. An older recording there is replaced; anything else is not.
+        path: a folder to make, or a bare file ending in ``.mcap`` or ``.db3``. An older one that this class has written is replaced,
+            anything else is refused.
         storage: ``mcap`` or ``sqlite3``; a bare file goes by its suffix.
     """
 
@@ -285,10 +321,8 @@ class RecordingWriter:
         storage = _FILE_STORAGE.get(self.path.suffix, storage)
         if storage not in _STORAGES:
             raise InputError(f"{path}: unknown storage {storage}, expected {' or '.join(_STORAGES)}")
-        if self.path.is_dir() and (self._bare or (any(self.path.iterdir()) and not (self.path / "metadata.yaml").is_file())):
-            raise InputError(f"{path}: exists and is not a recording, will not replace it")
-        if not self._bare and self.path.is_file():
-            raise InputError(f"{path}: exists as a file, expected a folder for the recording")
+        if os.path.lexists(self.path) and not is_own_recording(self.path):
+            raise InputError(f"{path}: exists and is not a recording made by geoseg, will not replace it")
         self.types = standard_types()
         self.counts: dict[str, int] = {}
         self._connections: dict[str, Connection] = {}
@@ -298,6 +332,7 @@ class RecordingWriter:
         self._writer = Writer(
             self._temporary / (self.path.stem if self._bare else self.path.name), version=9, storage_plugin=_STORAGES[storage]
         )
+        self._writer.set_custom_data(_OWN, "1")
         self._writer.open()
 
     def __enter__(self) -> RecordingWriter:

@@ -133,6 +133,24 @@ class Pack:
         return pack
 
 
+def is_pack(path: Path) -> bool:
+    """Whether a file is a pack, of any version."""
+    return _holds(path, KEY)
+
+
+def is_bank(path: Path) -> bool:
+    """Whether a file is a background bank."""
+    return _holds(path, "geoseg_bank")
+
+
+def _holds(path: Path, key: str) -> bool:
+    try:
+        with safe_open(path, "pt") as file:
+            return key in (file.metadata() or {})
+    except (SafetensorError, OSError):
+        return False
+
+
 def find_pack(name_or_path: str) -> Path:
     """Path of a pack: a file, or the name of one that ships with the package."""
     path = Path(name_or_path)
