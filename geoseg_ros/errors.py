@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import warnings
+
 
 class GeosegError(RuntimeError):
     """Something failed although the input was right (exit code 1)."""
@@ -9,3 +11,8 @@ class GeosegError(RuntimeError):
 
 class InputError(ValueError):
     """The input is wrong (exit code 2). The message names the file or topic, the field, and what was expected."""
+
+
+def warn(line: str) -> None:
+    """Say in one line what is wrong with an input that is used all the same; commands print it, the node logs it."""
+    warnings.warn(line, UserWarning, stacklevel=3)

@@ -31,6 +31,7 @@ import shutil
 import sys
 import time
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -205,14 +206,13 @@ def _write_image(image: NDArray[np.uint8], found: SetImage, out: Path, name: str
 
 def _write_cloud(cloud: Cloud, found: SetCloud, out: Path, name: str) -> dict[str, Any]:
     from geoseg_ros.files import atomic_path
-    from geoseg_ros.geometry.cloud import Cloud
     from geoseg_ros.io.cloud_files import write_ply
 
     label, palette = found.label, _palette()
     with atomic_path(out / f"{name}.npy") as temporary:
         np.save(temporary, label)
     rgb = palette[label] if cloud.rgb is None else np.where((label > 0)[:, None], palette[label], cloud.rgb)
-    write_ply(out / f"{name}.ply", Cloud(cloud.xyz, rgb, cloud.shape))
+    write_ply(out / f"{name}.ply", replace(cloud, rgb=rgb))
     return {"objects": found.objects, "labels": f"{name}.npy", "coloured": f"{name}.ply"}
 
 

@@ -7,7 +7,9 @@ import importlib
 import json
 import os
 import sys
+import warnings
 from collections.abc import Sequence
+from typing import Any
 
 from geoseg_ros import __version__
 from geoseg_ros.errors import GeosegError, InputError
@@ -52,7 +54,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         parser.print_help()
         return 2
     try:
-        result = modules[options.command].run(options)
+        with warnings.catch_warnings():
+            warnings.showwarning = _tell
+            result = modules[options.command].run(options)
     except (InputError, GeosegError) as error:
         line = " ".join(str(error).split())
         print(json.dumps({"error": line}) if options.json else f"geoseg {options.command}: {line}", file=sys.stderr)
@@ -69,6 +73,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     if options.json:
         print(json.dumps(result, default=float))
     return 0
+
+
+def _tell(message: Warning | str, *_: Any) -> None:
+    """A warning about an input, as one line."""
+    print(f"warning: {' '.join(str(message).split())}", file=sys.stderr)
 
 
 def coseg_node() -> int:

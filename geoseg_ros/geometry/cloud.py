@@ -17,11 +17,16 @@ class Cloud:
         xyz: float32 [N, 3], metres, in the frame of the sensor. Invalid points (REP 117: NaN or infinite) stay in place.
         rgb: uint8 [N, 3] or None where the sensor has no colour.
         shape: (height, width) of an organised cloud, row-major, or None. height * width == N.
+        origin: float64 [3], metres: where the origin of ``xyz`` lies in the frame that the points came in, which is far from them; None: it
+            is the origin of that frame. What is written is in the frame that the points came in.
+        rotation: float64 [3, 3], from the axes of ``xyz`` to those of that frame, or None where they are the same.
     """
 
     xyz: NDArray[np.float32]
     rgb: NDArray[np.uint8] | None = None
     shape: tuple[int, int] | None = None
+    origin: NDArray[np.float64] | None = None
+    rotation: NDArray[np.float64] | None = None
 
     def __post_init__(self) -> None:
         if self.xyz.ndim != 2 or self.xyz.shape[1] != 3:
@@ -47,6 +52,23 @@ class Cloud:
 
     def __len__(self) -> int:
         return len(self.xyz)
+
+    def pose(self) -> NDArray[np.float64] | None:
+        """float64 [4, 4] from the frame of ``xyz`` to the one that the points came in; None where they are the same."""
+        if self.origin is None and self.rotation is None:
+            return None
+        matrix = np.eye(4)
+        matrix[:3, :3] = matrix[:3, :3] if self.rotation is None else self.rotation
+        matrix[:3, 3] = 0.0 if self.origin is None else self.origin
+        return matrix
+
+    def original(self) -> NDArray:
+        """The points [N, 3] in the frame that they came in: float64 where that is another one, else ``xyz`` itself."""
+        matrix = self.pose()
+        if matrix is None:
+            return self.xyz
+        with np.errstate(invalid="ignore"):
+            return self.xyz.astype(np.float64) @ matrix[:3, :3].T + matrix[:3, 3]
 
     def valid(self) -> NDArray[np.bool_]:
         """bool [N]: the points whose three coordinates are finite."""

@@ -18,10 +18,11 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from geoseg_ros.errors import InputError
+from geoseg_ros.errors import InputError, warn
 from geoseg_ros.files import write_bytes
 from geoseg_ros.geometry.cloud import Cloud
-from geoseg_ros.io.fields import Fields, cloud_from_fields, colour_bytes, to_float32
+from geoseg_ros.io.bin_clouds import parse_bin
+from geoseg_ros.io.fields import Fields, cloud_from_fields, colour_bytes, make_cloud
 from geoseg_ros.io.pcd import format_pcd, parse_pcd
 from geoseg_ros.io.ply import format_ply, parse_ply
 
@@ -31,7 +32,6 @@ CLOUD_SUFFIXES = (".pcd", ".ply", ".npy", ".npz", ".bin")
 _ARRAY_ERRORS = (ValueError, EOFError, SyntaxError, TypeError, OverflowError, tokenize.TokenError)
 # RuntimeError: an encrypted member, or a compression that zipfile does not know
 _ARCHIVE_ERRORS = (*_ARRAY_ERRORS, zipfile.BadZipFile, zlib.error, struct.error, KeyError, RuntimeError)
-_FARTHEST = 1e5  # metres; a KITTI file with most points beyond is something else
 
 
 def read_cloud(path: str | os.PathLike[str]) -> Cloud:
@@ -48,12 +48,13 @@ def read_cloud_fields(path: str | os.PathLike[str]) -> tuple[Cloud, Fields]:
 
     - ``.pcd``: ascii, binary, binary_compressed; fields in any order and type; HEIGHT > 1 gives an organised cloud.
     - ``.ply``: the vertices; ascii, binary little or big endian.
-    - ``.npy``: [N, 3] xyz, [N, 4] xyz + intensity, [N, 6] xyz + rgb (0..255, or 0..1 where no value exceeds 1); a leading
+    - ``.npy``: [N, 3] xyz, [N, 4] xyz + intensity, [N, 6] xyz + rgb, or normals where there are negative values; a leading
       [H, W, ...] gives an organised cloud.
     - ``.npz``: key ``xyz`` [N, 3] (or [H, W, 3]), ``rgb`` likewise if present; other keys with N entries are columns.
-    - ``.bin``: KITTI, float32 x y z intensity.
+    - ``.bin``: float32 x y z intensity (KITTI), or x y z intensity ring (nuScenes); see :func:`parse_bin`.
 
-    Coordinates are held as float32: subtract a large map offset before writing the file.
+    Colour of any range becomes 0..255, see :func:`colour_bytes`. Where the file has the sensor's pose (VIEWPOINT of PCD), the cloud is in
+    the sensor's frame; where the points lie far from the origin, that is moved. ``Cloud.origin`` and ``rotation`` lead back.
 
     Raises:
         InputError: missing, empty, truncated or damaged file, wrong header, no x/y/z, unknown suffix. Declared counts are
@@ -76,11 +77,11 @@ def read_cloud_fields(path: str | os.PathLike[str]) -> tuple[Cloud, Fields]:
     except MemoryError:
         raise InputError(f"{source}: does not fit in memory") from None
     if suffix == ".pcd":
-        fields, shape = parse_pcd(content, source)
-        return cloud_from_fields(fields, shape, source)
+        fields, shape, pose = parse_pcd(content, source)
+        return cloud_from_fields(fields, shape, source, pose)
     if suffix == ".ply":
         return cloud_from_fields(parse_ply(content, source), None, source)
-    return _parse_kitti(content, source)
+    return parse_bin(content, source)
 
 
 def write_ply(path: str | os.PathLike[str], cloud: Cloud) -> None:
@@ -91,17 +92,6 @@ def write_ply(path: str | os.PathLike[str], cloud: Cloud) -> None:
 def write_pcd(path: str | os.PathLike[str], cloud: Cloud, extra_fields: Fields | None = None) -> None:
     """Write a binary PCD: x y z, rgb where the cloud has colour, and ``extra_fields`` (name -> number array [N])."""
     write_bytes(path, format_pcd(cloud, extra_fields))
-
-
-def _parse_kitti(content: bytes, source: str) -> tuple[Cloud, Fields]:
-    if len(content) % 16:
-        raise InputError(f"{source}: {len(content)} bytes; expected KITTI points of 16 bytes (float32 x y z intensity)")
-    table = np.frombuffer(content, "<f4").reshape(-1, 4)
-    with np.errstate(invalid="ignore"):
-        plausible = (np.abs(table[:, :3]) < _FARTHEST).all(axis=1) | np.isnan(table[:, :3]).any(axis=1)
-    if plausible.mean() < 0.5:
-        raise InputError(f"{source}: most points lie beyond {_FARTHEST:.0f} m; expected KITTI points (float32 x y z intensity)")
-    return Cloud(to_float32(table[:, :3])), {"intensity": table[:, 3].copy()}
 
 
 def _read_npy(source: str) -> tuple[Cloud, Fields]:
@@ -115,9 +105,16 @@ def _read_npy(source: str) -> tuple[Cloud, Fields]:
         raise InputError(f"{source}: expected numbers [N, 3], [N, 4] (intensity) or [N, 6] (rgb), got {found}")
     shape = _organised(table)
     flat = table.reshape(-1, table.shape[-1])
-    rgb = colour_bytes(np.asarray(flat[:, 3:])) if flat.shape[1] == 6 else None
     rest: Fields = {"intensity": np.array(flat[:, 3])} if flat.shape[1] == 4 else {}
-    return Cloud(to_float32(flat[:, :3]), rgb, shape), rest
+    rgb = None
+    if flat.shape[1] == 6:
+        more = np.asarray(flat[:, 3:])
+        if np.nanmin(more, initial=0.0) < 0:  # colour is not negative; normals are
+            warn(f"{source}: columns 4 to 6 have negative values, taken as normals and not as colour")
+            rest = {f"normal_{axis}": more[:, i].copy() for i, axis in enumerate("xyz")}
+        else:
+            rgb = colour_bytes(more, f"{source}: colour")
+    return make_cloud(np.asarray(flat[:, :3]), rgb, shape), rest
 
 
 def _read_npz(source: str) -> tuple[Cloud, Fields]:
@@ -135,8 +132,8 @@ def _read_npz(source: str) -> tuple[Cloud, Fields]:
         raise InputError(f"{source}: key rgb: expected numbers {xyz.shape}, got {rgb.dtype} {rgb.shape}")
     count = xyz.size // 3
     rest = {name: a.reshape(count, *a.shape[xyz.ndim - 1 :]) for name, a in arrays.items() if a.shape[: xyz.ndim - 1] == xyz.shape[:-1]}
-    colour = None if rgb is None else colour_bytes(rgb.reshape(-1, 3))
-    return Cloud(to_float32(xyz.reshape(-1, 3)), colour, _organised(xyz)), rest
+    colour = None if rgb is None else colour_bytes(rgb.reshape(-1, 3), f"{source}: key rgb")
+    return make_cloud(xyz.reshape(-1, 3), colour, _organised(xyz)), rest
 
 
 def _load_archive(source: str) -> dict[str, NDArray]:

@@ -16,12 +16,12 @@ from geoseg_ros.errors import InputError
 from geoseg_ros.files import write_bytes
 from geoseg_ros.geometry.cloud import Cloud
 from geoseg_ros.io.cloud_files import CLOUD_SUFFIXES, read_cloud
+from geoseg_ros.io.encoded_images import decode_pixels
 from geoseg_ros.io.overlay import draw_overlay
 
 IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp", ".ppm", ".pgm")
 MAX_FILE_BYTES = 512 * 2**20
 MAX_PIXELS = 100_000_000
-_BACKDROP = 128.0  # what shows through transparent pixels
 
 Item = TypeVar("Item")
 
@@ -63,8 +63,7 @@ def _list(folder: str | os.PathLike[str], suffixes: tuple[str, ...], kind: str) 
 def read_image(path: str | os.PathLike[str]) -> NDArray[np.uint8]:
     """Read an image file as uint8 RGB [H, W, 3].
 
-    Grey images are repeated over the channels, 16-bit ones scaled to 8, transparent ones laid over mid grey, and the EXIF
-    orientation of photographs is applied.
+    See :func:`decode_pixels`; the EXIF orientation of photographs is applied.
 
     Raises:
         InputError: missing, empty, damaged or truncated file, or more than ``MAX_PIXELS`` pixels.
@@ -82,32 +81,7 @@ def read_image(path: str | os.PathLike[str]) -> NDArray[np.uint8]:
 
 def decode_image(data: bytes, name: str) -> NDArray[np.uint8]:
     """Decode the bytes of an image file as ``read_image`` does; ``name`` is used in errors."""
-    # OpenCV fills the missing part of a cut file with grey and says nothing, so the end markers are checked here.
-    # 0xFF is always escaped within JPEG scan data, hence the last end marker must follow the last start of scan.
-    if data.startswith(b"\xff\xd8") and data.rfind(b"\xff\xd9") < data.rfind(b"\xff\xda"):
-        raise InputError(f"{name}: truncated JPEG, no end marker")
-    if data.startswith(b"\x89PNG"):
-        if b"IEND" not in data:
-            raise InputError(f"{name}: truncated PNG, no end chunk")
-        _check_pixels(int.from_bytes(data[16:20], "big"), int.from_bytes(data[20:24], "big"), name)  # before inflating it
-    buffer = np.frombuffer(data, np.uint8)
-    try:
-        image = cv2.imdecode(buffer, cv2.IMREAD_COLOR)
-        raw = cv2.imdecode(buffer, cv2.IMREAD_UNCHANGED) if image is not None and not data.startswith(b"\xff\xd8") else None
-    except cv2.error as error:
-        raise InputError(f"{name}: cannot decode the image: {error.err}") from None
-    if image is None:
-        raise InputError(f"{name}: not an image that can be decoded")
-    _check_pixels(image.shape[1], image.shape[0], name)
-    if raw is not None and raw.ndim == 3 and raw.shape[2] == 4 and raw.shape[:2] == image.shape[:2]:
-        alpha = raw[..., 3:].astype(np.float32) / {1: 255.0, 2: 65535.0}.get(raw.itemsize, 1.0)  # larger: floats
-        image = np.rint(image * alpha + _BACKDROP * (1 - alpha)).astype(np.uint8)
-    return np.ascontiguousarray(image[..., ::-1])
-
-
-def _check_pixels(width: int, height: int, name: str) -> None:
-    if not 0 < width * height <= MAX_PIXELS:
-        raise InputError(f"{name}: expected 1 to {MAX_PIXELS} pixels, got {width} x {height}")
+    return decode_pixels(data, name, MAX_PIXELS)
 
 
 class Folder(Generic[Item]):

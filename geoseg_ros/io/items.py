@@ -225,9 +225,19 @@ def open_without(
 
 
 def _is_recording(path: Path) -> bool:
-    if path.is_dir():
-        return (path / "metadata.yaml").is_file() or any(p.suffix in _RECORDING_SUFFIXES for p in path.iterdir())
-    return path.suffix in _RECORDING_SUFFIXES
+    """Whether a path is a recording; InputError for a folder with a recording and other inputs, of which one would be left out."""
+    if not path.is_dir():
+        return path.suffix in _RECORDING_SUFFIXES
+    names = [p.name for p in path.iterdir() if not p.name.startswith(".")]
+    recorded = sorted(name for name in names if Path(name).suffix in _RECORDING_SUFFIXES)
+    files = [name for name in names if Path(name).suffix.lower() in (*IMAGE_SUFFIXES, *CLOUD_SUFFIXES)]
+    if recorded and files:
+        rest = f" and {len(recorded) - 1} more" if len(recorded) > 1 else ""
+        raise InputError(
+            f"{path}: holds {len(files)} images or clouds and the recording {recorded[0]}{rest}; "
+            f"give {path / recorded[0]} for the recording, or a folder of the others alone"
+        )
+    return bool(recorded) or "metadata.yaml" in names
 
 
 def _frames(path: Path, kind: str, topic: str | None, limit: int) -> Frames[Any]:

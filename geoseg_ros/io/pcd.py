@@ -7,8 +7,9 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.spatial.transform import Rotation
 
-from geoseg_ros.errors import InputError
+from geoseg_ros.errors import InputError, warn
 from geoseg_ros.geometry.cloud import Cloud
 from geoseg_ros.io.fields import Fields, pack_rgb, parse_table, typed_column
 
@@ -27,10 +28,13 @@ class _Header:
     points: int
     data: str
     body: int  # byte at which the points start
+    pose: NDArray[np.float64] | None  # [4, 4] of the sensor, None for the identity
 
 
-def parse_pcd(content: bytes, source: str) -> tuple[Fields, tuple[int, int] | None]:
-    """Columns and (height, width) of an organised cloud (height > 1) of a PCD file's bytes.
+def parse_pcd(content: bytes, source: str) -> tuple[Fields, tuple[int, int] | None, NDArray[np.float64] | None]:
+    """Columns, (height, width) of an organised cloud (height > 1), and the sensor's pose (VIEWPOINT) of a PCD file's bytes.
+
+    The pose is float64 [4, 4], or None where it is the identity.
 
     Raises:
         InputError: the header is wrong, or the data are fewer than declared or damaged.
@@ -49,17 +53,20 @@ def parse_pcd(content: bytes, source: str) -> tuple[Fields, tuple[int, int] | No
     else:
         columns = _compressed_columns(header, body, header.points * point_size, source)
     fields = {name: column for name, column in zip(header.names, columns, strict=True) if name != "_"}  # "_" is PCL's padding
-    return fields, (header.height, header.width) if header.height > 1 else None
+    return fields, (header.height, header.width) if header.height > 1 else None, header.pose
 
 
 def format_pcd(cloud: Cloud, extra_fields: Fields | None = None) -> bytes:
-    """A binary PCD: x y z float32, rgb packed in a float32 where the cloud has colour, then the extra columns in their own types.
+    """A binary PCD: x y z, rgb packed in a float32 where the cloud has colour, then the extra columns in their own types.
+
+    x y z are float32, or float64 where the cloud came in another frame.
 
     Raises:
         ValueError: an extra column does not have one plain number per point, or takes the name of x, y, z, rgb.
     """
     count = len(cloud)
-    columns: Fields = {name: cloud.xyz[:, axis] for axis, name in enumerate("xyz")}
+    xyz = cloud.original()
+    columns: Fields = {name: xyz[:, axis] for axis, name in enumerate("xyz")}
     if cloud.rgb is not None:
         columns["rgb"] = pack_rgb(cloud.rgb).view(np.float32)
     for name, column in (extra_fields or {}).items():
@@ -81,7 +88,7 @@ def format_pcd(cloud: Cloud, extra_fields: Fields | None = None) -> bytes:
         "COUNT " + " ".join("1" for _ in columns),
         f"WIDTH {width}",
         f"HEIGHT {height}",
-        "VIEWPOINT 0 0 0 1 0 0 0",
+        "VIEWPOINT " + " ".join(f"{value:.17g}" for value in _viewpoint(cloud)),
         f"POINTS {count}",
         "DATA binary",
     )
@@ -132,7 +139,38 @@ def _parse_header(content: bytes, source: str) -> _Header:
     data = " ".join(entries["DATA"])
     if data not in ("ascii", "binary", "binary_compressed"):
         raise InputError(f"{source}: PCD header: DATA {data[:40]!r}; expected ascii, binary or binary_compressed")
-    return _Header(names, dtypes, counts, width, height, points, data, position)
+    return _Header(names, dtypes, counts, width, height, points, data, position, _pose(entries.get("VIEWPOINT", []), source))
+
+
+def _pose(words: list[str], source: str) -> NDArray[np.float64] | None:
+    """[4, 4] of VIEWPOINT tx ty tz qw qx qy qz; None for the identity, and with a warning for what is no pose."""
+    if not words:
+        return None
+    try:
+        shift, turn = np.array([float(word) for word in words[:3]]), np.array([float(word) for word in words[3:]])
+        length = float(np.linalg.norm(turn))
+        if len(shift) != 3 or len(turn) != 4 or not (np.isfinite(shift).all() and 0.5 < length < 2.0):
+            raise ValueError
+    except ValueError:
+        warn(f"{source}: VIEWPOINT {' '.join(words)[:80]} is no pose (tx ty tz qw qx qy qz), taken as none")
+        return None
+    matrix = np.eye(4)
+    w, x, y, z = turn / length
+    matrix[:3, :3] = [
+        [1 - 2 * (y * y + z * z), 2 * (x * y - z * w), 2 * (x * z + y * w)],
+        [2 * (x * y + z * w), 1 - 2 * (x * x + z * z), 2 * (y * z - x * w)],
+        [2 * (x * z - y * w), 2 * (y * z + x * w), 1 - 2 * (x * x + y * y)],
+    ]
+    matrix[:3, 3] = shift
+    return None if np.array_equal(matrix, np.eye(4)) else matrix
+
+
+def _viewpoint(cloud: Cloud) -> list[float]:
+    """tx ty tz qw qx qy qz of the sensor, as far as the cloud knows it: where only the origin was moved, it does not."""
+    if cloud.rotation is None or cloud.origin is None:
+        return [0, 0, 0, 1, 0, 0, 0]
+    x, y, z, w = Rotation.from_matrix(cloud.rotation).as_quat()
+    return [*cloud.origin.tolist(), *(float(value) for value in (w, x, y, z))]
 
 
 def _ascii_columns(header: _Header, body: memoryview, source: str) -> list[NDArray]:

@@ -15,6 +15,7 @@ _TYPES = {
     "char": "i1", "uchar": "u1", "short": "i2", "ushort": "u2", "int": "i4", "uint": "u4", "float": "f4", "double": "f8",
     "int8": "i1", "uint8": "u1", "int16": "i2", "uint16": "u2", "int32": "i4", "uint32": "u4", "float32": "f4", "float64": "f8",
 }  # fmt: skip
+_NAMES = {"<f4": "float", "<f8": "double", "u1": "uchar"}
 _ORDERS = {"ascii": "", "binary_little_endian": "<", "binary_big_endian": ">"}
 
 
@@ -61,18 +62,22 @@ def parse_ply(content: bytes, source: str) -> Fields:
 
 
 def format_ply(cloud: Cloud) -> bytes:
-    """A binary little-endian PLY: x y z float32 and, where the cloud has colour, red green blue uchar. Every point, in order."""
-    layout = [("x", "<f4"), ("y", "<f4"), ("z", "<f4")]
+    """A binary little-endian PLY of every point, in order: x y z and, where the cloud has colour, red green blue uchar.
+
+    x y z are float, or double where the cloud came in another frame.
+    """
+    xyz = cloud.original()
+    layout = [(name, f"<f{xyz.itemsize}") for name in "xyz"]
     if cloud.rgb is not None:
         layout += [("red", "u1"), ("green", "u1"), ("blue", "u1")]
     table = np.empty(len(cloud), layout)
     for axis, name in enumerate("xyz"):
-        table[name] = cloud.xyz[:, axis]
+        table[name] = xyz[:, axis]
     if cloud.rgb is not None:
         for channel, name in enumerate(("red", "green", "blue")):
             table[name] = cloud.rgb[:, channel]
     lines = ["ply", "format binary_little_endian 1.0", f"element vertex {len(cloud)}"]
-    lines += [f"property {'float' if kind == '<f4' else 'uchar'} {name}" for name, kind in layout]
+    lines += [f"property {_NAMES[kind]} {name}" for name, kind in layout]
     return ("\n".join([*lines, "end_header"]) + "\n").encode() + table.tobytes()
 
 

@@ -388,24 +388,28 @@ class RecordingWriter:
         return types["std_msgs/msg/Header"](stamp=time, frame_id=frame)
 
     def write_cloud(self, topic: str, stamp_ns: int, frame: str, cloud: Cloud) -> None:
-        """Add a PointCloud2 with float32 x y z, and ``rgb`` packed into the bits of a float32 where the cloud has colour.
+        """Add a PointCloud2 with x y z, float32 (float64 where the cloud came in another frame), and packed ``rgb`` where it has colour.
 
         An organised cloud keeps its height and width.
         """
-        names = ["x", "y", "z"] + (["rgb"] if cloud.rgb is not None else [])
-        packed = np.empty((len(cloud), len(names)), np.float32)
-        packed[:, :3] = cloud.xyz
+        xyz = cloud.original()
+        columns = {name: xyz[:, axis] for axis, name in enumerate("xyz")}
         if cloud.rgb is not None:
-            packed.view(np.uint32)[:, 3] = pack_rgb(cloud.rgb)
+            columns["rgb"] = pack_rgb(cloud.rgb).view(np.float32)
+        packed = np.empty(len(cloud), [(name, values.dtype) for name, values in columns.items()])
+        for name, values in columns.items():
+            packed[name] = values
         types = self.types.types
         field: Any = types["sensor_msgs/msg/PointField"]
         height, width = cloud.shape or (1, len(cloud))
-        step = 4 * len(names)
+        step = packed.dtype.itemsize
+        kinds = {4: field.FLOAT32, 8: field.FLOAT64}
+        offsets = {name: (packed.dtype.fields or {})[name][1] for name in columns}
         message = types[CLOUD_TYPE](
             header=self.header(stamp_ns, frame),
             height=height,
             width=width,
-            fields=[field(name=name, offset=4 * i, datatype=field.FLOAT32, count=1) for i, name in enumerate(names)],
+            fields=[field(name=name, offset=offsets[name], datatype=kinds[values.itemsize], count=1) for name, values in columns.items()],
             is_bigendian=False,
             point_step=step,
             row_step=step * width,

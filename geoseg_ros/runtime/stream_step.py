@@ -117,11 +117,11 @@ class StreamStep:
         if isinstance(message, DepthFrame):
             scene = self._depth_cloud(message, topic, parameters)
         elif type_name == COMPRESSED_TYPE:
-            scene = codec.image_from_compressed(message, topic, parameters.max_image_pixels)
+            scene = codec.image_from_compressed(message, topic, parameters.max_image_pixels, self._warn)
         elif type_name == IMAGE_TYPE:
-            scene = codec.image_from_message(message, topic, parameters.max_image_pixels)
+            scene = codec.image_from_message(message, topic, parameters.max_image_pixels, self._warn)
         else:
-            scene = codec.cloud_from_message(message, topic, parameters.max_points)
+            scene = codec.cloud_from_message(message, topic, parameters.max_points, self._warn)
         if not wanted:
             return None
         clock.stop("decode")
@@ -161,6 +161,8 @@ class StreamStep:
             wanted = [name for name in wanted if name == "points_labeled"]
             placement = Placement("")
         else:
+            if (pose := cloud.pose()) is not None:  # from where the points were moved, to where they came from
+                placement = replace(placement, matrix=pose if placement.matrix is None else placement.matrix @ pose)
             found.result = result = self._track(found.header, result, placement)
         found.clock.stop("tracking")
         if "points_labeled" in wanted:
@@ -202,7 +204,8 @@ class StreamStep:
             frames = f"colour is in frame {color.header.frame_id!r}, depth in {frame.header.frame_id!r}"
             self._warn(f"{topic}: {frames}: not registered to each other, so the cloud gets no colour")
             color = None
-        return codec.cloud_from_depth(frame.image, frame.info, color, topic, parameters.max_points, parameters.max_image_pixels)
+        limits = parameters.max_points, parameters.max_image_pixels
+        return codec.cloud_from_depth(frame.image, frame.info, color, topic, *limits, self._warn)
 
 
 def moved(objects: Sequence[ObjectInstance], matrix: NDArray[np.float64]) -> list[ObjectInstance]:

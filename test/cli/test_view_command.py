@@ -100,7 +100,7 @@ def test_pictures_follow_the_time(recordings: Path, tmp_path: Path, capsys: pyte
         (["--at", "1", "--screenshot", "a.png"], 2, "--at is for recordings"),
         (["--inputs", "IN"], 2, "--inputs is for recordings"),
         (["--seconds", "-1"], 2, "--seconds: expected 0 or more seconds, got -1.0"),
-        (["OUT", "--screenshot", "file/a.png"], 1, "file"),
+        (["OUT", "--screenshot", "file/a.png"], 2, "lies below a file"),
     ],
 )
 def test_what_cannot_be_shown_is_told_in_one_line(

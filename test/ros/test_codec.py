@@ -395,3 +395,104 @@ def test_set_data_takes_any_layout():
     assert np.frombuffer(message.data, np.uint16).tolist() == [0, 2, 4, 6, 8, 10]
     codec.set_data(message, np.zeros((0, 3), np.float32))
     assert len(message.data) == 0
+
+
+# ---- what drivers do
+
+
+@pytest.mark.parametrize("row_step", [0, 3, 96, 40])
+def test_rows_without_padding_whatever_row_step_says(row_step):
+    read = codec.cloud_from_message(cloud_message(points(), shape=(2, 3), row_step=row_step))
+    np.testing.assert_array_equal(read.xyz, codec.cloud_from_message(cloud_message(points(), shape=(2, 3))).xyz)
+
+
+COLOURS = np.array([[255, 0, 10], [0, 128, 20], [7, 8, 9], [1, 2, 3], [4, 5, 6], [90, 91, 92]])
+
+
+def coloured_message(fields, columns):
+    """A cloud with further fields (name, kind, count) and their columns."""
+    offset, layout = 12, list(XYZ)
+    for name, kind, count in fields:
+        layout.append((name, kind, offset))
+        offset += count * int(kind[1])
+    message = cloud_message(points(), layout, offset)
+    rows = np.frombuffer(message.data, np.uint8).reshape(6, offset)
+    for (name, kind, count), column in zip(fields, columns, strict=True):
+        at = next(entry[2] for entry in layout if entry[0] == name)
+        values = np.ascontiguousarray(column.reshape(6, count), f"<{kind}")
+        rows[:, at : at + values.itemsize * count] = values.view(np.uint8).reshape(6, -1)
+        next(field for field in message.fields if field.name == name).count = count
+    return message
+
+
+@pytest.mark.parametrize("names", ["r g b", "red green blue"])
+@pytest.mark.parametrize(("kind", "scale"), [("u1", 1), ("f4", 1 / 255), ("f4", 1), ("u2", 257), ("i4", 1), ("f8", 1 / 255)])
+def test_colour_in_three_fields(names, kind, scale):
+    values = COLOURS * scale
+    values[0, 0] = 255 * scale
+    message = coloured_message([(name, kind, 1) for name in names.split()], values.T)
+    np.testing.assert_allclose(codec.cloud_from_message(message, warn=pytest.fail).rgb, COLOURS, atol=1)
+
+
+@pytest.mark.parametrize(("name", "count"), [("rgba", 4), ("rgb", 3), ("rgb", 4)])
+def test_colour_in_single_bytes_is_blue_first(name, count):
+    values = np.c_[COLOURS[:, ::-1], np.full(6, 255)][:, :count]
+    np.testing.assert_array_equal(codec.cloud_from_message(coloured_message([(name, "u1", count)], [values])).rgb, COLOURS)
+
+
+@pytest.mark.parametrize(("kind", "count"), [("u1", 1), ("u1", 2), ("f8", 1), ("f4", 3), ("u2", 4)])
+def test_colour_of_unknown_layout_costs_the_colour(kind, count):
+    lines = []
+    message = coloured_message([("rgb", kind, count)], [np.zeros((6, count)) if count > 1 else np.zeros(6)])
+    read = codec.cloud_from_message(message, "/lidar", warn=lines.append)
+    assert read.rgb is None and len(read) == 6
+    assert len(lines) == 1 and lines[0].startswith("/lidar: field rgb is") and "no colour" in lines[0]
+
+
+@pytest.mark.parametrize("bits", [8, 10, 12, 14, 16])
+@pytest.mark.parametrize("encoding", ["mono16", "16UC1", "rgb16", "bgr16"])
+def test_cameras_write_fewer_bits_into_16(encoding, bits):
+    grey = np.tile(np.linspace(0, 2**bits - 1, 64).astype(np.uint16), (4, 1))
+    lines = []
+    pixels = np.dstack([grey] * 3) if encoding.endswith("b16") or encoding.endswith("r16") else grey
+    read = codec.image_from_message(image_message(pixels, encoding), "/camera", warn=lines.append)
+    assert np.abs(read[0, :, 0].astype(int) - np.linspace(0, 255, 64)).max() <= 1
+    assert len(lines) == (bits < 16)
+
+
+@pytest.mark.parametrize("pattern", ["rggb", "bggr", "gbrg", "grbg"])
+@pytest.mark.parametrize("suffix", [".png", ".jpg"])
+@pytest.mark.parametrize("form", ["bayer_{}8; jpeg compressed ", "bayer_{}8; png compressed", "bayer_{}16; png compressed "])
+def test_compressed_bayer(pattern, suffix, form):
+    color = {"r": 200, "g": 100, "b": 30}
+    tile = np.array([[color[pattern[0]], color[pattern[1]]], [color[pattern[2]], color[pattern[3]]]], np.uint8)
+    data = cv2.imencode(suffix, np.tile(tile, (16, 16)), [cv2.IMWRITE_JPEG_QUALITY, 100])[1].tobytes()
+    message = compressed_message(picture())
+    message.format, message.data = form.format(pattern), byte_array(data)
+    read = codec.image_from_compressed(message)
+    assert np.abs(read[4:-4, 4:-4].astype(int) - [200, 100, 30]).max() <= (0 if suffix == ".png" else 12)
+    message.data = byte_array(cv2.imencode(suffix, np.full((8, 8, 3), (30, 100, 200), np.uint8))[1].tobytes())
+    assert np.abs(codec.image_from_compressed(message)[4, 4].astype(int) - [200, 100, 30]).max() <= 3  # demosaiced by the camera
+
+
+@pytest.mark.parametrize("bits", [10, 12, 16])
+def test_compressed_16_bits(bits):
+    grey = np.tile(np.linspace(0, 2**bits - 1, 64).astype(np.uint16), (4, 1))
+    message = compressed_message(picture())
+    message.format, message.data = "mono16; png compressed ", byte_array(cv2.imencode(".png", grey)[1].tobytes())
+    read = codec.image_from_compressed(message, warn=lambda line: None)
+    assert np.abs(read[0, :, 0].astype(int) - np.linspace(0, 255, 64)).max() <= 1
+
+
+def test_float64_far_from_the_origin_keeps_its_millimetres_and_goes_back():
+    far = np.array([691234.123, 5334567.456, 512.789]) + np.c_[np.arange(6) * 0.001, np.zeros(6), np.zeros(6)]
+    table = np.zeros(6, [("x", "<f8"), ("y", "<f8"), ("z", "<f8")])
+    for axis, name in enumerate("xyz"):
+        table[name] = far[:, axis]
+    fields = [("x", "f8", 0), ("y", "f8", 8), ("z", "f8", 16)]
+    message = cloud_message(points(), fields, 24, data=byte_array(table.tobytes()))
+    cloud = codec.cloud_from_message(message)
+    np.testing.assert_allclose(np.diff(cloud.xyz[:, 0]), 0.001, atol=1e-6)
+    np.testing.assert_allclose(cloud.original(), far, atol=1e-4)
+    out = codec.labelled_cloud_message(TYPES, message.header, cloud, labelled(cloud, [1] * 6), LabelSpace(("a",)).palette())
+    np.testing.assert_allclose([[row[axis] for axis in "xyz"] for row in decode_labelled(out)], far, rtol=1e-7)

@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import array
-from collections.abc import Collection
+from collections.abc import Callable, Collection
+from dataclasses import dataclass
 from typing import Any
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from geoseg_ros.errors import InputError
+from geoseg_ros.errors import InputError, warn
 from geoseg_ros.geometry.cloud import Cloud
-from geoseg_ros.io.fields import pack_rgb
+from geoseg_ros.io.fields import CHANNELS, colour_bytes, far_origin, pack_rgb
 from geoseg_ros.io.messages.buffers import MAX_PIXELS, MAX_POINTS, MessageTypes, data_view, quoted, set_data
 from geoseg_ros.io.messages.images import image_from_message, pixel_plane
 from geoseg_ros.results import CloudResult
@@ -29,21 +30,70 @@ LABELLED_FIELDS = (
 )  # fmt: skip
 
 
-def cloud_from_message(message: Any, topic: str = "points", max_points: int = MAX_POINTS) -> Cloud:
+def cloud_from_message(message: Any, topic: str = "points", max_points: int = MAX_POINTS, warn: Callable[[str], None] = warn) -> Cloud:
     """Read a sensor_msgs/PointCloud2.
 
     ``xyz`` is a view of the message (strided, not writable where the message is not) if x, y, z are consecutive float32 of the
-    machine's byte order on 4-byte boundaries; else a copy. float64 is rounded to float32: coordinates in a frame far from
-    its origin (UTM) lose their millimetres. ``rgb`` comes from a packed field ``rgb`` or ``rgba``.
+    machine's byte order on 4-byte boundaries; else a copy. Of float64 coordinates far from the origin (UTM) the origin is moved, see
+    ``Cloud.origin``. ``rgb`` comes from a field ``rgb`` or ``rgba``, packed or of single bytes, or from fields red green blue or r g b.
 
     Args:
-        message: any field order, padding between fields, points and rows, and byte order. height > 1 means organised.
+        message: any field order, padding between fields, points and rows, and byte order. height > 1 means organised. Where the data are
+            as many as points without padding between rows, ``row_step`` does not count.
         topic: for errors.
         max_points: larger clouds are refused.
+        warn: gets a line where the cloud is used without its colour.
 
     Raises:
         InputError: missing or mistyped x, y, z; sizes that contradict each other; too many points.
     """
+    layout = _layout(message, topic, max_points)
+    if layout is None:
+        return Cloud(np.zeros((0, 3), np.float32))
+    missing = [name for name in "xyz" if name not in layout.fields]
+    if missing:
+        raise InputError(f"{topic}: no field {', '.join(missing)}, expected x, y, z, found {quoted(', '.join(layout.fields))}")
+    columns = [layout.column(name, ("f4", "f8")) for name in "xyz"]
+    try:
+        rgb = _colour(layout, warn)
+    except InputError as error:
+        warn(f"{error}; the cloud gets no colour")
+        rgb = None
+    xyz, origin = _join(columns)
+    return Cloud(xyz, rgb, (layout.height, layout.width) if layout.height > 1 else None, origin)
+
+
+@dataclass(frozen=True)
+class _Layout:
+    """Where the fields of a PointCloud2 lie."""
+
+    topic: str
+    height: int
+    width: int
+    step: int
+    row: int
+    order: str
+    data: NDArray[np.uint8]
+    fields: dict[str, Any]
+
+    def column(self, name: str, types: Collection[str], count: int = 1) -> NDArray:
+        """A view [height, width] of one field, or [height, width, count]."""
+        field = self.fields[name]
+        kind = _FIELD_TYPES.get(field.datatype, f"datatype {field.datatype}")
+        if kind not in types or max(field.count, 1) != count:
+            raise InputError(f"{self.topic}: field {name} is {field.count} x {kind}, expected {count} x {' or '.join(types)}")
+        offset, dtype = int(field.offset), np.dtype(self.order + kind)
+        if offset + count * dtype.itemsize > self.step:
+            end = offset + count * dtype.itemsize
+            raise InputError(f"{self.topic}: field {name} ends at byte {end}, expected within point_step {self.step}")
+        shape, strides = (self.height, self.width), (self.row, self.step)
+        if count > 1:
+            shape, strides = (*shape, count), (*strides, dtype.itemsize)  # type: ignore[assignment]
+        return np.ndarray(shape, dtype, self.data, offset, strides)
+
+
+def _layout(message: Any, topic: str, max_points: int) -> _Layout | None:
+    """The checked sizes of a message, or None for a cloud without points."""
     height, width, step, row = int(message.height), int(message.width), int(message.point_step), int(message.row_step)
     count, data = height * width, np.frombuffer(message.data, np.uint8)
     if count > max_points:
@@ -51,59 +101,63 @@ def cloud_from_message(message: Any, topic: str = "points", max_points: int = MA
     if count == 0:
         if len(data):
             raise InputError(f"{topic}: width {width} x height {height} with {len(data)} bytes of data, expected none")
-        return Cloud(np.zeros((0, 3), np.float32))
-    if height == 1 and row == 0:
-        row = width * step  # says nothing for a single row, and some drivers leave it unset
+        return None
+    if len(data) == count * step:
+        row = width * step  # rows without padding, whatever row_step says: PointCloud2Modifier writes the size of all data
     if row < width * step or (height == 1 and row != width * step):
         raise InputError(f"{topic}: row_step {row}, expected width {width} x point_step {step} = {width * step}")
     if len(data) != row * height:
         raise InputError(f"{topic}: {len(data)} bytes of data, expected row_step {row} x height {height} = {row * height}")
-
     order = ">" if message.is_bigendian else "<"
-    fields = {field.name: field for field in message.fields}
-
-    def column(name: str, types: Collection[str]) -> NDArray:
-        """A view [height, width] of one field."""
-        kind = _FIELD_TYPES.get(fields[name].datatype, f"datatype {fields[name].datatype}")
-        if kind not in types or fields[name].count not in (0, 1):
-            raise InputError(f"{topic}: field {name} is {fields[name].count} x {kind}, expected 1 x {' or '.join(types)}")
-        offset, dtype = int(fields[name].offset), np.dtype(order + kind)
-        if offset + dtype.itemsize > step:
-            raise InputError(f"{topic}: field {name} ends at byte {offset + dtype.itemsize}, expected within point_step {step}")
-        return np.ndarray((height, width), dtype, data, offset, (row, step))
-
-    missing = [name for name in "xyz" if name not in fields]
-    if missing:
-        raise InputError(f"{topic}: no field {', '.join(missing)}, expected x, y, z, found {quoted(', '.join(fields))}")
-    columns = [column(name, ("f4", "f8")) for name in "xyz"]
-    colour = next((name for name in ("rgb", "rgba") if name in fields), None)
-    rgb = None
-    if colour is not None:
-        packed = np.ascontiguousarray(column(colour, ("f4", "u4", "i4")).view(order + "u4"), "<u4")  # 0xAARRGGBB
-        pixels = packed.view(np.uint8).reshape(height, width, 4)
-        rgb = np.asarray(cv2.cvtColor(pixels, cv2.COLOR_BGRA2RGB), np.uint8).reshape(count, 3)
-    return Cloud(_join(columns, count), rgb, (height, width) if height > 1 else None)
+    return _Layout(topic, height, width, step, row, order, data, {field.name: field for field in message.fields})
 
 
-def _join(columns: list[NDArray], count: int) -> NDArray[np.float32]:
-    """Three columns [height, width] to float32 [count, 3], without a copy where they lie side by side."""
+def _colour(layout: _Layout, warn: Callable[[str], None]) -> NDArray[np.uint8] | None:
+    """uint8 [count, 3], or None where there is no colour."""
+    name = next((name for name in ("rgb", "rgba") if name in layout.fields), None)
+    if name is not None:
+        field = layout.fields[name]
+        if _FIELD_TYPES.get(field.datatype) == "u1" and field.count in (3, 4):  # the bytes of the packed number, one by one
+            return np.ascontiguousarray(layout.column(name, ("u1",), field.count)[..., 2::-1]).reshape(-1, 3)
+        packed = np.ascontiguousarray(layout.column(name, ("f4", "u4", "i4")).view(layout.order + "u4"), "<u4")  # 0xAARRGGBB
+        pixels = packed.view(np.uint8).reshape(layout.height, layout.width, 4)
+        return np.asarray(cv2.cvtColor(pixels, cv2.COLOR_BGRA2RGB), np.uint8).reshape(-1, 3)
+    names = next((names for names in CHANNELS if all(name in layout.fields for name in names)), None)
+    if names is None:
+        return None
+    channels = np.stack([layout.column(name, tuple(_FIELD_TYPES.values())).reshape(-1) for name in names], axis=1)
+    return colour_bytes(channels, f"{layout.topic}: colour", warn)
+
+
+def _join(columns: list[NDArray]) -> tuple[NDArray[np.float32], NDArray[np.float64] | None]:
+    """Three columns [height, width] to float32 [count, 3], without a copy where they lie side by side; and the origin of the points."""
     x, y, z = columns
-    start = x.ctypes.data
+    start, count = x.ctypes.data, x.size
     if (
         all(c.dtype == np.float32 and c.dtype.isnative for c in columns)
         and (y.ctypes.data, z.ctypes.data) == (start + 4, start + 8)
         and not any(v % 4 for v in (start, *x.strides))
     ):
-        return np.lib.stride_tricks.as_strided(x, (*x.shape, 3), (*x.strides, 4)).reshape(count, 3)
+        return np.lib.stride_tricks.as_strided(x, (*x.shape, 3), (*x.strides, 4)).reshape(count, 3), None
+    origin = None
+    if x.dtype.itemsize == 8:  # float32 has lost already what a far origin costs
+        every = max(1, count // 1000)
+        origin = far_origin(np.stack([c.reshape(-1)[::every] for c in columns], axis=1))
     xyz = np.empty((*x.shape, 3), np.float32)
     with np.errstate(over="ignore", invalid="ignore"):  # what does not fit float32 becomes infinite, that is invalid
         for i, values in enumerate(columns):
-            xyz[..., i] = values
-    return xyz.reshape(count, 3)
+            xyz[..., i] = values if origin is None else values - origin[i]
+    return xyz.reshape(count, 3), origin
 
 
 def cloud_from_depth(
-    depth: Any, info: Any, color: Any = None, topic: str = "depth", max_points: int = MAX_POINTS, max_pixels: int = MAX_PIXELS
+    depth: Any,
+    info: Any,
+    color: Any = None,
+    topic: str = "depth",
+    max_points: int = MAX_POINTS,
+    max_pixels: int = MAX_PIXELS,
+    warn: Callable[[str], None] = warn,
 ) -> Cloud:
     """Back-project a rectified depth image: x = (u - cx) z / fx, y = (v - cy) z / fy, in the optical frame (REP 103).
 
@@ -111,6 +165,7 @@ def cloud_from_depth(
         depth: sensor_msgs/Image, 16UC1 (millimetres, 0 = nothing measured) or 32FC1 (metres) (REP 118).
         info: its sensor_msgs/CameraInfo. The pinhole is that of P (the rectified camera), or of K where P is zero.
         color: sensor_msgs/Image registered to the depth image, or None.
+        warn: gets a line about what is wrong with the inputs, but no reason to refuse them.
 
     Returns:
         An organised cloud of the size of the depth image; pixels without depth are NaN.
@@ -139,7 +194,7 @@ def cloud_from_depth(
     xyz[..., 2] = z
     rgb = None
     if color is not None:
-        rgb = image_from_message(color, topic, max_pixels)
+        rgb = image_from_message(color, topic, max_pixels, warn)
         if rgb.shape[:2] != (height, width):
             raise InputError(f"{topic}: colour image is {rgb.shape[1]} x {rgb.shape[0]}, expected {width} x {height} as the depth image")
         rgb = rgb.reshape(-1, 3)
@@ -151,12 +206,13 @@ def fill_labelled(rows: NDArray[np.float32], cloud: Cloud, result: CloudResult, 
 
     Points with a coordinate that is not finite get label 0, instance 0, confidence 0. Returns whether there were none of them.
     """
-    colours = pack_rgb(palette)
+    colours, pose = pack_rgb(palette), cloud.pose()
     dense = True
     for start in range(0, len(rows), _BLOCK):
         part = slice(start, start + _BLOCK)
         values, bits = rows[part], rows[part].view(np.uint32)
-        x, y, z = (cloud.xyz[part, i] for i in range(3))
+        points = cloud.xyz[part] if pose is None else cloud.xyz[part] @ pose[:3, :3].T + pose[:3, 3]
+        x, y, z = (points[:, i] for i in range(3))
         valid = np.isfinite(x) & np.isfinite(y) & np.isfinite(z)
         values[:, 0], values[:, 1], values[:, 2] = x, y, z  # by column: three times as fast as [:, :3]
         bits[:, 3] = colours[result.label[part]]
