@@ -1,8 +1,8 @@
-"""``geoseg evaluate`` with what the package's methods are compared with: baselines of the papers, GeoFree-CoSeg's ladder, controls.
+"""``geoseg evaluate`` with what the package's methods are compared with: baselines of the papers, GeoFree-CoSeg, controls.
 
 Groups of --methods beside `own` and `baselines`, together `all`; only where named: `networks` (GeoFree-CoSeg, Yang et al. and controls,
 trained for every set and seed: hours without a GPU unless --size small and --budget say otherwise), `views` (GeoFree-CoSeg on tokens of
-virtual views, and its controls), `gated` (the same where the contrast marks something), `steering` and `ladder` (one step after the other),
+virtual views, and its controls), `gated` (the same where the contrast marks something),
 `graphs` (its graph in closed form), `heads` (learnt on photo tokens). The other options are those of `geoseg evaluate`.
 
 example, from the root of the checkout:

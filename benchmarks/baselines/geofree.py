@@ -1,7 +1,7 @@
 """Trained networks as methods: GeoFree-CoSeg, the 3D branch alone (Yang et al., ICCV 2021), and what a cross-modal gain is compared with.
 
 All of them are :mod:`geoseg_ros.methods.geofree.training` with other settings, the same number of epochs, and the same extractor.
-A network of preset ``paper`` learns one concept at a time; that of preset ``default`` learns the rivals with it, each the others'
+A network of preset ``paper`` learns one concept at a time; that of preset ``views`` learns the rivals with it, each the others'
 negatives, where there are.
 """
 
@@ -18,8 +18,10 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from benchmarks.baselines.extractor_training import pretrain
 from benchmarks.baselines.gated import Gated, Judge
 from benchmarks.baselines.graph import Graphs
+from benchmarks.baselines.shapes import pretraining_shapes
 from benchmarks.baselines.tokens import full_size
 from benchmarks.baselines.variants import GATED, SIZES, VARIANTS, NetworkSize, Variant, settings
 from geoseg_ros.errors import InputError
@@ -27,19 +29,16 @@ from geoseg_ros.evaluate.items import Answer, CosegSet, Image, NamedMethod, Pred
 from geoseg_ros.evaluate.methods import PackMethod, Tools
 from geoseg_ros.evaluate.trivial import PerCloud
 from geoseg_ros.geometry.cloud import Cloud
-from geoseg_ros.learning.shape_pretraining import load_extractor, pretrain, save_extractor
 from geoseg_ros.methods.base import Material
 from geoseg_ros.methods.contrast.references import Contrast
 from geoseg_ros.methods.geofree.bank import build_bank
-from geoseg_ros.methods.geofree.inputs import ImageTokens, PreparedCloud, image_tokens, prepare_cloud
+from geoseg_ros.methods.geofree.config import FitConfig, with_budget
+from geoseg_ros.methods.geofree.inputs import ImageTokens, PreparedCloud, image_tokens, prepare_cloud, prepare_with_views
+from geoseg_ros.methods.geofree.pack import load_extractor, save_extractor
 from geoseg_ros.methods.geofree.predict import predict_clouds, predict_images
-from geoseg_ros.methods.geofree.presets import with_budget
-from geoseg_ros.methods.geofree.seen_tokens import prepare_seen
 from geoseg_ros.methods.geofree.training import Fitted, fit
-from geoseg_ros.methods.geofree.training_config import FitConfig
 from geoseg_ros.methods.geofree.training_sets import TrainingSet, controlled, digest
 from geoseg_ros.nets.dgcnn import Dgcnn
-from geoseg_ros.simulation.shapes import pretraining_shapes
 
 ALARM = 0.98
 """Correlation of the 3D scores under right and under wrong images from which on images do not steer them."""
@@ -76,7 +75,7 @@ class Networks:
     def __post_init__(self) -> None:
         with_budget(FitConfig(), self.budget)  # said now, not after the first hour
         self.graphs = Graphs(self.tools)
-        self.prepared = {"whole": PerCloud(self._prepare), "proposals": PerCloud(self._prepare_seen)}
+        self.prepared = {"whole": PerCloud(self._prepare), "proposals": PerCloud(self._prepare_with_views)}
         if self.device == "auto":
             self.device = "cuda" if torch.cuda.is_available() else "cpu"
 
@@ -113,10 +112,10 @@ class Networks:
         except InputError:
             return None  # too few points to be one
 
-    def _prepare_seen(self, cloud: Cloud) -> PreparedCloud | None:
+    def _prepare_with_views(self, cloud: Cloud) -> PreparedCloud | None:
         scene, views = self.graphs.look(cloud)
         try:
-            return prepare_seen(cloud, scene, views, self.size.points)
+            return prepare_with_views(cloud, scene, views, self.size.points)
         except InputError:
             return None
 
@@ -258,7 +257,7 @@ class NetworkMethod:
     @property
     def _comparable(self) -> bool:
         network = settings(self.variant, self.shared.size, None, 0).network
-        return network.gcsf.points != "coordinates" or network.mgcm.signal != "correlation"
+        return network.gcsf.points == "views"
 
     def _set(self, concept: Material, items: CosegSet) -> TrainingSet:
         if self.sees:

@@ -27,7 +27,7 @@ from geoseg_ros.methods.contrast.evidence import cloud_evidence
 from geoseg_ros.methods.contrast.pack import Concept
 from geoseg_ros.methods.contrast.references import Contrast, References, null_scores
 from geoseg_ros.methods.geofree.config import GcsfConfig
-from geoseg_ros.methods.geofree.gcsf import log_association
+from geoseg_ros.methods.geofree.fusion import log_association
 from geoseg_ros.methods.geofree.mgcm import squash
 from geoseg_ros.packs.calibration import p_value, step_down
 from geoseg_ros.projection.proposal_views import ProposalViews, look_at_proposals

@@ -22,12 +22,11 @@ import torch
 
 from benchmarks.baselines.variants import SIZES
 from geoseg_ros.methods.geofree.bank import build_bank
-from geoseg_ros.methods.geofree.config import NetworkConfig, preset
+from geoseg_ros.methods.geofree.config import FitConfig, NetworkConfig, preset
 from geoseg_ros.methods.geofree.inputs import ImageTokens, PreparedCloud, prepare_cloud, stack
 from geoseg_ros.methods.geofree.model import CosegNetwork
 from geoseg_ros.methods.geofree.objective import image_step, joint_step
 from geoseg_ros.methods.geofree.predict import predict_clouds, predict_images
-from geoseg_ros.methods.geofree.training_config import FitConfig, fit_preset
 from geoseg_ros.nets.dgcnn import Dgcnn
 
 SETS = (2, 4, 8, 16, 32, 64, 128)
@@ -75,7 +74,7 @@ def set_rows(config: NetworkConfig, sizes: tuple[int, ...], runs: int) -> list[t
         bank = build_bank(network, clouds, images)
         with torch.inference_mode():
             channels = network.mgcm.channels(images.tokens)
-            joint = seconds(lambda c=channels, i=images: network.mgcm.correlate(c, i.cls), runs)  # type: ignore[misc]
+            joint = seconds(lambda c=channels, i=images: network.mgcm.score(c, i.cls), runs)  # type: ignore[misc]
         one = seconds(lambda b=bank: predict_images(network, image, b), runs)  # type: ignore[misc]
         cloud = seconds(lambda b=bank: predict_clouds(network, clouds[:1], b), runs)  # type: ignore[misc]
         rows.append((count, one, cloud, joint / count))
@@ -100,10 +99,10 @@ def step_seconds(config: FitConfig, runs: int) -> tuple[float, float]:
 def report(size: str, runs: int, clouds: int, sizes: tuple[int, ...] = SETS) -> str:
     """Markdown of everything, for a set of ``clouds`` clouds."""
     lines = ["| V | one further image, ms | one further cloud, ms | correlation of all, ms per image |", "|---|---|---|---|"]
-    rows = set_rows(SIZES[size].of(NetworkConfig()), sizes, runs)
+    rows = set_rows(SIZES[size].of(preset("paper").network), sizes, runs)
     lines += [f"| {v} | {1e3 * one:.1f} | {1e3 * cloud:.1f} | {1e3 * joint:.2f} |" for v, one, cloud, joint in rows]
-    config = fit_preset("paper")
-    config = replace(config, network=SIZES[size].of(preset("paper")))
+    config = preset("paper")
+    config = replace(config, network=SIZES[size].of(config.network))
     first, third = step_seconds(config, max(1, runs // 5))
     steps = -(-clouds // config.batch)
     epochs = (config.stage1.epochs, config.stage2.epochs + config.stage3.epochs)

@@ -64,12 +64,11 @@ def run(options: argparse.Namespace) -> dict[str, Any]:
     from benchmarks.baselines.geofree import SIZES
     from benchmarks.gpu.backends import backends_report
     from geoseg_ros.files import write_text
-    from geoseg_ros.methods.geofree.presets import with_budget
-    from geoseg_ros.methods.geofree.training_config import fit_preset
+    from geoseg_ros.methods.geofree.config import preset, with_budget
 
     if options.runs < 1 or options.items < 2 or any(not 1000 <= count <= 5_000_000 for count in options.points):
         raise InputError("gpu-check: expected --runs of at least 1, --items of at least 2, --points of 1000 to 5000000")
-    with_budget(fit_preset("paper"), options.budget)
+    with_budget(preset("paper"), options.budget)
     if options.device != "cpu" and not torch.cuda.is_available():
         if options.device == "cuda":
             raise InputError("--device cuda: PyTorch finds no CUDA device")
@@ -159,11 +158,11 @@ def tokens_parity(device: torch.device) -> Difference:
 @torch.inference_mode()
 def network_parity(device: torch.device, size: Any) -> list[Difference]:
     """Both branches, the fusion in both directions and the generated points of a GeoFree network with random weights."""
-    from geoseg_ros.methods.geofree.config import NetworkConfig
+    from geoseg_ros.methods.geofree.config import preset
     from geoseg_ros.methods.geofree.model import CosegNetwork, draw_columns
     from geoseg_ros.nets.dgcnn import Dgcnn
 
-    config = size.of(NetworkConfig())
+    config = size.of(preset("paper").network)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
         network = CosegNetwork(128, config, Dgcnn(2)).eval()
@@ -176,10 +175,10 @@ def network_parity(device: torch.device, size: Any) -> list[Difference]:
         there = network.to(kind)
         images = there.images(tokens.to(kind), tokens.mean(1).to(kind))
         clouds = there.clouds(points.to(kind))
-        foreground = there.enhanced_clouds(clouds, draw_columns(images, torch.tensor([[0, 1], [1, 0]], device=kind)))
+        foreground = there.fused_clouds(clouds, draw_columns(images, torch.tensor([[0, 1], [1, 0]], device=kind)))
         enhanced = there.enhanced_images(images, clouds.projected, 1)
         samples = there.samples(foreground, clouds.background, clouds.points)
-        return images.mask, foreground, enhanced, samples.projected_o
+        return images.mask, foreground.features, enhanced, samples.projected_o
 
     reference, found = (forward(kind) for kind in (torch.device("cpu"), device))
     names = ("GeoFree: coarse mask", "GeoFree: points after the fusion", "GeoFree: patches after the fusion", "GeoFree: projected samples")

@@ -1,5 +1,5 @@
 """Training: one loop, its schedules and checkpoints, and what is trained with them outside of the methods.
 
 ``loop.py`` trains a :class:`~geoseg_ros.learning.loop.Task`; ``steps.py`` gives every step its own random numbers; ``schedules.py`` has the
-learning rates, ``checkpoint.py`` the files. ``distillation.py`` and ``shape_pretraining.py`` are tasks.
+learning rates, ``checkpoint.py`` the files. ``distillation.py`` is a task.
 """

@@ -7,14 +7,14 @@ import math
 import pytest
 import torch
 
+from benchmarks.baselines.extractor_training import PretrainConfig
 from benchmarks.baselines.geofree import SIZES, NetworkSize
+from benchmarks.baselines.shapes import ShapesConfig
 from benchmarks.gpu import backends, check, measure
 from benchmarks.gpu.backends import Backend, backends_report, open_backends, parity_row, plain_ways
 from benchmarks.gpu.check import Difference, difference, main
 from benchmarks.gpu.measure import Peaks, Work, count_work, latency, measure_peaks
 from geoseg_ros.backbones.registry import open_backbone
-from geoseg_ros.learning.shape_pretraining import PretrainConfig
-from geoseg_ros.simulation.shapes import ShapesConfig
 
 pytestmark = pytest.mark.slow
 

@@ -8,20 +8,18 @@ import numpy as np
 import pytest
 
 from benchmarks.baselines import geofree
+from benchmarks.baselines.extractor_training import PretrainConfig
 from benchmarks.baselines.gated import Gated, Judge
 from benchmarks.baselines.geofree import ALARM, Networks, correlation, steering
+from benchmarks.baselines.shapes import ShapesConfig
 from benchmarks.baselines.variants import SIZES, VARIANTS, NetworkSize, settings
 from geoseg_ros.errors import InputError
 from geoseg_ros.evaluate.items import Answer, CosegSet, Item, Predictions, check_answers, paper_protocol
 from geoseg_ros.evaluate.methods import Tools
 from geoseg_ros.evaluate.score import figures
 from geoseg_ros.geometry.cloud import Cloud
-from geoseg_ros.learning.shape_pretraining import PretrainConfig
 from geoseg_ros.methods.base import Material
-from geoseg_ros.methods.geofree.presets import with_budget
-from geoseg_ros.methods.geofree.training_config import FitConfig
-from geoseg_ros.settings import with_values
-from geoseg_ros.simulation.shapes import ShapesConfig
+from geoseg_ros.methods.geofree.config import FitConfig, with_budget
 from support.fake_world import CONFIG, picture, table
 
 pytestmark = pytest.mark.train
@@ -78,34 +76,7 @@ def test_every_variant_sees_the_clouds_equally_often(budget) -> None:
     assert {name for name, (first, rest) in epochs.items() if first + rest == 0} == {name for name in by_name if "untrained" in name}
     assert len({rest for name, (_, rest) in epochs.items() if "untrained" not in name}) == 1
     assert by_name["Yang (released)"].network.sampler.mutual == "released"
-    assert by_name["Yang (intended)"].network.sampler.mutual == "intended"
-
-
-def test_each_named_step_is_a_setting_of_its_own() -> None:
-    """A row that is called otherwise is trained otherwise, and by that alone."""
-    made = {v.name: (settings(v, SIZES["small"], 14, 0), v.clouds) for v in VARIANTS}
-    best = made["GeoFree on views"][0]
-    same = [name for name, (config, _) in made.items() if config == best]
-    assert same == ["GeoFree on views", "ladder: + SFE"]
-    changes = {
-        "ladder: + GCSF": [("network.sfe.fusion", "graph")],
-        "ladder: + MGCM": [("network.sfe.fusion", "none"), ("network.gcsf.evidence", "none")],
-        "ladder: L_sem alone": [("network.loss.obj", 0.0)],
-        "ladder: K 80": [("network.gcsf.k", 80)],
-        "ladder: + SFE, evidence through it": [("network.gcsf.evidence", "attention")],
-        "ladder: + SFE, evidence through it, comparable": [
-            ("network.gcsf.evidence", "attention"),
-            ("network.sfe.attention", "cosine"),
-            ("network.sfe.compare", "identity"),
-        ],
-        "ladder: correlation and contrast": [("network.mgcm.signal", "both")],
-        "ladder: decode scores": [("network.decode", "scores")],
-        "GeoFree on views, images of another concept": [("control", "permuted")],
-    }
-    for name, steps in changes.items():
-        assert made[name][0] == with_values(best, dict(steps)), name
-    with pytest.raises(InputError, match="network.sfe.nothing: unknown"):
-        with_values(best, {"network.sfe.nothing": 1})
+    assert by_name["GeoFree on views"].network.sampler.mutual == "intended"
 
 
 def test_networks_on_views_find_the_thing_that_the_pictures_show(networks, red) -> None:
@@ -126,7 +97,7 @@ def test_networks_on_views_find_the_thing_that_the_pictures_show(networks, red) 
         assert not found.clouds[2].mask.any()
 
 
-@pytest.mark.parametrize("name", ["GeoFree on views", "GeoFree on views, images shuffled each step", "ladder: + MGCM"])
+@pytest.mark.parametrize("name", ["GeoFree on views", "GeoFree on views, images shuffled each step", "GeoFree on views, no fusion"])
 def test_networks_on_views_are_trained(networks, red, name) -> None:
     found = run(networks, name, red)
     check_answers(red.clouds, found.clouds)
@@ -167,21 +138,21 @@ def test_forced_masks_behind_the_contrast(networks, red) -> None:
 
 
 def test_answers_have_the_shape_of_the_items(networks, red) -> None:
-    found = run(networks, "GeoFree", red)
+    found = run(networks, "GeoFree, paper preset", red)
     check_answers(red.images, found.images)
     check_answers(red.clouds, found.clouds)
     assert not found.clouds[2].mask.any() and found.clouds[2].score < min(a.score for a in found.clouds[:2])
     assert found.notes["training"]["epochs"] == {"1": 1, "2": 1, "3": 1} and "procedural" in found.notes["extractor"]
     assert -1 <= found.notes["steering"] <= 1
-    again = run(networks, "GeoFree", red)
+    again = run(networks, "GeoFree, paper preset", red)
     assert all(np.array_equal(a.mask, b.mask) for a, b in zip(found.clouds, again.clouds, strict=True))
 
 
 def test_the_3d_branch_alone_sees_no_picture(networks, red) -> None:
-    found = run(networks, "Yang (intended)", red)
+    found = run(networks, "Yang (released)", red)
     other = replace(red, own=replace(red.own, images=red.rivals[0].images), images=red.images[:1])
-    blind = run(networks, "Yang (intended)", other)
-    none = run(networks, "Yang (intended)", replace(red, own=replace(red.own, images=())))
+    blind = run(networks, "Yang (released)", other)
+    none = run(networks, "Yang (released)", replace(red, own=replace(red.own, images=())))
     assert found.images is None and "steering" not in found.notes and found.clouds[0].score is None
     assert found.clouds[0].mask.any() or found.clouds[1].mask.any()
     for a, b, c in zip(found.clouds, blind.clouds, none.clouds, strict=True):
@@ -197,7 +168,7 @@ def test_rivals_share_one_training(networks, red, monkeypatch) -> None:
 
     real = geofree.fit
     monkeypatch.setattr(geofree, "fit", fit)
-    method = next(m for m in networks.methods() if m.name == "GeoFree")
+    method = next(m for m in networks.methods() if m.name == "GeoFree on views")
     method.run(red, 0)
     method.run(replace(red, name="blue", own=red.rivals[0], rivals=(red.own,)), 0)
     assert trained == [["blue", "red"]]
@@ -235,19 +206,19 @@ def test_crops_of_the_paper_protocol(networks, red) -> None:
 
 def test_what_lacks_clouds_or_pictures_is_not_done(networks, red) -> None:
     for own in (replace(red.own, clouds=()), replace(red.own, images=()), replace(red.own, clouds=red.own.clouds[:1])):
-        found = run(networks, "GeoFree", replace(red, own=own))
+        found = run(networks, "GeoFree, paper preset", replace(red, own=own))
         assert found.images is None and found.clouds is None
 
 
 def test_states_spare_a_second_training(networks, red, tmp_path, monkeypatch) -> None:
     networks.states = tmp_path / "states"
-    first = run(networks, "GeoFree", red)
+    first = run(networks, "GeoFree, paper preset", red)
     assert [p.suffix for p in networks.states.iterdir()] == [".state"]
-    monkeypatch.setattr("geoseg_ros.methods.geofree.training_stages.joint_step", lambda *_: pytest.fail("trained again"))
-    again = run(networks, "GeoFree", red)
+    monkeypatch.setattr("geoseg_ros.methods.geofree.training.joint_step", lambda *_: pytest.fail("trained again"))
+    again = run(networks, "GeoFree, paper preset", red)
     assert all(np.array_equal(a.mask, b.mask) for a, b in zip(first.clouds, again.clouds, strict=True))
     with pytest.raises(pytest.fail.Exception, match="trained again"):
-        run(networks, "GeoFree", red, seed=1)
+        run(networks, "GeoFree, paper preset", red, seed=1)
 
 
 def test_extractor_is_trained_once_and_read_afterwards(networks, weights, monkeypatch) -> None:

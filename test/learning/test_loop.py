@@ -284,7 +284,7 @@ def test_a_batch_that_two_processes_cannot_share_is_refused():
 def test_lightning_is_imported_late_prints_nothing_and_calls_nobody():
     code = (
         "import socket, sys\n"
-        "import geoseg_ros.learning.loop, geoseg_ros.learning.distillation, geoseg_ros.learning.shape_pretraining\n"
+        "import geoseg_ros.learning.loop, geoseg_ros.learning.distillation\n"
         "assert not [m for m in sys.modules if m.startswith('lightning')]\n"
         "def refuse(*arguments): raise AssertionError(f'a connection to {arguments}')\n"
         "socket.socket.connect = socket.socket.connect_ex = socket.getaddrinfo = refuse\n"

@@ -7,14 +7,17 @@ from dataclasses import replace
 import numpy as np
 import torch
 
-from geoseg_ros.methods.geofree.config import GcsfConfig, NetworkConfig, SamplerConfig
+from geoseg_ros.methods.geofree.config import GcsfConfig, MgcmConfig, NetworkConfig, SamplerConfig
 from geoseg_ros.methods.geofree.inputs import ImageTokens, frame_saliency, prepare_cloud
 from geoseg_ros.methods.geofree.model import CosegNetwork
 from geoseg_ros.nets.dgcnn import Dgcnn
 
 DIM, GRID, POINTS = 12, (6, 6), 96
 CONFIG = NetworkConfig(
-    gcsf=GcsfConfig(width=16, k=5), sampler=SamplerConfig(points=POINTS, samples=16, partners=2, key_points=24), contrast=8
+    mgcm=MgcmConfig(signal="correlation"),
+    gcsf=GcsfConfig(width=16, k=5, points="coordinates"),
+    sampler=SamplerConfig(points=POINTS, samples=16, partners=2, key_points=24, choose="pool"),
+    contrast=8,
 )
 
 
@@ -56,6 +59,5 @@ def network(config=CONFIG, awake=True, **changes):
                     if not parameter.any():
                         torch.nn.init.normal_(parameter, std=0.3)
             for sampler in (made.sampler_o, made.sampler_b):
-                if sampler.mutual is not None:
-                    torch.nn.init.constant_(sampler.mutual.norm.weight, 0.5)
+                torch.nn.init.constant_(sampler.mutual.norm.weight, 0.5)
     return made.eval()

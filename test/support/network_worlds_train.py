@@ -7,15 +7,19 @@ from dataclasses import replace
 import numpy as np
 import torch
 
-from geoseg_ros.methods.geofree.config import GcsfConfig, NetworkConfig, SamplerConfig
+from geoseg_ros.methods.geofree.config import FitConfig, preset
 from geoseg_ros.methods.geofree.inputs import ImageTokens, frame_saliency, prepare_cloud
-from geoseg_ros.methods.geofree.training_config import FitConfig
 from geoseg_ros.methods.geofree.training_sets import TrainingSet
 from geoseg_ros.nets.dgcnn import Dgcnn
 
 POINTS = 64
-NETWORK = NetworkConfig(
-    gcsf=GcsfConfig(width=16, k=5), sampler=SamplerConfig(points=POINTS, samples=12, partners=2, key_points=16), contrast=8
+PAPER = preset("paper").network
+NETWORK = replace(
+    PAPER,
+    gcsf=replace(PAPER.gcsf, width=16, k=5),
+    sampler=replace(PAPER.sampler, points=POINTS, samples=12, partners=2, key_points=16, mutual="intended"),
+    contrast=8,
+    loss=replace(PAPER.loss, cross_concept=True),
 )
 FIT = FitConfig(NETWORK, batch=4, images=4, check_every=2)
 FIT = replace(
@@ -50,7 +54,7 @@ def extractor():
         return Dgcnn(3, neighbours=5).eval()
 
 
-LONG = replace(FIT, stage2=replace(FIT.stage2, epochs=6), checkpoint="criterion")
+LONG = replace(FIT, stage2=replace(FIT.stage2, epochs=6))
 
 
 def sets():

@@ -8,8 +8,7 @@ from dataclasses import dataclass, fields, replace
 import torch
 
 from geoseg_ros.methods.geofree.inputs import ImageTokens, PreparedCloud, stack
-from geoseg_ros.methods.geofree.mgcm import SetReference
-from geoseg_ros.methods.geofree.model import Columns, CosegNetwork, Foreground, ImageFeatures, Partners, draw_columns
+from geoseg_ros.methods.geofree.model import Columns, CosegNetwork, Foreground, Partners, draw_columns
 
 
 @dataclass(frozen=True)
@@ -17,9 +16,9 @@ class Bank:
     """Statistics of a set; every tensor is float32 here and float16 in files. C clouds of K key points, V images of T patches.
 
     Attributes:
-        coarse_mean, coarse_tokens: :class:`SetReference` of the first pass. final_*: of the second.
-        patches: F^^2D [V, T, ds] with the highest S-bar. patches_refined: their F~2D. patches_mask: their M [V, T]. Where the graph uses
-            masks, all patches are kept, and those of what is not the thing as further entries whose mask is 0.
+        coarse_mean, final_mean: :meth:`Mgcm.reference` of the first and of the second pass [V, D2].
+        patches: F^^2D [V, T, ds] with the highest S-bar. patches_refined: their F~2D. patches_mask: their M [V, T]. Where the points
+            take the evidence of patches, all are kept, and those that do not show the target as further entries whose mask is 0.
         key_points: F^^3D [C, K, ds]. partners_o, partners_b: encoded key points for the two samplers [C, K, D3].
         object: prototype p_o [dc], unit length.
         negatives: [E, dc], unit: y_obj^b of the clouds, the images' background prototype, other concepts' p_o.
@@ -27,9 +26,7 @@ class Bank:
     """
 
     coarse_mean: torch.Tensor
-    coarse_tokens: torch.Tensor
     final_mean: torch.Tensor
-    final_tokens: torch.Tensor
     patches: torch.Tensor
     patches_refined: torch.Tensor
     patches_mask: torch.Tensor
@@ -42,14 +39,6 @@ class Bank:
     own_images: torch.Tensor
     null_clouds: torch.Tensor
     null_images: torch.Tensor
-
-    def coarse(self) -> SetReference:
-        """Reference of the first pass."""
-        return SetReference(self.coarse_mean, self.coarse_tokens)
-
-    def final(self) -> SetReference:
-        """Reference of the second pass."""
-        return SetReference(self.final_mean, self.final_tokens)
 
     def columns(self, batch: int) -> Columns:
         """All patches, for each of ``batch`` clouds."""
@@ -93,7 +82,7 @@ def build_bank(network: CosegNetwork, clouds: Sequence[PreparedCloud], images: I
     device = next(network.parameters()).device
     images = images.select(spread(len(images), config.bank.images)).to(device)
     coarse = network.images(images.tokens, images.cls, evidence=images.evidence)
-    count = coarse.weights.shape[1] if config.gcsf.evidence != "none" else min(config.bank.patches, coarse.weights.shape[1])
+    count = coarse.weights.shape[1] if config.sampler.choose == "scores" else min(config.bank.patches, coarse.weights.shape[1])
     keep = coarse.weights.topk(count, dim=1).indices
     patches, refined, mask = _rows(coarse.projected, keep), _rows(coarse.refined, keep), coarse.mask.gather(1, keep)
     against = None if images.against is None else network.against(images.against)
@@ -118,14 +107,17 @@ def build_bank(network: CosegNetwork, clouds: Sequence[PreparedCloud], images: I
             partners.append([encoded[:, :keys] for encoded in clouds_.encoded])
             backgrounds.append(network.cloud_object(network.extractor(samples.projected_b).embedding))
     all_keys = torch.cat(key_points)
-    final = _second_pass(network, coarse, all_keys) if network.fused else coarse
+    final = coarse
+    if network.fused:  # the set's images after the fusion with all of the bank's clouds
+        columns = all_keys.flatten(0, 1).expand(len(images), -1, -1)
+        final = network.images(network.enhanced_images(coarse, columns, len(all_keys)), images.cls, evidence=images.evidence)
     pooled = network.pooled(coarse, final, detach=True)
     unit = torch.nn.functional.normalize
     negatives = torch.cat([unit(torch.cat(backgrounds), dim=1), _mean_direction(pooled.object_background)[None]])
     nothing = torch.zeros(0, device=device)
     return Bank(
-        *_reference(network, coarse, keep),
-        *_reference(network, final, keep),
+        network.mgcm.reference(coarse.channels),
+        network.mgcm.reference(final.channels),
         patches,
         refined,
         mask,
@@ -136,16 +128,6 @@ def build_bank(network: CosegNetwork, clouds: Sequence[PreparedCloud], images: I
         negatives,
         *(nothing,) * 4,
     )
-
-
-def _second_pass(network: CosegNetwork, coarse: ImageFeatures, key_points: torch.Tensor) -> ImageFeatures:
-    """The set's images after the fusion with all of the bank's clouds."""
-    columns = key_points.flatten(0, 1).expand(len(coarse.tokens), -1, -1)
-    return network.images(network.enhanced_images(coarse, columns, len(key_points)), coarse.cls, evidence=coarse.evidence)
-
-
-def _reference(network: CosegNetwork, images: ImageFeatures, keep: torch.Tensor) -> SetReference:
-    return network.mgcm.reference(images.channels, images.cls, keep)
 
 
 def _rows(values: torch.Tensor, keep: torch.Tensor) -> torch.Tensor:

@@ -1,4 +1,8 @@
-"""What the network is given: tokens of images from any backbone, and clouds as few points in the unit sphere."""
+"""What the network is given: tokens of images from any backbone, and clouds as few points in the unit sphere.
+
+Points may carry the mean token of the virtual views that show them. Points and patches of photographs are then vectors of one space
+before anything is trained, which features of coordinates are not.
+"""
 
 from __future__ import annotations
 
@@ -11,11 +15,16 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 
 from geoseg_ros.backbones.base import ImageBackbone
-from geoseg_ros.backbones.tokens import resize, unit
+from geoseg_ros.backbones.tokens import Domain, resize, unit
 from geoseg_ros.errors import InputError
+from geoseg_ros.geometry.analysis import SceneGeometry
+from geoseg_ros.geometry.cloud import Cloud
 from geoseg_ros.geometry.sampling import farthest_points, unit_sphere
+from geoseg_ros.projection.lifting import lift_tokens
+from geoseg_ros.projection.proposal_views import ProposalViews
 
 LEAST_POINTS = 32
+LEAST_IN_GROUP = 3  # points of which a mean score says something
 CANDIDATES = 20_000  # points that farthest-point sampling looks at
 
 
@@ -28,8 +37,8 @@ class ImageTokens:
         cls: Z float32 [V, D2], global vectors.
         saliency: a float32 [V, Np], 0 .. 1 in every image.
         grid: (h, w).
-        evidence: float32 [V, Np] that a patch shows the thing, from elsewhere (``MgcmConfig.signal``), or None.
-        against: tokens float32 [A, Np, D2] of what is not the thing (rivals' pictures, a background bank), further columns of the graph
+        evidence: float32 [V, Np] that a patch shows the target, from elsewhere (``MgcmConfig.signal``), or None.
+        against: tokens float32 [A, Np, D2] that do not show the target (rivals' pictures, a background bank), further columns of the graph
             that no mask speaks for, or None.
     """
 
@@ -116,7 +125,7 @@ class PreparedCloud:
         index: int64 [N], which input points they are.
         whole: float32 [M, 3], all finite input points in the same frame. rows: int64 [M], which input points those are.
         size: points of the input, invalid ones included.
-        seen: float32 [N, D2], what views show of the points (:func:`comparable`), or None.
+        view_tokens: float32 [N, D2], mean tokens of the virtual views that show a point (:func:`comparable`), or None.
         groups: bool [G, N], which of the points are in each of G proposals, which may overlap, or None.
     """
 
@@ -125,17 +134,17 @@ class PreparedCloud:
     whole: NDArray[np.float32]
     rows: NDArray[np.int64]
     size: int
-    seen: NDArray[np.float32] | None = None
+    view_tokens: NDArray[np.float32] | None = None
     groups: NDArray[np.bool_] | None = None
 
 
-def prepare_cloud(xyz: NDArray[np.float32], count: int, seen: NDArray[np.float32] | None = None) -> PreparedCloud:
+def prepare_cloud(xyz: NDArray[np.float32], count: int, view_tokens: NDArray[np.float32] | None = None) -> PreparedCloud:
     """Bring a cloud or a proposal float32 [M, 3] (metres, any frame; invalid points allowed) to ``count`` points in the unit sphere.
 
     Deterministic: of more than 20 000 points every n-th is looked at, then farthest points are taken.
 
     Args:
-        seen: what views show of each point, float32 [M, D2], NaN where they show nothing: such a point is not among the ``count``.
+        view_tokens: of each point, float32 [M, D2], NaN where no view shows it: such a point is not among the ``count``.
 
     Raises:
         InputError: fewer than 32 valid points, or as few that views show.
@@ -144,15 +153,47 @@ def prepare_cloud(xyz: NDArray[np.float32], count: int, seen: NDArray[np.float32
     if len(rows) < LEAST_POINTS:
         raise InputError(f"cloud: expected at least {LEAST_POINTS} valid points, got {len(rows)}")
     whole, _, _ = unit_sphere(np.asarray(xyz[rows], np.float32))
-    shown = np.arange(len(rows)) if seen is None else np.flatnonzero(np.isfinite(seen[rows]).all(axis=1))
+    shown = np.arange(len(rows)) if view_tokens is None else np.flatnonzero(np.isfinite(view_tokens[rows]).all(axis=1))
     if len(shown) < LEAST_POINTS:
         raise InputError(f"cloud: expected at least {LEAST_POINTS} points that views show, got {len(shown)}")
     looked = shown[:: -(-len(shown) // CANDIDATES)]
     chosen = looked[farthest_points(whole[looked], count)]
-    return PreparedCloud(whole[chosen], rows[chosen], whole, rows, len(xyz), None if seen is None else seen[rows[chosen]])
+    return PreparedCloud(whole[chosen], rows[chosen], whole, rows, len(xyz), None if view_tokens is None else view_tokens[rows[chosen]])
 
 
 def stack(clouds: Sequence[PreparedCloud]) -> torch.Tensor:
     """P [B, N, 3] of clouds prepared with one N; [B, N, 3 + D2] where views show something of every point."""
-    parts = [c.points if c.seen is None else np.concatenate([c.points, c.seen], axis=1) for c in clouds]
+    parts = [c.points if c.view_tokens is None else np.concatenate([c.points, c.view_tokens], axis=1) for c in clouds]
     return torch.from_numpy(np.stack(parts))
+
+
+def voxel_view_tokens(scene: SceneGeometry, views: ProposalViews) -> NDArray[np.float32]:
+    """Mean token of every voxel over the drawings that show it, float32 [M, D] of mean square 1; NaN where none does.
+
+    Of a coloured cloud what is drawn in colour counts.
+    """
+    count = views.grid[0] // 2 if views.domain is Domain.COLOUR else views.grid[0]
+    tokens = views.tokens.unflatten(1, views.grid)[:, :count].flatten(0, 1)
+    index = views.index[:, :count].reshape(-1, *views.index.shape[2:])
+    features, shown = lift_tokens(tokens, index, np.arange(len(scene.xyz)), len(scene.xyz))
+    result = comparable(features, None).numpy().astype(np.float32)
+    result[~shown.numpy()] = np.nan
+    return result
+
+
+def prepare_with_views(cloud: Cloud, scene: SceneGeometry, views: ProposalViews | None, count: int) -> PreparedCloud:
+    """The points of a cloud's proposals, ``count`` of them with their tokens in virtual views; all other points are background.
+
+    Raises:
+        InputError: no proposals, or fewer than 32 points in them.
+    """
+    if views is None:
+        raise InputError("cloud: expected proposals, found none")
+    inside = np.zeros(len(scene.xyz), bool)
+    for proposal in scene.proposals:
+        inside[proposal] = True
+    xyz = np.where(scene.point_values(inside)[:, None], cloud.xyz, np.float32(np.nan))
+    made = prepare_cloud(xyz, count, scene.point_values(voxel_view_tokens(scene, views), np.nan))
+    voxel = scene.inverse[made.index]
+    groups = np.stack([np.isin(voxel, proposal) for proposal in scene.proposals])
+    return replace(made, groups=groups[groups.sum(1) >= LEAST_IN_GROUP])

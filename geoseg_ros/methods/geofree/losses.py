@@ -14,20 +14,14 @@ from geoseg_ros.nets.neighbours import square_distances
 NEVER = -1e4  # logarithm of the count of a pair that was not drawn
 
 
-def nt_xent(
-    positive: torch.Tensor, negative: torch.Tensor, temperature: float, valid: torch.Tensor | None = None, reduce: bool = True
-) -> torch.Tensor:
+def nt_xent(positive: torch.Tensor, negative: torch.Tensor, temperature: float) -> torch.Tensor:
     """Mean of -log exp(p / t) / (exp(p / t) + sum_k exp(n_k / t)).
 
     Args:
         positive: cosine [P]. negative: cosines [P, K] of the same anchors. temperature: t.
-        valid: bool [P, K], False where a negative is padding. reduce: False gives [P].
     """
     p, n = positive.float() / temperature, negative.float() / temperature
-    if valid is not None:
-        n = n.masked_fill(~valid, -torch.inf)
-    loss = torch.logsumexp(torch.cat([p[:, None], n], dim=1), dim=1) - p
-    return loss.mean() if reduce else loss
+    return (torch.logsumexp(torch.cat([p[:, None], n], dim=1), dim=1) - p).mean()
 
 
 def cosines(a: torch.Tensor, b: torch.Tensor) -> torch.Tensor:
@@ -81,15 +75,15 @@ def object_loss(foreground: torch.Tensor, background: torch.Tensor, temperature:
     return nt_xent(among[first, second], against[first], temperature)
 
 
-def simplification_loss(simplified: torch.Tensor, points: torch.Tensor, gamma: float, delta: float) -> torch.Tensor:
-    """L_simp = mean_q d(q, P) + mean_b max_q d(q, P) + (gamma + delta m) mean_p d(p, Q), d the squared distance to the nearest.
+def simplification_loss(simplified: torch.Tensor, points: torch.Tensor, gamma: float) -> torch.Tensor:
+    """L_simp = mean_q d(q, P) + mean_b max_q d(q, P) + gamma mean_p d(p, Q), d the squared distance to the nearest.
 
     Args:
         simplified: Q [B, m, 3]. points: P [B, N, 3].
     """
     distances = square_distances(simplified, points)
     there, back = distances.min(2).values, distances.min(1).values
-    return there.mean() + there.max(1).values.mean() + (gamma + delta * simplified.shape[1]) * back.mean()
+    return there.mean() + there.max(1).values.mean() + gamma * back.mean()
 
 
 def repulsion_loss(foreground: torch.Tensor, background: torch.Tensor, margin: float) -> torch.Tensor:
@@ -110,8 +104,8 @@ def prototype_loss(
 
     Args:
         prototypes: of images [V, dc]. foreground, background: y^o, y^b of clouds [B, dc].
-        anchor: ``set``: the images' mean; ``image``: image i mod V for cloud i; ``cloud``: as ``set``, but negatives are measured from y^o.
-        extra: [E, dc], more negatives of every foreground (other concepts' prototypes, the images' own background).
+        anchor: ``set``: the images' mean; ``image``: image i mod V for cloud i.
+        extra: [E, dc], more negatives of every foreground: other concepts' prototypes.
     """
     unit = F.normalize(prototypes.float(), dim=1)
     if anchor == "image":
@@ -119,7 +113,7 @@ def prototype_loss(
     else:
         anchors = F.normalize(unit.mean(0, keepdim=True), dim=1).expand(len(foreground), -1)
     positive = (anchors * F.normalize(foreground.float(), dim=1)).sum(1)
-    negative = cosines(foreground if anchor == "cloud" else anchors, background)
+    negative = cosines(anchors, background)
     if extra is not None:
         negative = torch.cat([negative, cosines(foreground, extra)], dim=1)
     return nt_xent(positive, negative, temperature)

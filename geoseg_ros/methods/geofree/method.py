@@ -19,13 +19,11 @@ from geoseg_ros.backbones.tokens import unit
 from geoseg_ros.errors import InputError
 from geoseg_ros.geometry.cloud import Cloud
 from geoseg_ros.learning.photo_references import PhotoReferences, find_photo_references, photo_evidence
-from geoseg_ros.learning.shape_pretraining import load_extractor
 from geoseg_ros.methods.base import CloudScene, Context, Evidence, ImageScene, Material, Method, Pack, SetModel, SetOptions
-from geoseg_ros.methods.geofree.inputs import ImageTokens, PreparedCloud, image_tokens, prepare_cloud
-from geoseg_ros.methods.geofree.pack import METHOD, Target
+from geoseg_ros.methods.geofree.config import GeoFreeConfig
+from geoseg_ros.methods.geofree.inputs import ImageTokens, PreparedCloud, image_tokens, prepare_cloud, prepare_with_views
+from geoseg_ros.methods.geofree.pack import METHOD, Target, load_extractor
 from geoseg_ros.methods.geofree.predict import predict_clouds, predict_images
-from geoseg_ros.methods.geofree.presets import GeoFreeConfig
-from geoseg_ros.methods.geofree.seen_tokens import prepare_seen
 from geoseg_ros.methods.geofree.training import fit
 from geoseg_ros.methods.geofree.training_sets import TrainingSet
 from geoseg_ros.nets.dgcnn import Dgcnn
@@ -218,6 +216,6 @@ def _prepare(scene: CloudScene, config: GeoFreeConfig, mean: torch.Tensor) -> Pr
         if config.preset != "views":
             return prepare_cloud(scene.cloud.xyz, config.points)
         views = scene.views
-        return prepare_seen(scene.cloud, scene.geometry, None if views is None else views.unit(mean), config.points)
+        return prepare_with_views(scene.cloud, scene.geometry, None if views is None else views.unit(mean), config.points)
     except InputError:
         return None

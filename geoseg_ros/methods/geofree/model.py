@@ -10,11 +10,10 @@ from typing import NamedTuple
 import torch
 from torch import nn
 
-from geoseg_ros.methods.geofree.config import HANDED_OVER, NetworkConfig
-from geoseg_ros.methods.geofree.gcsf import SharedSpace, log_association, similarity
-from geoseg_ros.methods.geofree.mgcm import Mgcm, SetReference, squash
+from geoseg_ros.methods.geofree.config import NetworkConfig
+from geoseg_ros.methods.geofree.fusion import Enhance, GraphAttention, SharedSpace, log_association, similarity
+from geoseg_ros.methods.geofree.mgcm import Mgcm, squash
 from geoseg_ros.methods.geofree.samplers import Sampler, draw_by_score
-from geoseg_ros.methods.geofree.sfe import Enhance, GraphAttention
 from geoseg_ros.nets.dgcnn import Dgcnn, DgcnnFeatures
 
 
@@ -25,7 +24,6 @@ class ImageFeatures(NamedTuple):
         tokens: what came in, [V, Np, D2] (X, or F~2D in the second pass). cls: Z [V, D2].
         channels: F_c [V, Np, D2]. score: r [V, Np]. mask: M [V, Np]. weights: S-bar [V, Np].
         projected: F^^2D [V, Np, ds]. refined: F~2D of the graph [V, Np, ds].
-        reference: the set that the scores are relative to. evidence: [V, Np], what came in beside the tokens, or None.
     """
 
     tokens: torch.Tensor
@@ -36,8 +34,6 @@ class ImageFeatures(NamedTuple):
     weights: torch.Tensor
     projected: torch.Tensor
     refined: torch.Tensor
-    reference: SetReference
-    evidence: torch.Tensor | None = None
 
 
 class Partners(NamedTuple):
@@ -77,20 +73,20 @@ class Columns(NamedTuple):
 
     Attributes:
         projected: values of the attention [B, C, ds]. refined: what the graph compares with [B, C, ds]. blocks: images or clouds in C.
-        mask: [B, C], 0 .. 1, of patches M, or None: what ``GcsfConfig.evidence`` is about.
+        mask: [B, C], M of the patches, 0 .. 1.
     """
 
     projected: torch.Tensor
     refined: torch.Tensor
     blocks: int
-    mask: torch.Tensor | None = None
+    mask: torch.Tensor
 
 
 class Foreground(NamedTuple):
     """Of B clouds after the P -> I fusion.
 
     Attributes:
-        features: F~3D_f [B, N, D3]. evidence: sum_j Z_ij M_j, or with A~ in place of Z, [B, N]; None where there is none.
+        features: F~3D_f [B, N, D3]. evidence: sum_j Z_ij M_j [B, N]; None where nothing was fused.
     """
 
     features: torch.Tensor
@@ -98,11 +94,10 @@ class Foreground(NamedTuple):
 
 
 class Pooled(NamedTuple):
-    """Image side of the contrast, [V, dc] each: p_s, p_o, and the same of the masked-out background."""
+    """Image side of the contrast, [V, dc] each: p_s, p_o, and p_o of the masked-out background."""
 
     semantic: torch.Tensor
     object: torch.Tensor
-    semantic_background: torch.Tensor
     object_background: torch.Tensor
 
 
@@ -124,15 +119,15 @@ class CosegNetwork(nn.Module):
         width = config.gcsf.width
         self.mgcm = Mgcm(dim, config.mgcm)
         self.sampler_o, self.sampler_b = Sampler(config.sampler), Sampler(config.sampler)
-        if config.gcsf.evidence in HANDED_OVER:  # until something was learnt the evidence decides alone
+        if config.sampler.choose == "scores":  # until something was learnt the evidence decides alone
             for sampler in (self.sampler_o, self.sampler_b):
                 for parameter in sampler.score[1].parameters():
                     nn.init.zeros_(parameter)
         point_dim = self.sampler_o.encoder.dim
         self.space = SharedSpace(point_dim, dim, config.gcsf)
         self.to_points, self.to_patches = GraphAttention(width, config.sfe), GraphAttention(width, config.sfe)
-        self.enhance_points = Enhance(point_dim, width, config.sfe.lambda_p, config.sfe.lambda_learnable)
-        self.enhance_patches = Enhance(dim, width, config.sfe.lambda_i, config.sfe.lambda_learnable)
+        self.enhance_points = Enhance(point_dim, width, config.sfe.scale)
+        self.enhance_patches = Enhance(dim, width, config.sfe.scale)
         self.head_semantic, self.head_object = _head(dim, config.contrast), _head(width, config.contrast)  # g_s, g_o
         embedding = extractor.EMBEDDING_DIM
         self.cloud_semantic, self.cloud_object = _head(embedding, config.contrast), _head(embedding, config.contrast)  # h_s, h_o
@@ -141,11 +136,7 @@ class CosegNetwork(nn.Module):
     @property
     def fused(self) -> bool:
         """Whether the branches exchange anything."""
-        return self.config.sfe.fusion != "none"
-
-    def between(self) -> tuple[nn.Module, ...]:
-        """The parts between the branches: graph, attention, enhancement."""
-        return self.space, self.to_points, self.to_patches, self.enhance_points, self.enhance_patches
+        return self.config.sfe.fused
 
     def train(self, mode: bool = True) -> CosegNetwork:
         """As usual, but the extractor stays in evaluation mode."""
@@ -159,43 +150,34 @@ class CosegNetwork(nn.Module):
         self.to_patches.constrain()
 
     def images(
-        self, tokens: torch.Tensor, cls: torch.Tensor, reference: SetReference | None = None, evidence: torch.Tensor | None = None
+        self, tokens: torch.Tensor, cls: torch.Tensor, reference: torch.Tensor | None = None, evidence: torch.Tensor | None = None
     ) -> ImageFeatures:
-        """The 2D branch on tokens [V, Np, D2] and global vectors [V, D2]; ``reference``, ``evidence``: see :meth:`Mgcm.correlate`."""
+        """The 2D branch on tokens [V, Np, D2] and global vectors [V, D2]; ``reference``, ``evidence``: see :meth:`Mgcm.score`."""
         channels = self.mgcm.channels(tokens)
-        score, reference = self.mgcm.correlate(channels, cls, reference, evidence)
+        score = self.mgcm.score(channels, cls, reference, evidence)
         weights = self.mgcm.weights(score)
         projected, refined = self.space.patches(channels, weights)
-        return ImageFeatures(tokens, cls, channels, score, self.mgcm.mask(score), weights, projected, refined, reference, evidence)
+        return ImageFeatures(tokens, cls, channels, score, self.mgcm.mask(score), weights, projected, refined)
 
     def against(self, tokens: torch.Tensor) -> Columns:
-        """Patches [A, Np, D2] of what is not the thing as columns of one row, [1, A Np, ds]: the mask of none of them speaks for it."""
+        """Patches [A, Np, D2] that do not show the target as columns of one row, [1, A Np, ds]: the mask of none of them speaks for it."""
         nothing = tokens.new_zeros(tokens.shape[:2])
         projected, refined = (x.flatten(0, 1)[None] for x in self.space.patches(self.mgcm.channels(tokens), nothing))
         return Columns(projected, refined, len(tokens), nothing.flatten()[None])
 
     def clouds(self, points: torch.Tensor, partners: Partners | None = None) -> CloudFeatures:
-        """The 3D branch on points [B, N, 3], or [B, N, 3 + D2] with what views show of them; ``partners``: see :meth:`Sampler.exchange`."""
-        points, seen = points[:, :, :3], self.mgcm.channels(points[:, :, 3:]) if points.shape[2] > 3 else None
+        """The 3D branch on points [B, N, 3], or [B, N, 3 + D2] with their tokens in views; ``partners``: see :meth:`Sampler.exchange`."""
+        points, view_tokens = points[:, :, :3], self.mgcm.channels(points[:, :, 3:]) if points.shape[2] > 3 else None
         encoded = self.sampler_o.encode(points), self.sampler_b.encode(points)
         foreground = self.sampler_o.exchange(encoded[0], partners.foreground if partners else None)
         background = self.sampler_b.exchange(encoded[1], partners.background if partners else None)
-        return CloudFeatures(points, encoded, foreground, background, self.space.points(foreground, seen))
+        return CloudFeatures(points, encoded, foreground, background, self.space.points(foreground, view_tokens))
 
     def fused_clouds(self, clouds: CloudFeatures, patches: Columns) -> Foreground:
         """The foreground stream after P -> I fusion. Only the foreground is fused."""
-        config = self.config.gcsf
-        log_z = log_association(similarity(clouds.projected, patches.refined), patches.blocks, config, patches.mask)
+        log_z = log_association(similarity(clouds.projected, patches.refined), patches.blocks, self.config.gcsf)
         features = self.enhance_points(clouds.foreground, self.to_points(clouds.projected, patches.projected, log_z))
-        if config.evidence not in HANDED_OVER or patches.mask is None:
-            return Foreground(features)
-        if config.evidence == "attention":
-            return Foreground(features, self.to_points.share(clouds.projected, patches.projected, log_z, patches.mask))
         return Foreground(features, (log_z.exp() @ patches.mask[:, :, None])[:, :, 0])
-
-    def enhanced_clouds(self, clouds: CloudFeatures, patches: Columns) -> torch.Tensor:
-        """F~3D_f [B, N, D3], see :meth:`fused_clouds`."""
-        return self.fused_clouds(clouds, patches).features
 
     def enhanced_images(self, images: ImageFeatures, points: torch.Tensor, blocks: int) -> torch.Tensor:
         """F~2D [V, Np, D2]: the tokens after I -> P fusion with projected points [V, C, ds] of ``blocks`` clouds."""
@@ -204,17 +186,16 @@ class CosegNetwork(nn.Module):
 
     def samples(
         self,
-        foreground: Foreground | torch.Tensor,
+        foreground: Foreground,
         background: torch.Tensor,
         points: torch.Tensor,
         generator: torch.Generator | None = None,
     ) -> Samples:
         """Both subsets of points [B, N, 3] from F~3D_f and F^3D_b [B, N, D3]; ``generator``: see :func:`draw_by_score`."""
         if self.config.sampler.choose == "pool":
-            features = foreground.features if isinstance(foreground, Foreground) else foreground
-            q_o, q_b = self.sampler_o.simplify(features), self.sampler_b.simplify(background)
+            q_o, q_b = self.sampler_o.simplify(foreground.features), self.sampler_b.simplify(background)
             return Samples(q_o, q_b, self.sampler_o.project(q_o, points), self.sampler_b.project(q_b, points))
-        share = self.point_mask(foreground, background)
+        share = squash(self.point_scores(foreground, background))
         simplified, projected = [], []
         for sampler, log_share in ((self.sampler_o, share.log()), (self.sampler_b, (1 - share).log())):
             drawn = draw_by_score(log_share, self.config.sampler.samples, generator)
@@ -222,16 +203,11 @@ class CosegNetwork(nn.Module):
             projected.append(sampler.project(simplified[-1], points, log_share))
         return Samples(*simplified, *projected)
 
-    def point_mask(self, foreground: Foreground | torch.Tensor, background: torch.Tensor) -> torch.Tensor:
-        """Foreground share [B, N] in 0 .. 1 of every point with ``choose = scores``: the difference of both samplers' scores, and the
-        evidence of the patches where there is some, squashed as the masks of images are."""
-        return squash(self.point_scores(foreground, background))
-
-    def point_scores(self, foreground: Foreground | torch.Tensor, background: torch.Tensor) -> torch.Tensor:
-        """What :meth:`point_mask` squashes, [B, N]."""
-        features, evidence = foreground if isinstance(foreground, Foreground) else (foreground, None)
-        score = (self.sampler_o.score(features) - self.sampler_b.score(background))[:, :, 0]
-        return score if evidence is None else self.config.sampler.learnt * score + evidence
+    def point_scores(self, foreground: Foreground, background: torch.Tensor) -> torch.Tensor:
+        """Foreground score [B, N] of every point with ``choose = scores``: the difference of both samplers' scores, and the evidence of the
+        patches where there is some; squashed as the masks of images are it is the share of foreground."""
+        score = (self.sampler_o.score(foreground.features) - self.sampler_b.score(background))[:, :, 0]
+        return score if foreground.evidence is None else self.config.sampler.learnt * score + foreground.evidence
 
     def extract(self, samples: Samples) -> tuple[DgcnnFeatures, DgcnnFeatures, DgcnnFeatures, DgcnnFeatures]:
         """Extractor features of the four subsets, in the order of :class:`Samples`."""
@@ -242,36 +218,28 @@ class CosegNetwork(nn.Module):
 
     def pooled(self, coarse: ImageFeatures, final: ImageFeatures, detach: bool) -> Pooled:
         """The images' prototypes from both passes; ``detach``: no gradient reaches the 2D branch, only the heads."""
-        mask = self.final_mask(coarse, final)
-        tokens, projected, weights = final.tokens, final.projected, coarse.weights
+        mask, tokens, projected, weights = final.mask, final.tokens, final.projected, coarse.weights
         if detach:
             mask, tokens, projected, weights = mask.detach(), tokens.detach(), projected.detach(), weights.detach()
         inside = torch.ones_like(mask) if self.config.loss.po_pool == "gap" else mask
         return Pooled(
             self.head_semantic((weights[:, :, None] * tokens).sum(1)),
             self.head_object(_mean(projected, inside)),
-            self.head_semantic(_mean(tokens, 1 - mask)),
             self.head_object(_mean(projected, 1 - mask)),
         )
-
-    def final_mask(self, coarse: ImageFeatures, final: ImageFeatures) -> torch.Tensor:
-        """M [V, Np], from where the configuration says."""
-        return final.mask if self.config.mask_from == "final" else coarse.mask
 
 
 def draw_columns(images: ImageFeatures, chosen: torch.Tensor, against: Columns | None = None) -> Columns:
     """Patches of the images ``chosen`` [B, r] for each cloud, and those ``against``, the same for all."""
     projected, refined, mask = (x[chosen].flatten(1, 2) for x in (images.projected, images.refined, images.mask))
     own = Columns(projected, refined, chosen.shape[1], mask)
-    return own if against is None else join_columns(own, against)
-
-
-def join_columns(own: Columns, further: Columns) -> Columns:
-    """The columns of both; ``further`` [1, C, ...] are the same for every row. A mask that ``own`` lacks stays absent."""
-    count = len(own.projected)
-    projected, refined = (torch.cat([a, b.expand(count, -1, -1)], 1) for a, b in zip(own[:2], further[:2], strict=True))
-    mask = None if own.mask is None or further.mask is None else torch.cat([own.mask, further.mask.expand(count, -1)], 1)
-    return Columns(projected, refined, own.blocks + further.blocks, mask)
+    if against is None:
+        return own
+    projected, refined, mask = (
+        torch.cat([a, b.expand(len(chosen), *b.shape[1:])], 1)
+        for a, b in ((own.projected, against.projected), (own.refined, against.refined), (own.mask, against.mask))
+    )
+    return Columns(projected, refined, own.blocks + against.blocks, mask)
 
 
 def _head(inputs: int, outputs: int) -> nn.Sequential:

@@ -28,13 +28,11 @@ class Step:
     Attributes:
         terms: named losses, weighted; their sum is what is minimised.
         samples: of the clouds. pooled: prototypes of the images, or None for a step without images.
-        foreground: y_obj^o of the clouds [B, dc], detached.
     """
 
     terms: dict[str, torch.Tensor]
     samples: Samples
     pooled: Pooled | None
-    foreground: torch.Tensor
 
 
 def image_terms(tokens: torch.Tensor, saliency: torch.Tensor, mask: torch.Tensor, config: LossConfig) -> dict[str, torch.Tensor]:
@@ -48,7 +46,7 @@ def image_terms(tokens: torch.Tensor, saliency: torch.Tensor, mask: torch.Tensor
 def image_step(network: CosegNetwork, images: ImageTokens) -> dict[str, torch.Tensor]:
     """Stage 1: L_s on the coarse mask, nothing but the 2D branch."""
     channels = network.mgcm.channels(images.tokens)
-    score, _ = network.mgcm.correlate(channels, images.cls, evidence=images.evidence)
+    score = network.mgcm.score(channels, images.cls, evidence=images.evidence)
     return image_terms(images.tokens, images.saliency, network.mgcm.mask(score), network.config.loss)
 
 
@@ -77,11 +75,10 @@ def joint_step(
         coarse = final = network.images(images.tokens, images.cls, evidence=images.evidence)
         if network.fused:
             draw_images = torch.rand(len(points), len(images), generator=generator).argsort(1)[:, : config.gcsf.r_img]
-            draw_clouds = torch.rand(len(images), len(points), generator=generator).argsort(1)[:, : config.gcsf.r_cld]
+            draw_clouds = torch.rand(len(images), len(points), generator=generator).argsort(1)[:, :1]
             against = None if images.against is None else network.against(images.against)
             foreground = network.fused_clouds(clouds, draw_columns(coarse, draw_images.to(points.device), against))
-            columns = clouds.projected[draw_clouds.to(points.device)].flatten(1, 2)
-            enhanced = network.enhanced_images(coarse, columns, draw_clouds.shape[1])
+            enhanced = network.enhanced_images(coarse, clouds.projected[draw_clouds.to(points.device)].flatten(1, 2), 1)
             final = network.images(enhanced, images.cls, evidence=images.evidence)
         pooled = network.pooled(coarse, final, detach=not train_images)
         if train_images:
@@ -92,16 +89,16 @@ def joint_step(
     y_object = network.cloud_object(features[2].embedding), network.cloud_object(features[3].embedding)
     if pooled is not None:
         y_semantic = network.cloud_semantic(features[0].embedding), network.cloud_semantic(features[1].embedding)
-        extra_semantic, extra_object = _extra_negatives(loss, pooled, foreign)
-        terms["sem"] = loss.sem * prototype_loss(pooled.semantic, *y_semantic, loss.tau, loss.anchor, extra_semantic)
-        terms["obj"] = loss.obj * prototype_loss(pooled.object, *y_object, loss.tau, loss.anchor, extra_object)
-    return Step({**terms, **image_losses}, samples, pooled, y_object[0].detach())
+        others = foreign if loss.cross_concept else None
+        terms["sem"] = loss.sem * prototype_loss(pooled.semantic, *y_semantic, loss.tau, loss.anchor, others and others.semantic)
+        terms["obj"] = loss.obj * prototype_loss(pooled.object, *y_object, loss.tau, loss.anchor, others and others.object)
+    return Step({**terms, **image_losses}, samples, pooled)
 
 
 def _masks_terms(network: CosegNetwork, images: ImageTokens, coarse: torch.Tensor, final: torch.Tensor) -> dict[str, torch.Tensor]:
     """L_s on both masks of stage 3, or on the one that counts."""
     config = network.config
-    if config.mask_from == "coarse" or not network.fused:
+    if not network.fused:
         return image_terms(images.tokens, images.saliency, coarse, config.loss)
     first = image_terms(images.tokens, images.saliency, coarse, config.loss)
     second = image_terms(images.tokens, images.saliency, final, config.loss)
@@ -118,23 +115,12 @@ def _cloud_terms(
     """L_p: X is from the projected points R, the simplified points Q must cover the cloud."""
     loss = network.config.loss
     projected_o, projected_b = features[2], features[3]
-    simplified = sum(simplification_loss(q, points, loss.gamma, loss.delta) for q in (samples.simplified_o, samples.simplified_b))
+    simplified = sum(simplification_loss(q, points, loss.gamma) for q in (samples.simplified_o, samples.simplified_b))
     projection = network.sampler_o.project.sigma() + network.sampler_b.project.sigma()
     point = point_loss(projected_o.points, projected_b.points, loss.tau_point, loss.positives, loss.negatives, generator)
     return {
-        "point": loss.point * point,
-        "object": loss.object * object_loss(projected_o.embedding, projected_b.embedding, loss.tau_object),
-        "samp": loss.samp * (loss.samp_alpha * simplified + loss.samp_lambda * projection),
-        "rep": loss.rep * repulsion_loss(samples.projected_o, samples.projected_b, loss.rep_margin),
+        "point": point,
+        "object": object_loss(projected_o.embedding, projected_b.embedding, loss.tau_object),
+        "samp": loss.samp_alpha * simplified + projection,
+        "rep": repulsion_loss(samples.projected_o, samples.projected_b, loss.rep_margin),
     }
-
-
-def _extra_negatives(loss: LossConfig, pooled: Pooled, foreign: Pooled | None) -> tuple[torch.Tensor | None, torch.Tensor | None]:
-    semantic, objects = [], []
-    if loss.sym:
-        semantic.append(pooled.semantic_background)
-        objects.append(pooled.object_background)
-    if loss.cross_concept and foreign is not None:
-        semantic.append(foreign.semantic)
-        objects.append(foreign.object)
-    return (torch.cat(semantic), torch.cat(objects)) if semantic else (None, None)

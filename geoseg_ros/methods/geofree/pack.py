@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any
@@ -9,16 +10,17 @@ from typing import Any
 import torch
 
 from geoseg_ros.errors import InputError
-from geoseg_ros.learning.checkpoint import below, under
+from geoseg_ros.learning.checkpoint import below, read_tensors, under, write_tensors
 from geoseg_ros.learning.photo_references import PhotoReferences
 from geoseg_ros.methods.geofree.bank import Bank
+from geoseg_ros.methods.geofree.config import GeoFreeConfig
 from geoseg_ros.methods.geofree.model import CosegNetwork
-from geoseg_ros.methods.geofree.presets import GeoFreeConfig
 from geoseg_ros.nets.dgcnn import Dgcnn
 from geoseg_ros.packs.pack import Pack
 from geoseg_ros.settings import with_values
 
 METHOD = "geofree"
+EXTRACTOR = "dgcnn"  # kind of a file of weights
 
 
 @dataclass(frozen=True)
@@ -84,3 +86,24 @@ class Target:
             where = pack.path or f"pack '{pack.name}'"
             raise InputError(f"{where}: damaged pack of the method {METHOD} ({str(error).splitlines()[0]})") from None
         return cls(pack.name, (pack.backbone, pack.backbone_hash), config, mean, references, network.eval(), bank, pack.info)
+
+
+def save_extractor(path: str | os.PathLike[str], network: Dgcnn, info: Mapping[str, object] | None = None) -> None:
+    """Write a DGCNN; ``info`` (plain JSON values) is kept beside it."""
+    head = {"classes": network.classes, "neighbours": network.neighbours, "source": network.source, "info": dict(info or {})}
+    write_tensors(path, EXTRACTOR, network.state_dict(), head)
+
+
+def load_extractor(path: str | os.PathLike[str]) -> Dgcnn:
+    """Read a file of :func:`save_extractor`: a network in evaluation mode on the processor.
+
+    Raises:
+        InputError: the file is absent, damaged, newer, or something else.
+    """
+    tensors, head = read_tensors(path, EXTRACTOR)
+    try:
+        network = Dgcnn(int(head["classes"]), int(head["neighbours"]), str(head["source"]))
+        network.load_state_dict(tensors)
+    except (KeyError, TypeError, ValueError, RuntimeError) as error:
+        raise InputError(f"{path}: damaged {EXTRACTOR} weights ({str(error).splitlines()[0]})") from None
+    return network.eval()

@@ -9,15 +9,16 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from numpy.typing import NDArray
+from scipy.spatial import cKDTree
 
 from geoseg_ros.methods.geofree.bank import Bank
-from geoseg_ros.methods.geofree.decode import best_of_groups, competitive, knn20, nearest_score
 from geoseg_ros.methods.geofree.inputs import ImageTokens, PreparedCloud, stack
 from geoseg_ros.methods.geofree.mgcm import squash
 from geoseg_ros.methods.geofree.model import CosegNetwork, Foreground
 from geoseg_ros.methods.geofree.samplers import matched
 from geoseg_ros.packs.calibration import p_value
 
+SPREAD = 20  # neighbours of a foreground sample that are foreground, too
 STRONGEST = 20  # patches whose mean score speaks for the presence in an image
 
 
@@ -66,7 +67,7 @@ def predict_clouds(network: CosegNetwork, clouds: Sequence[PreparedCloud], bank:
     config = network.config
     device = next(network.parameters()).device
     bank = bank.to(device)
-    fused = network.fused and len(bank.patches) > 0
+    fused, scored = network.fused and len(bank.patches) > 0, config.sampler.choose == "scores"
     alone = config.sampler.mutual == "released" or len(bank.partners_o) == 0  # a cloud is its own partner then
     step = 1 if alone else batch
     result: list[CloudPrediction] = []
@@ -80,39 +81,36 @@ def predict_clouds(network: CosegNetwork, clouds: Sequence[PreparedCloud], bank:
         objects = F.normalize(network.cloud_object(network.extractor(samples.projected_o).embedding), dim=1)
         presence = (objects @ bank.object - (objects @ bank.negatives.T).amax(1)).double().cpu().numpy()
         p = p_value(presence, bank.null_clouds.cpu().numpy())
-        scored = config.decode in ("scores", "proposals")
-        raw = network.point_scores(foreground, features.background).float().cpu().numpy() if scored else np.zeros(0)
-        index = [matched(q, points).cpu().numpy() for q in (samples.simplified_o, samples.simplified_b)]
+        scores = network.point_scores(foreground, features.background).float().cpu().numpy() if scored else None
+        drawn = matched(samples.simplified_o, points).cpu().numpy()
         for k, cloud in enumerate(part):
             score = np.full(cloud.size, -1, np.float32)
-            if scored:
-                share = raw[k] if cloud.groups is None or config.decode == "scores" else best_of_groups(raw[k], cloud.groups)
+            if scores is None:
+                score[cloud.rows] = knn20(cloud.whole, cloud.points, drawn[k])
+            else:
+                share = scores[k] if cloud.groups is None else best_of_groups(scores[k], cloud.groups)
                 mask = squash(torch.from_numpy(share)[None])[0].numpy()
                 score[cloud.rows] = nearest_score(cloud.whole, cloud.points, 2 * mask - 1)
-            elif config.decode == "knn20":
-                score[cloud.rows] = knn20(cloud.whole, cloud.points, index[0][k])
-            else:
-                score[cloud.rows] = competitive(cloud.whole, cloud.points[index[0][k]], cloud.points[index[1][k]])
             result.append(CloudPrediction(score, float(presence[k]), float(p[k]), fused))
     return result
 
 
 @torch.inference_mode()
 def predict_images(network: CosegNetwork, images: ImageTokens, bank: Bank, batch: int = 16) -> ImagePrediction:
-    """Masks of images; with ``mask_from = final`` after the fusion with the bank's clouds."""
+    """Masks of images, after the fusion with the bank's clouds."""
     network.eval()
     device = next(network.parameters()).device
     bank = bank.to(device)
-    fused = network.fused and len(bank.key_points) > 0 and network.config.mask_from == "final"
+    fused = network.fused and len(bank.key_points) > 0
     masks, presences = [], []
     for start in range(0, len(images), batch):
         part = images.select(slice(start, start + batch)).to(device)
-        features = network.images(part.tokens, part.cls, bank.coarse(), part.evidence)
+        features = network.images(part.tokens, part.cls, bank.coarse_mean, part.evidence)
         presences.append(features.score.topk(min(STRONGEST, features.score.shape[1]), dim=1).values.mean(1))
         if fused:
             columns = bank.key_points.flatten(0, 1).expand(len(part), -1, -1)
             enhanced = network.enhanced_images(features, columns, len(bank.key_points))
-            features = network.images(enhanced, part.cls, bank.final(), part.evidence)
+            features = network.images(enhanced, part.cls, bank.final_mean, part.evidence)
         masks.append(features.mask)
     presence = torch.cat(presences).double().cpu().numpy()
     mask = torch.cat(masks).unflatten(1, images.grid).float().cpu().numpy()
@@ -144,3 +142,35 @@ def calibrated(
         null_clouds=cloud_scores(null_clouds),
         null_images=image_scores(null_images),
     )
+
+
+def knn20(points: NDArray[np.float32], sampled: NDArray[np.float32], matched: NDArray[np.int64], k: int = SPREAD) -> NDArray[np.float32]:
+    """Score of every point by the spread of the foreground samples (Yang et al.): 1 near a sample, else -1.
+
+    Args:
+        points: float32 [M, 3], the cloud. sampled: float32 [N, 3], the points that the network saw.
+        matched: int64 [m], the foreground samples among ``sampled``; their k nearest of ``sampled`` are foreground, and so is every
+            point of the cloud whose nearest sampled point is.
+
+    Returns:
+        float32 [M], 1 or -1.
+    """
+    tree = cKDTree(sampled)
+    chosen = np.zeros(len(sampled), bool)
+    chosen[tree.query(sampled[np.unique(matched)], min(k, len(sampled)))[1].reshape(-1)] = True
+    return np.where(chosen[tree.query(points)[1]], 1, -1).astype(np.float32)
+
+
+def nearest_score(points: NDArray[np.float32], sampled: NDArray[np.float32], score: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Score float32 [M] of ``points`` [M, 3]: that of the nearest of ``sampled`` [N, 3] with ``score`` [N]."""
+    return np.asarray(score[cKDTree(sampled).query(points)[1]], np.float32)
+
+
+def best_of_groups(score: NDArray[np.float32], groups: NDArray[np.bool_]) -> NDArray[np.float32]:
+    """Scores float32 [N] after every point took the best of the mean scores of the ``groups`` [G, N] that hold it (each holds some
+    point); the lowest of all scores where none does."""
+    if not len(groups):
+        return score
+    means = groups @ score / groups.sum(1)
+    best = np.where(groups, means[:, None], -np.inf).max(0)
+    return np.where(groups.any(0), best, score.min()).astype(np.float32)

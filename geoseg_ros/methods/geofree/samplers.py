@@ -110,7 +110,7 @@ class Sampler(nn.Module):
         super().__init__()
         self.config = config
         self.encoder = PointNet()
-        self.mutual = None if config.mutual == "none" else MutualAttention(self.encoder.dim, config.mutual)
+        self.mutual = MutualAttention(self.encoder.dim, config.mutual)
         width = self.encoder.dim
         if config.choose == "pool":
             self.generate = nn.Sequential(SharedMlp((width, width, width, width)), nn.Linear(width, 3 * config.samples))
@@ -129,8 +129,6 @@ class Sampler(nn.Module):
             features: [B, N, D3] of :meth:`encode`.
             partners: [B, r, P, D3]; None: the other clouds of the batch (a lone cloud is its own partner, as in the released evaluation).
         """
-        if self.mutual is None:
-            return features
         return self.mutual(features, self._rolled(features) if partners is None else partners)
 
     def _rolled(self, features: torch.Tensor) -> torch.Tensor:

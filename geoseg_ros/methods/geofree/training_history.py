@@ -1,11 +1,46 @@
-"""What happened in a training of the co-segmentation network."""
+"""What happened in a training, and whether the network has collapsed: checks that need no labels."""
 
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
-from geoseg_ros.methods.geofree.collapse_checks import Check
+import numpy as np
+import torch
+import torch.nn.functional as F
+from numpy.typing import NDArray
+from scipy.spatial import cKDTree
+
+from geoseg_ros.methods.geofree.inputs import ImageTokens
+from geoseg_ros.methods.geofree.model import CosegNetwork, Foreground, draw_columns
+from geoseg_ros.methods.geofree.samplers import matched
+
+FOREGROUND = (0.02, 0.9)  # share of the decode beyond which nothing is segmented any more
+SAME = 1e-3  # spread of the presence scores below which all items count as alike
+COMPETITORS = 5
+
+
+@dataclass(frozen=True)
+class Check:
+    """One check of a fixed subset of a set.
+
+    Attributes:
+        foreground: mean share of the points decoded as foreground.
+        presence_deviation: standard deviation over clouds of cosine(y_obj^o, p_o) - cosine(y_obj^b, p_o).
+    """
+
+    foreground: float
+    presence_deviation: float
+
+    def warnings(self) -> list[str]:
+        """Signs of a collapse, one line each."""
+        found = []
+        low, high = FOREGROUND
+        if not low <= self.foreground <= high:
+            found.append(f"foreground share {self.foreground:.3f} outside {low} .. {high}")
+        if self.presence_deviation < SAME:
+            found.append("every cloud has the same presence score")
+        return found
 
 
 @dataclass
@@ -15,14 +50,10 @@ class History:
     Attributes:
         epochs: per epoch: ``stage``, ``epoch``, ``seconds`` since the start, ``total`` loss, and the mean of each named loss.
         checks: stage, epoch, set and :class:`Check` of each collapse check.
-        flipped: whether the masks were inverted, before and after stage 1.
-        kept: (stage, epoch) of the weights that were kept.
     """
 
     epochs: list[dict[str, float]] = field(default_factory=list)
     checks: list[tuple[int, int, str, Check]] = field(default_factory=list)
-    flipped: tuple[bool, bool] = (False, False)
-    kept: tuple[int, int] = (0, 0)
 
     def warnings(self) -> list[str]:
         """Collapse warnings of the last check of each set."""
@@ -32,19 +63,17 @@ class History:
     def plain(self) -> dict[str, Any]:
         """As JSON values; see :meth:`of`."""
         checks = [[stage, epoch, name, asdict(check)] for stage, epoch, name, check in self.checks]
-        return {"epochs": self.epochs, "checks": checks, "flipped": list(self.flipped), "kept": list(self.kept)}
+        return {"epochs": self.epochs, "checks": checks}
 
     @classmethod
     def of(cls, plain: dict[str, Any]) -> History:
         """The inverse of :meth:`plain`."""
         checks = [(int(stage), int(epoch), str(name), Check(**check)) for stage, epoch, name, check in plain["checks"]]
-        first, second = plain["flipped"]
-        stage, epoch = plain["kept"]
-        return cls(list(plain["epochs"]), checks, (bool(first), bool(second)), (int(stage), int(epoch)))
+        return cls(list(plain["epochs"]), checks)
 
     def summary(self) -> dict[str, object]:
         """For manifests: plain numbers only."""
-        last = {name: asdict(check) | {"criterion": check.criterion} for _, _, name, check in self.checks}
+        last = {name: asdict(check) for _, _, name, check in self.checks}
         stages = sorted({int(e["stage"]) for e in self.epochs})
         return {
             "epochs": {str(s): sum(e["stage"] == s for e in self.epochs) for s in stages},
@@ -52,6 +81,54 @@ class History:
             "last": {k: round(v, 5) for k, v in self.epochs[-1].items()} if self.epochs else {},
             "checks": last,
             "warnings": self.warnings(),
-            "flipped": list(self.flipped),
-            "kept": list(self.kept),
         }
+
+
+@torch.inference_mode()
+def check_collapse(network: CosegNetwork, points: torch.Tensor, images: ImageTokens) -> Check:
+    """Check a network in evaluation mode on points [B, N, 3], B >= 2, and images; its mode is restored."""
+    mode = network.training
+    network.eval()
+    clouds = network.clouds(points)
+    features = network.images(images.tokens, images.cls, evidence=images.evidence)
+    foreground = Foreground(clouds.foreground)
+    if network.fused:
+        shown = torch.arange(len(points), device=points.device)[:, None] + torch.arange(network.config.gcsf.r_img, device=points.device)
+        against = None if images.against is None else network.against(images.against)
+        foreground = network.fused_clouds(clouds, draw_columns(features, shown % len(images), against))
+    points = clouds.points
+    samples = network.samples(foreground, clouds.background, points)
+    extracted = network.extract(samples)
+    masks = []
+    index = [matched(q, points) for q in (samples.simplified_o, samples.simplified_b)]
+    for k, cloud in enumerate(points):
+        chosen = [cloud[i[k]].cpu().numpy() for i in index]
+        masks.append(competitive(cloud.cpu().numpy(), *chosen) > 0)
+    prototype = F.normalize(network.pooled(features, features, detach=True).object, dim=1).mean(0, keepdim=True)
+    objects, backgrounds = network.cloud_object(extracted[2].embedding), network.cloud_object(extracted[3].embedding)
+    network.train(mode)
+    presence = F.cosine_similarity(objects, prototype) - F.cosine_similarity(backgrounds, prototype)
+    return Check(float(np.mean([m.mean() for m in masks])), float(presence.std()))
+
+
+def competitive(
+    points: NDArray[np.float32], foreground: NDArray[np.float32], background: NDArray[np.float32], k: int = COMPETITORS
+) -> NDArray[np.float32]:
+    """Score in -1 .. 1 of every point: (d_bg - d_fg) / (d_bg + d_fg), d the mean distance to the k nearest samples of each kind.
+
+    Args:
+        points: float32 [M, 3]. foreground, background: samples float32 [m, 3], same frame, m >= 1.
+
+    Returns:
+        float32 [M]; above 0 means foreground.
+    """
+    to_foreground, to_background = _mean_distance(points, foreground, k), _mean_distance(points, background, k)
+    total = np.maximum(to_foreground + to_background, 1e-12)
+    return ((to_background - to_foreground) / total).astype(np.float32)
+
+
+def _mean_distance(points: NDArray[np.float32], samples: NDArray[np.float32], k: int) -> NDArray[np.float64]:
+    # samples repeat; each place counts once, or one crowded place would be all five neighbours
+    distinct = np.unique(samples, axis=0)
+    distance = cKDTree(distinct).query(points, min(k, len(distinct)))[0]
+    return np.asarray(distance, np.float64).reshape(len(points), -1).mean(axis=1)

@@ -10,8 +10,8 @@ from dataclasses import asdict, dataclass, replace
 import torch
 
 from geoseg_ros.errors import InputError
+from geoseg_ros.methods.geofree.config import FitConfig
 from geoseg_ros.methods.geofree.inputs import ImageTokens, PreparedCloud
-from geoseg_ros.methods.geofree.training_config import FitConfig
 from geoseg_ros.nets.dgcnn import Dgcnn
 
 
@@ -41,9 +41,9 @@ def check_sets(sets: Sequence[TrainingSet], config: FitConfig) -> None:
         raise InputError(f"sets: expected different names, got {', '.join(names)}")
     points, network = config.network.sampler.points, config.network
     for s in sets:
-        if network.gcsf.points != "coordinates" and any(c.seen is None for c in s.clouds):
-            raise InputError(f"set {s.name}: clouds: gcsf.points = {network.gcsf.points} expected what views show of the points")
-        if network.mgcm.signal != "correlation" and s.images.evidence is None:
+        if network.gcsf.points == "views" and any(c.view_tokens is None for c in s.clouds):
+            raise InputError(f"set {s.name}: clouds: gcsf.points = views expected the tokens of the points in views")
+        if network.mgcm.signal == "contrast" and s.images.evidence is None:
             raise InputError(f"set {s.name}: images: mgcm.signal = {network.mgcm.signal} expected evidence of their patches")
         if len(s.clouds) < 2:
             raise InputError(f"set {s.name}: expected at least 2 clouds, got {len(s.clouds)}")
@@ -67,7 +67,7 @@ def controlled(sets: Sequence[TrainingSet], config: FitConfig) -> tuple[list[Tra
         return list(sets), config
     if config.control == "cloud_only":
         network = config.network
-        alone = replace(network, sfe=replace(network.sfe, fusion="none"), loss=replace(network.loss, sem=0.0, obj=0.0))
+        alone = replace(network, sfe=replace(network.sfe, fused=False), loss=replace(network.loss, sem=0.0, obj=0.0))
         return list(sets), replace(done, network=alone)
     if len(sets) < 2:
         raise InputError(f"control {config.control}: expected at least 2 sets, got {len(sets)}")
@@ -96,8 +96,8 @@ def digest(sets: Sequence[TrainingSet], config: FitConfig, extractor: Dgcnn) -> 
         found.update(s.name.encode())
         for cloud in s.clouds:
             add(torch.from_numpy(cloud.points))
-            if cloud.seen is not None:
-                add(torch.from_numpy(cloud.seen))
+            if cloud.view_tokens is not None:
+                add(torch.from_numpy(cloud.view_tokens))
         images = s.images
         for tensor in (images.tokens, images.cls, images.saliency, images.evidence, images.against):
             if tensor is not None:

@@ -12,8 +12,8 @@ from geoseg_ros import api, cosegment, learn_concept
 from geoseg_ros.errors import InputError
 from geoseg_ros.geometry.cloud import Cloud
 from geoseg_ros.methods.base import CloudScene, Context, ImageScene, Material
+from geoseg_ros.methods.geofree.config import GeoFreeConfig
 from geoseg_ros.methods.geofree.pack import Target
-from geoseg_ros.methods.geofree.presets import GeoFreeConfig
 from geoseg_ros.methods.registry import method_names, open_method
 from geoseg_ros.packs.pack import Pack
 from geoseg_ros.runtime.pipeline import Pipeline, PipelineConfig

@@ -31,15 +31,11 @@ def entropy(positive, negatives, temperature):
     )
 
 
-def test_nt_xent_equals_a_loop_and_ignores_padding(generator):
+def test_nt_xent_equals_a_loop(generator):
     positive, negative = torch.rand(4, generator=generator), torch.rand(4, 6, generator=generator)
     loop = np.mean([entropy(p, n, 0.5) for p, n in zip(positive.tolist(), negative.tolist(), strict=True)])
     assert nt_xent(positive, negative, 0.5).item() == pytest.approx(loop, rel=1e-5)
-    padded = torch.cat([negative, torch.full((4, 3), 99.0)], dim=1)
-    valid = torch.arange(9).expand(4, 9) < 6
-    assert nt_xent(positive, padded, 0.5, valid).item() == pytest.approx(loop, rel=1e-5)
     assert nt_xent(positive, negative[:, :0], 0.5).item() == pytest.approx(0, abs=1e-6)
-    assert nt_xent(positive, negative, 0.5, reduce=False).shape == (4,)
 
 
 def test_nt_xent_is_finite_for_half_precision_at_a_sharp_temperature():
@@ -94,12 +90,12 @@ def test_object_loss_equals_a_loop(generator):
 def test_simplification_equals_brute_force_and_is_zero_for_a_cover(generator):
     q, p = torch.randn(2, 50, 3, generator=generator), torch.randn(2, 60, 3, generator=generator)
     plain = (q[:, :, None] - p[:, None]).square().sum(3)
-    expected = plain.amin(2).mean() + plain.amin(2).amax(1).mean() + (0.7 + 0.01 * 50) * plain.amin(1).mean()
-    torch.testing.assert_close(simplification_loss(q, p, 0.7, 0.01), expected, atol=1e-5, rtol=1e-4)
+    expected = plain.amin(2).mean() + plain.amin(2).amax(1).mean() + 0.7 * plain.amin(1).mean()
+    torch.testing.assert_close(simplification_loss(q, p, 0.7), expected, atol=1e-5, rtol=1e-4)
     mixed = p[:, torch.randperm(60)]
-    assert simplification_loss(mixed, p, 0.7, 0.0).item() == pytest.approx(0, abs=1e-5)
-    assert simplification_loss(p[:, :59], p, 0.7, 0.0) > 1e-4  # Q does not cover P
-    assert simplification_loss(torch.cat([p, p[:, :1] + 1], 1), p, 0.7, 0.0) > 1e-4  # P does not cover Q
+    assert simplification_loss(mixed, p, 0.7).item() == pytest.approx(0, abs=1e-5)
+    assert simplification_loss(p[:, :59], p, 0.7) > 1e-4  # Q does not cover P
+    assert simplification_loss(torch.cat([p, p[:, :1] + 1], 1), p, 0.7) > 1e-4  # P does not cover Q
 
 
 def test_repulsion_uses_every_cloud_of_the_batch():
@@ -109,7 +105,7 @@ def test_repulsion_uses_every_cloud_of_the_batch():
     assert repulsion_loss(near + 5, near, 1.0).item() == 0
 
 
-@pytest.mark.parametrize("anchor", ["set", "image", "cloud"])
+@pytest.mark.parametrize("anchor", ["set", "image"])
 def test_prototype_loss_equals_a_loop(anchor, generator):
     prototypes, extra = torch.randn(3, 6, generator=generator), torch.randn(2, 6, generator=generator)
     foreground, background = torch.randn(5, 6, generator=generator), torch.randn(5, 6, generator=generator)
@@ -117,8 +113,7 @@ def test_prototype_loss_equals_a_loop(anchor, generator):
     losses = []
     for i in range(5):
         p = unit[i % 3] if anchor == "image" else unit.mean(0)
-        start = foreground[i] if anchor == "cloud" else p
-        negatives = [cos(start, b) for b in background] + [cos(foreground[i], e) for e in extra]
+        negatives = [cos(p, b) for b in background] + [cos(foreground[i], e) for e in extra]
         losses.append(entropy(cos(p, foreground[i]), negatives, 0.1))
     value = prototype_loss(prototypes, foreground, background, 0.1, anchor, extra)
     assert value.item() == pytest.approx(np.mean(losses), rel=1e-4)

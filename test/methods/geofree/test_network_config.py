@@ -12,7 +12,7 @@ import pytest
 
 import geoseg_ros
 from geoseg_ros.errors import InputError
-from geoseg_ros.methods.geofree.config import PRESETS, NetworkConfig, preset
+from geoseg_ros.methods.geofree.config import NetworkConfig, preset
 from geoseg_ros.settings import with_values
 
 
@@ -22,22 +22,15 @@ def leaves(config):
         yield from leaves(value) if is_dataclass(value) else [f.name]
 
 
-def test_presets_are_known():
-    assert preset("default") == NetworkConfig()
-    assert all(isinstance(preset(name), NetworkConfig) for name in PRESETS)
-    with pytest.raises(InputError, match="preset best: unknown, expected one of default, paper"):
-        preset("best")
-
-
 def test_paper_types_the_formulas_in_as_printed():
-    paper = preset("paper")
-    assert paper.sampler.mutual == "released" and paper.decode == "knn20" and paper.loss.tau_object == 0.007
+    paper = preset("paper").network
+    assert paper.sampler.mutual == "released" and paper.sampler.choose == "pool" and paper.loss.tau_object == 0.007
     assert paper.gcsf.mask_mode == "paper" and paper.sfe.prior_mode == "paper" and paper.gcsf.tau_z == 1.0
-    assert paper.mgcm.mean_axis == "key" and paper.mgcm.squash == "sigmoid" and not paper.mgcm.cls_through_q
+    assert paper.mgcm.squash == "sigmoid" and paper.mgcm.signal == "correlation" and not paper.mgcm.standardise
     assert not paper.loss.cross_concept and paper.loss.po_pool == "gap"
     # what the paper fixes is the same in both
-    for config in (paper, preset("default")):
-        assert (config.gcsf.k, config.mgcm.cls_weight, config.sfe.lambda_p, config.sfe.lambda_i) == (20, 0.2, 0.5, 0.5)
+    for config in (paper, preset("views").network):
+        assert (config.gcsf.k, config.mgcm.cls_weight, config.sfe.scale) == (20, 0.2, 0.5)
 
 
 @pytest.mark.parametrize(
@@ -47,7 +40,8 @@ def test_paper_types_the_formulas_in_as_printed():
         ("gcsf.k", 0, "gcsf.k: expected at least 1, got 0"),
         ("gcsf.tau_z", 0.0, "gcsf.tau_z: expected at least 1e-06, got 0.0"),
         ("loss.sem", float("inf"), "loss.sem: expected at least 0, got inf"),
-        ("sfe.heads", 5, "sfe.heads: 5 does not divide gcsf.width 256"),
+        ("sfe.heads", 5, "sfe.heads: 5 does not divide gcsf.width 128"),
+        ("sampler.samples", 1025, "sampler.samples: scores draw two sets apart, expected at most half of 2048 points"),
         ("sampler.samples", 1, "sampler.samples: expected at least 2, got 1"),
     ],
 )
@@ -64,9 +58,9 @@ def test_every_setting_is_read():
 
 
 def test_settings_survive_json():
-    for name in ("default", "paper"):
-        assert with_values(NetworkConfig(), json.loads(json.dumps(asdict(preset(name))))) == preset(name)
+    for name in ("views", "paper"):
+        assert with_values(NetworkConfig(), json.loads(json.dumps(asdict(preset(name).network)))) == preset(name).network
     assert with_values(NetworkConfig(), {"contrast": 7}) == replace(NetworkConfig(), contrast=7)
-    for values in ({"contrast": "7"}, {"mgcm": {"exclude_self": 1}}):
+    for values in ({"contrast": "7"}, {"mgcm": {"standardise": 1}}):
         with pytest.raises(InputError):
             with_values(NetworkConfig(), values)

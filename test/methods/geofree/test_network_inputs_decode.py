@@ -7,8 +7,9 @@ import pytest
 import torch
 
 from geoseg_ros.errors import InputError
-from geoseg_ros.methods.geofree.decode import competitive, knn20
 from geoseg_ros.methods.geofree.inputs import frame_saliency, image_tokens, prepare_cloud, stack
+from geoseg_ros.methods.geofree.predict import knn20
+from geoseg_ros.methods.geofree.training_history import competitive
 from support.fake_world import FakeBackbone, picture
 
 

@@ -11,28 +11,25 @@ import torch
 
 import geoseg_ros
 from geoseg_ros.errors import InputError
-from geoseg_ros.methods.geofree.config import preset
-from geoseg_ros.methods.geofree.training_config import FitConfig, fit_preset
+from geoseg_ros.methods.geofree.config import FitConfig, preset
 from geoseg_ros.methods.geofree.training_sets import check_sets, controlled
 from geoseg_ros.settings import with_values
 from support.network_worlds_train import small_set
 
-CONFIG = replace(FitConfig(), network=replace(preset("default"), sampler=replace(preset("default").sampler, points=64)))
+PAPER = preset("paper")
+CONFIG = replace(PAPER, network=replace(PAPER.network, sampler=replace(PAPER.network.sampler, points=64, samples=16)))
 
 
 def test_presets():
-    assert fit_preset("default") == FitConfig()
-    paper = fit_preset("paper")
-    assert paper.network == preset("paper") and not paper.rotate and paper.sign == "none"
+    assert preset("views") == FitConfig()
+    assert not PAPER.rotate
     # what the paper gives: the three learning rates
-    assert (paper.stage1.image_rate, paper.stage2.rate, paper.stage3.rate, paper.stage3.image_rate) == (1e-4, 1e-3, 1e-3, 1e-6)
-    with pytest.raises(InputError, match="preset fast: unknown"):
-        fit_preset("fast")
+    assert (PAPER.stage1.image_rate, PAPER.stage2.rate, PAPER.stage3.rate, PAPER.stage3.image_rate) == (1e-4, 1e-3, 1e-3, 1e-6)
 
 
 def test_every_setting_is_read():
     folder = Path(geoseg_ros.__file__).parent / "methods" / "geofree"
-    files = [f for f in folder.glob("*.py") if f.name != "training_config.py"]
+    files = [f for f in folder.glob("*.py") if f.name != "config.py"]
     read = {n.attr for f in files for n in ast.walk(ast.parse(f.read_text())) if isinstance(n, ast.Attribute)}
     assert {f.name for f in fields(FitConfig)} | {f.name for f in fields(FitConfig().stage1)} <= read
 
@@ -67,7 +64,7 @@ def test_wrong_sets_are_one_line():
         with pytest.raises(InputError, match=message):
             check_sets(sets, CONFIG)
     with pytest.raises(InputError, match="set a: clouds: expected 2048 points each, got 64"):
-        check_sets([good], FitConfig())
+        check_sets([good], PAPER)
 
 
 def test_controls():
@@ -81,7 +78,7 @@ def test_controls():
     mixed, _ = controlled(sets, replace(CONFIG, control="shuffled"))
     assert all(len(m.images) == 12 for m in mixed) and torch.equal(mixed[0].images.tokens, mixed[2].images.tokens)
     alone, config = controlled(sets[:1], replace(CONFIG, control="cloud_only"))
-    assert alone == sets[:1] and config.network.sfe.fusion == "none" and config.network.loss.sem == config.network.loss.obj == 0
+    assert alone == sets[:1] and not config.network.sfe.fused and config.network.loss.sem == config.network.loss.obj == 0
     with pytest.raises(InputError, match="control permuted: expected at least 2 sets, got 1"):
         controlled(sets[:1], replace(CONFIG, control="permuted"))
 
@@ -97,7 +94,7 @@ def test_views_and_evidence_are_asked_for():
     network = CONFIG.network
     views = replace(CONFIG, network=replace(network, gcsf=replace(network.gcsf, points="views")))
     contrast = replace(CONFIG, network=replace(network, mgcm=replace(network.mgcm, signal="contrast")))
-    with pytest.raises(InputError, match="set a: clouds: gcsf.points = views expected what views show of the points"):
+    with pytest.raises(InputError, match="set a: clouds: gcsf.points = views expected the tokens of the points in views"):
         check_sets([small_set("a")], views)
     with pytest.raises(InputError, match="set a: images: mgcm.signal = contrast expected evidence"):
         check_sets([small_set("a")], contrast)

@@ -7,12 +7,13 @@ from dataclasses import replace
 import pytest
 import torch
 
+from benchmarks.baselines.extractor_training import PretrainConfig, accuracy, augment, pretrain
+from benchmarks.baselines.shapes import SOURCE, ShapesConfig, make_shapes, pretraining_shapes
 from geoseg_ros.errors import InputError
 from geoseg_ros.learning.checkpoint import read_tensors, write_tensors
-from geoseg_ros.learning.shape_pretraining import PretrainConfig, accuracy, augment, load_extractor, pretrain, save_extractor
+from geoseg_ros.methods.geofree.pack import load_extractor, save_extractor
 from geoseg_ros.nets.dgcnn import Dgcnn
 from geoseg_ros.simulation.families import NAMES
-from geoseg_ros.simulation.shapes import SOURCE, ShapesConfig, make_shapes, pretraining_shapes
 
 pytestmark = pytest.mark.train
 

@@ -8,8 +8,7 @@ because sensors see no more.
 from __future__ import annotations
 
 import math
-import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -17,16 +16,12 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from geoseg_ros.errors import InputError
-from geoseg_ros.learning.checkpoint import read_tensors, write_tensors
 from geoseg_ros.learning.fabric import open_fabric
 from geoseg_ros.learning.loop import LoopConfig, Task, train
 from geoseg_ros.learning.schedules import cosine
 from geoseg_ros.learning.steps import Step
 from geoseg_ros.nets.dgcnn import Dgcnn
 from geoseg_ros.settings import Settings, setting
-
-KIND = "dgcnn"  # of a file of weights
 
 
 class LabelledShapes(NamedTuple):
@@ -166,24 +161,3 @@ def pretrain(
         "seconds": round(run.seconds, 1),
     }
     return network, scores
-
-
-def save_extractor(path: str | os.PathLike[str], network: Dgcnn, info: Mapping[str, object] | None = None) -> None:
-    """Write a DGCNN; ``info`` (plain JSON values) is kept beside it."""
-    head = {"classes": network.classes, "neighbours": network.neighbours, "source": network.source, "info": dict(info or {})}
-    write_tensors(path, KIND, network.state_dict(), head)
-
-
-def load_extractor(path: str | os.PathLike[str]) -> Dgcnn:
-    """Read a file of :func:`save_extractor`: a network in evaluation mode on the processor.
-
-    Raises:
-        InputError: the file is absent, damaged, newer, or something else.
-    """
-    tensors, head = read_tensors(path, KIND)
-    try:
-        network = Dgcnn(int(head["classes"]), int(head["neighbours"]), str(head["source"]))
-        network.load_state_dict(tensors)
-    except (KeyError, TypeError, ValueError, RuntimeError) as error:
-        raise InputError(f"{path}: damaged {KIND} weights ({str(error).splitlines()[0]})") from None
-    return network.eval()

@@ -8,11 +8,10 @@ import pytest
 import torch
 
 from geoseg_ros.methods.geofree.config import GcsfConfig, SfeConfig
-from geoseg_ros.methods.geofree.gcsf import SharedSpace, kept_edges, log_association, similarity
-from geoseg_ros.methods.geofree.sfe import Enhance, GraphAttention, prior_term
+from geoseg_ros.methods.geofree.fusion import Enhance, GraphAttention, SharedSpace, kept_edges, log_association, prior_term, similarity
 
 ROWS, BLOCKS, SIZE = 6, 3, 30
-GRAPH = GcsfConfig(width=16, k=5)
+GRAPH = GcsfConfig(width=16, k=5, points="coordinates")
 
 
 @pytest.fixture
@@ -21,14 +20,12 @@ def scores(generator):
 
 
 def test_exactly_k_edges_per_row_and_block(scores):
-    kept = kept_edges(scores, BLOCKS, GRAPH).view(2, ROWS, BLOCKS, SIZE)
+    kept = kept_edges(scores, BLOCKS, 5).view(2, ROWS, BLOCKS, SIZE)
     assert (kept.sum(3) == 5).all()
     grouped = scores.view_as(kept)
     assert (grouped.masked_fill(~kept, 9).amin(3) >= grouped.masked_fill(kept, -9).amax(3)).all()
-    whole = kept_edges(scores, BLOCKS, replace(GRAPH, k_per_image=False))
-    assert (whole.sum(2) == 5).all() and not torch.equal(whole, kept.flatten(2))
-    assert kept_edges(torch.zeros(1, 2, 12), 3, GRAPH).all()  # blocks of 4: fewer than K
-    assert (kept_edges(torch.zeros(1, 2, 60), 3, GRAPH).sum(2) == 15).all()  # ties
+    assert kept_edges(torch.zeros(1, 2, 12), 3, 5).all()  # blocks of 4: fewer than K
+    assert (kept_edges(torch.zeros(1, 2, 60), 3, 5).sum(2) == 15).all()  # ties
 
 
 @pytest.mark.parametrize("mode", ["additive", "paper"])
@@ -40,7 +37,7 @@ def test_rows_of_the_association_sum_to_one(scores, mode):
 def test_a_discarded_edge_is_never_raised(scores):
     """Relative to the best edge of its row; the printed product does raise negative edges, which is why it is not the default."""
     best = scores.argmax(2, keepdim=True)
-    kept = kept_edges(scores, BLOCKS, GRAPH)
+    kept = kept_edges(scores, BLOCKS, 5)
 
     def lead(mode):
         log_z = GRAPH.tau_z * log_association(scores, BLOCKS, replace(GRAPH, mask_mode=mode))
@@ -100,7 +97,7 @@ def by_hand(module, rows, columns, bias):
 def test_attention_equals_its_formula_in_every_mode(fusion):
     make, rows, columns, log_z = fusion
     z = log_z.exp()
-    biases = {"log": 0.7 * log_z, "paper": 0.7 * z, "scaled": 0.7 * 20 * z}
+    biases = {"log": 0.7 * log_z, "paper": 0.7 * z}
     results = []
     for mode, bias in biases.items():
         out = make(prior_mode=mode, alpha=0.7).attend(rows, columns, log_z)
@@ -109,7 +106,7 @@ def test_attention_equals_its_formula_in_every_mode(fusion):
     assert (results[0] - results[1]).abs().max() > 10 * (results[1] - by_hand(make(), rows, columns, 0 * z)).abs().max()
 
 
-@pytest.mark.parametrize("mode", ["log", "paper", "scaled"])
+@pytest.mark.parametrize("mode", ["log", "paper"])
 def test_without_alpha_or_with_a_uniform_graph_it_is_plain_attention(fusion, mode):
     make, rows, columns, log_z = fusion
     plain = by_hand(make(), rows, columns, torch.zeros_like(log_z))
@@ -120,21 +117,14 @@ def test_without_alpha_or_with_a_uniform_graph_it_is_plain_attention(fusion, mod
         torch.testing.assert_close(prior_term(uniform, mode), torch.zeros_like(uniform))
 
 
-def test_graph_fusion_uses_the_graph_alone(fusion):
-    make, rows, columns, log_z = fusion
-    module = make(fusion="graph")
-    torch.testing.assert_close(module.attend(rows, columns, log_z), log_z.exp() @ module.value(columns))
-    torch.testing.assert_close(module.attend(0 * rows, columns, log_z), module.attend(rows, columns, log_z))
-
-
 def test_nothing_is_taken_before_training_but_gradients_flow(fusion):
     make, rows, columns, log_z = fusion
     torch.manual_seed(0)
-    attention, enhance = make(), Enhance(24, 16, 0.5, False)
+    attention, enhance = make(), Enhance(24, 16, 0.5)
     features = torch.randn(2, ROWS, 24)
     fused = attention(rows, columns, log_z)
     assert not fused.any()
-    assert torch.equal(enhance(features, fused), features) and torch.equal(enhance(features, None), features)
+    assert torch.equal(enhance(features, fused), features)
     optimiser = torch.optim.SGD([*attention.parameters(), *enhance.parameters()], lr=0.1)
     for _ in range(3):
         optimiser.zero_grad()
@@ -152,8 +142,5 @@ def test_alpha_and_lambda(fusion):
         module.constrain()
         assert module.alpha.item() == expected
     assert "alpha" not in dict(make(alpha_learnable=False).named_parameters())
-    assert "scale" in dict(Enhance(8, 8, 0.5, True).named_parameters()) and "scale" not in dict(
-        Enhance(8, 8, 0.5, False).named_parameters()
-    )
     features, fused = torch.zeros(1, 2, 8), torch.ones(1, 2, 8)
-    torch.testing.assert_close(Enhance(8, 8, 0.3, False)(features, fused), 0.3 * fused)
+    torch.testing.assert_close(Enhance(8, 8, 0.3)(features, fused), 0.3 * fused)

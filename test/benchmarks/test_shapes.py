@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from benchmarks.baselines.shapes import SOURCE, ShapesConfig, make_shapes, pretraining_shapes, sample_surface, shape
 from geoseg_ros.simulation.families import FURNITURE, NAMES
-from geoseg_ros.simulation.shapes import SOURCE, ShapesConfig, make_shapes, pretraining_shapes, sample_surface, shape
 from geoseg_ros.simulation.solids import Builder
 
 

@@ -8,8 +8,8 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from benchmarks.baselines.extractor_training import LabelledShapes
 from geoseg_ros.geometry.sampling import unit_sphere
-from geoseg_ros.learning.shape_pretraining import LabelledShapes
 from geoseg_ros.settings import Settings, setting
 from geoseg_ros.simulation.families import FURNITURE
 from geoseg_ros.simulation.solids import BOX, ELLIPSOID, FRUSTUM, QUAD, Solids
