@@ -8,6 +8,10 @@ Tables:
   msrc      MSRC v2 photographs with a class per pixel (--root has images/ and labels/), a co-segmentation set per class
   false-alarms
             how often --packs find their target in rooms of the procedural world that lack it; --items rooms of each kind; no --root
+  crowded   tables crowded with real boxes and cylindrical things of several scenes, touching and on one another, asked for one kind by
+            photographs of it alone; --items tables of each fold; --root as for tabletop
+  furniture rooms of artist-made furniture, rendered: each kind, and rooms with three kinds asked for one by one; --root is the unpacked
+            Debian package sweethome3d-furniture; --families, --sensor, --items and --seeds as for world; --cache keeps the rooms
   world     the procedural world, made on demand from --preset, --families and --seeds; no --root
   s3dis-coseg, scanobjectnn-coseg
             the sets of co-segmentation papers, a set per category, beside the published figures; --root has S3DIS (JSIS3D's HDF5 files, or
@@ -22,6 +26,7 @@ The split `development` is for choosing settings, `report` for the figures that 
 example:
   geoseg evaluate --table tabletop --root mosd/ --split report --backbone geoseg_tiny --out tabletop.md
   geoseg evaluate --table msrc --root msrc/ --split development --methods baselines --seeds 0 1 2
+  geoseg evaluate --table furniture --root sweethome3d/ --split development --cache rooms/ --items 6 --seeds 0
   geoseg evaluate --table world --preset standard --families stool lamp --seeds 0 1 2
 """
 
@@ -44,7 +49,8 @@ if TYPE_CHECKING:
     from geoseg_ros.evaluate.methods import Tools
 
 COSEG_TABLES = ("s3dis-coseg", "scanobjectnn-coseg")
-TABLES = ("tabletop", "mixed", "msrc", "world", "false-alarms", *COSEG_TABLES)
+TABLES = ("tabletop", "mixed", "crowded", "msrc", "furniture", "world", "false-alarms", *COSEG_TABLES)
+MADE = ("world", "furniture")  # by --families, --sensor, --items and --seeds
 PROTOCOLS = ("robot", "paper", "both")
 
 
@@ -85,8 +91,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     rest.add_argument("--protocol", choices=PROTOCOLS, help="default robot; the -coseg tables have paper alone; see docs/evaluation.md")
     rest.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2], metavar="N", help="of random methods and worlds (0 1 2)")
     rest.add_argument("--preset", default="standard", metavar="NAME", help="of the procedural world (default %(default)s)")
-    rest.add_argument("--families", nargs="+", metavar="NAME", help="of the procedural world, at least two")
-    rest.add_argument("--sensor", default="lidar", choices=SENSORS, help="of the procedural world (default %(default)s)")
+    rest.add_argument("--families", nargs="+", metavar="NAME", help="of the procedural world, at least two; kinds of furniture (all)")
+    rest.add_argument("--sensor", choices=SENSORS, help="default lidar; of furniture depth")
+    rest.add_argument("--cache", metavar="DIR", help="keep the rooms of furniture here, and take those that are there")
     rest.add_argument("--packs", nargs="+", default=["stool", "lamp"], metavar="PACK", help="of false-alarms (default: those that ship)")
     rest.add_argument("--pictures", metavar="DIR", help="write pictures of the three best and the three worst items of each row")
     rest.add_argument("--items", type=int, metavar="N", help="clouds and images of each family or category (default: the preset's, or all)")
@@ -168,6 +175,8 @@ def _root(options: argparse.Namespace) -> Path:
 
 def _protocol(options: argparse.Namespace) -> str:
     """The protocol to run. Raises InputError for options that do not fit the table."""
+    if options.cache is not None and options.table != "furniture":
+        raise InputError(f"--cache: not used by --table {options.table}")
     if options.table not in COSEG_TABLES:
         if options.images is not None:
             raise InputError(f"--images: not used by --table {options.table}")
@@ -223,7 +232,7 @@ def _table(options: argparse.Namespace, root: Path, tools: Tools, backbone: str,
     command = _command(options, backbone, further)
     about = {"backbone": backbone, "supervision": tools.backbone.supervision, "command": command}
     title = {"world": "procedural world"}.get(options.table, options.table)
-    title += f", split {options.split}" if options.table in ("mixed", "msrc") else ""
+    title += f", split {options.split}" if options.table in ("mixed", "crowded", "msrc", "furniture") else ""
     rows = [{**row, **about, "backbone": backbone if row["backbone"] else None} for row in rows]
     summary = summarise(rows)
     result = {"title": f"Evaluation: {title}", **about, "summary": summary, "rows": rows}
@@ -270,9 +279,19 @@ def _sets(options: argparse.Namespace, root: Path) -> list[CosegSet]:
         from geoseg_ros.evaluate import published
 
         return published.TABLES[options.table](root, None if options.images is None else Path(options.images), options.items, _tell)
+    if options.table == "crowded":
+        from geoseg_ros.evaluate.crowded_tables import crowded_sets
+
+        return crowded_sets(root, options.split, options.seeds, options.items)
+    if options.table == "furniture":
+        from geoseg_ros.evaluate.furniture import furniture_sets
+
+        kept = None if options.cache is None else Path(options.cache)
+        wanted, sensor = options.families or (), options.sensor or "depth"
+        return furniture_sets(root, options.split, wanted, options.seeds, options.items, sensor, kept, _tell)
     from geoseg_ros.evaluate.world import world_sets
 
-    return world_sets(options.preset, options.families or (), options.seeds, options.items, options.sensor, _tell)
+    return world_sets(options.preset, options.families or (), options.seeds, options.items, options.sensor or "lidar", _tell)
 
 
 def _crossing(options: argparse.Namespace, root: Path, sets: Sequence[CosegSet]) -> list[CosegSet]:
@@ -285,14 +304,18 @@ def _crossing(options: argparse.Namespace, root: Path, sets: Sequence[CosegSet])
 
 def _command(options: argparse.Namespace, backbone: str, further: Further) -> str:
     words = [*further.name, "--table", options.table]
-    if options.table == "world":
-        words += ["--preset", options.preset, "--families", *options.families, "--sensor", options.sensor]
+    if options.table in MADE:
+        world = options.table == "world"
+        words += ["--preset", options.preset] if world else ["--root", "DIR", "--split", options.split]
+        words += ["--families", *options.families] if options.families else []
+        words += ["--sensor", options.sensor or ("lidar" if world else "depth")]
         words += [] if options.items is None else ["--items", str(options.items)]
     elif options.table in COSEG_TABLES:
         words += ["--root", "DIR", *(["--images", "DIR"] if options.images else [])]
         words += [] if options.items is None else ["--items", str(options.items)]
     else:
         words += ["--root", "DIR", "--split", options.split]
+        words += ["--items", str(options.items)] if options.table == "crowded" and options.items is not None else []
     words += ["--protocol", _protocol(options), "--backbone", backbone, "--seeds", *map(str, options.seeds)]
     words += ["--methods", *options.methods] if options.methods else []
     return shlex.join(words + further.command())

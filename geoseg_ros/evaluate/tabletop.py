@@ -92,7 +92,7 @@ def compose(first: TabletopScene, second: TabletopScene, rank: int = 0, gap: flo
 
     base, moved = instance(first), instance(second)
     keep = first.cloud.valid() & (first.instance == 0)
-    frames = [_table_frame(analyse_cloud(scene.cloud).up) for scene in (first, second)]
+    frames = [table_frame(analyse_cloud(scene.cloud).up) for scene in (first, second)]
     a, b = first.cloud.xyz[base] @ frames[0].T, second.cloud.xyz[moved] @ frames[1].T
     table = first.cloud.xyz[keep] @ frames[0].T
     top = float(np.median(table[:, 2]))  # nearly all that is no object is table
@@ -111,7 +111,7 @@ def compose(first: TabletopScene, second: TabletopScene, rank: int = 0, gap: flo
     return Cloud(xyz, rgb), truth
 
 
-def _table_frame(up: NDArray[np.float64]) -> NDArray[np.float64]:
+def table_frame(up: NDArray[np.float64]) -> NDArray[np.float64]:
     """Rows right, away, up of a table seen from the origin."""
     right = np.cross(np.array([0.0, 0.0, 1.0]), up)
     right /= np.linalg.norm(right)

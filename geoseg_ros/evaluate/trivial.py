@@ -70,6 +70,12 @@ def minus_planes(items: CosegSet, seed: int) -> Predictions:
     return Predictions(clouds=[Answer(point_mask(scene, scene.plane < 0)) for scene in scenes])
 
 
+def all_proposals(items: CosegSet, seed: int) -> Predictions:
+    """Clouds only: every proposal, that is every cluster of the points on no large plane."""
+    scenes = [geometry(item.data) for item in items.clouds]
+    return Predictions(clouds=[Answer(point_mask(s, np.concatenate([_NONE, *s.proposals]))) for s in scenes])
+
+
 def largest_proposal(items: CosegSet, seed: int) -> Predictions:
     """Clouds only: the proposal with the most voxels; nothing where there is none."""
     scenes = [geometry(item.data) for item in items.clouds]
@@ -110,6 +116,7 @@ TRIVIAL = (
     NamedMethod("all foreground", everything, learns=False),
     NamedMethod("centre prior", centre, learns=False),
     NamedMethod("minus planes", minus_planes, learns=False),
+    NamedMethod("all proposals", all_proposals, learns=False),
     NamedMethod("largest proposal", largest_proposal, learns=False),
     NamedMethod("random proposal", random_proposal, learns=False, random=True),
     NamedMethod("best proposals", oracle_proposals, learns=False, oracle=True),
