@@ -172,10 +172,9 @@ def self_check(pipeline: Pipeline, images: Items, clouds: Items, progress: Any) 
     for kind, items, process in (("images", images, pipeline.process_image), ("clouds", clouds, pipeline.process_cloud)):
         every = -(-len(items) // CHECKED) or 1
         found = []
-        for k, item in enumerate(items):
-            if k % every == 0:
-                found.append(process(item).presence[0])
-                progress("self-check", k + 1, len(items))
+        for k, _, item in items.pick(lambda number, every=every: number % every == 0):
+            found.append(process(item).presence[0])
+            progress("self-check", k + 1, len(items))
         check |= {kind: len(found), f"{kind}_present": sum(p.present for p in found)}
         check[f"{kind}_p_values"] = [round(p.p_value, 4) for p in found]
     return check

@@ -60,18 +60,18 @@ def decode_pixels(
         InputError: cut off, damaged, too large, or no image.
     """
     if data.startswith(b"\xff\xd8"):
-        width, height, end = _jpeg_frame(data, name)
+        width, height, end, progressive = _jpeg_frame(data, name)
     elif data.startswith(_PNG):
-        (width, height), end = _png_size(data, name), len(data)
+        (width, height), end, progressive = _png_size(data, name), len(data), False
     else:
-        (width, height), end = _declared_size(data), len(data)
+        (width, height), end, progressive = _declared_size(data), len(data), False
     if (width, height) != (0, 0):
         check_pixels(width, height, name, max_pixels, limit)
     content = data[:end] if end else data + b"\xff\xd9"
     image = _decode(content, cv2.IMREAD_UNCHANGED if pattern or not data.startswith(b"\xff\xd8") else cv2.IMREAD_COLOR, upright, name)
     check_pixels(image.shape[1], image.shape[0], name, max_pixels, limit)
-    if data.startswith(b"\xff\xd8") and (not end or _ends_flat(image)):
-        _check_whole(content, image, name)
+    if data.startswith(b"\xff\xd8") and (not end or progressive or _ends_flat(image)):
+        _check_whole(content, name)
     return _as_rgb(image, name, pattern, warn)
 
 
@@ -121,6 +121,7 @@ class _Frame(NamedTuple):
     width: int
     height: int
     end: int  # byte after the end marker; 0: there is none
+    progressive: bool
 
 
 def _jpeg_frame(data: bytes, name: str) -> _Frame:
@@ -130,7 +131,7 @@ def _jpeg_frame(data: bytes, name: str) -> _Frame:
         InputError: a marker or its segment is cut off, something else than a marker is where one must be, or there is no frame.
     """
     size: tuple[int, int] | None = None
-    at, scanned = 2, False
+    at, scanned, progressive = 2, False, False
     while True:
         while data[at : at + 2] == b"\xff\xff":  # fill bytes
             at += 1
@@ -138,18 +139,19 @@ def _jpeg_frame(data: bytes, name: str) -> _Frame:
         if marker == 0xD9:
             if size is None or not scanned:
                 raise InputError(f"{name}: JPEG of {len(data)} bytes without a {'frame header' if size is None else 'scan'}")
-            return _Frame(*size, at + 2)
+            return _Frame(*size, at + 2, progressive)
         if marker == 0x01 or 0xD0 <= marker <= 0xD7:
             at += 2
             continue
         length = int.from_bytes(data[at + 2 : at + 4], "big")
         if marker == -1 and at >= len(data) and size is not None and scanned:
-            return _Frame(*size, 0)
+            return _Frame(*size, 0, progressive)
         if marker == 0xDA and size is None:
             raise InputError(f"{name}: JPEG of {len(data)} bytes without a frame header")
         if marker < 0xC0 or marker == 0xD8 or length < 2 or at + 2 + length > len(data):
             raise InputError(f"{name}: truncated JPEG of {len(data)} bytes, expected a whole segment at byte {at}")
         if 0xC0 <= marker <= 0xCF and marker not in (0xC4, 0xC8, 0xCC) and size is None:  # libjpeg takes the first
+            progressive = marker in (0xC2, 0xC6, 0xCA, 0xCE)
             size = int.from_bytes(data[at + 7 : at + 9], "big"), int.from_bytes(data[at + 5 : at + 7], "big")
         at += 2 + length
         if marker == 0xDA:
@@ -164,11 +166,11 @@ def _ends_flat(image: NDArray) -> bool:
     return bool((corner == corner[:1, :1]).all())
 
 
-def _check_whole(data: bytes, image: NDArray, name: str) -> None:
+def _check_whole(data: bytes, name: str) -> None:
     """InputError if the last scan of a JPEG is cut: then further data before the end marker change the picture."""
     flags = cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION
-    pair = [cv2.imdecode(np.frombuffer(data[:-2] + more + b"\xff\xd9", np.uint8), flags) for more in (b"", _FILLER)]
-    if any(entry is None for entry in pair) or not np.array_equal(*pair):
+    short, long = (cv2.imdecode(np.frombuffer(data[:-2] + more + b"\xff\xd9", np.uint8), flags) for more in (b"", _FILLER))
+    if short is None or long is None or not np.array_equal(short, long):
         raise InputError(f"{name}: truncated JPEG of {len(data)} bytes, its picture is not complete")
 
 

@@ -104,16 +104,23 @@ class Folder(Generic[Item]):
         return len(self.paths)
 
     def __iter__(self) -> Iterator[tuple[Path, Item]]:
-        readable = 0
-        for path in self.paths:
+        return ((path, item) for _, path, item in self.pick())
+
+    def pick(self, choose: Callable[[int], bool] = lambda number: True) -> Iterator[tuple[int, Path, Item]]:
+        """(number, path, item) of the files whose numbers are chosen; the others are not read."""
+        readable = tried = 0
+        for number, path in enumerate(self.paths):
+            if not choose(number):
+                continue
+            tried += 1
             try:
                 item = self._read(path)
             except InputError as error:
                 self.skipped[path] = str(error)
                 continue
             readable += 1
-            yield path, item
-        if not readable:
+            yield number, path, item
+        if tried and not readable:
             first = next(iter(self.skipped.values()))
             raise InputError(f"{self.paths[0].parent}: none of its {len(self.paths)} files can be read; first: {first}")
 

@@ -24,6 +24,10 @@ Item = TypeVar("Item")
 Given = TypeVar("Given", covariant=True)
 
 
+def _every(number: int) -> bool:
+    return True
+
+
 class Source(Protocol[Given]):
     """Named items, read anew by every iteration."""
 
@@ -35,6 +39,10 @@ class Source(Protocol[Given]):
     def __len__(self) -> int: ...
 
     def __iter__(self) -> Iterator[tuple[Any, Given]]: ...
+
+    def pick(self, choose: Callable[[int], bool] = ...) -> Iterator[tuple[int, Any, Given]]:
+        """(number, name, item) of the items whose numbers are chosen; the others are not decoded."""
+        ...
 
 
 class Arrays(Generic[Item]):
@@ -48,7 +56,11 @@ class Arrays(Generic[Item]):
         return len(self._items)
 
     def __iter__(self) -> Iterator[tuple[str, Item]]:
-        return ((str(number), item) for number, item in enumerate(self._items, self._first))
+        return ((name, item) for _, name, item in self.pick())
+
+    def pick(self, choose: Callable[[int], bool] = _every) -> Iterator[tuple[int, str, Item]]:
+        """As of :class:`Source`."""
+        return ((number, str(number + self._first), item) for number, item in enumerate(self._items) if choose(number))
 
 
 class Frames(Generic[Item]):
@@ -72,11 +84,16 @@ class Frames(Generic[Item]):
         return self._count
 
     def __iter__(self) -> Iterator[tuple[str, Item]]:
-        readable = 0
+        return ((name, item) for _, name, item in self.pick())
+
+    def pick(self, choose: Callable[[int], bool] = _every) -> Iterator[tuple[int, str, Item]]:
+        """As of :class:`Source`."""
+        readable = tried = 0
         with Recording(self.path) as recording:
             for k, message in enumerate(recording.messages([self.topic])):
-                if k % self._every:
+                if k % self._every or not choose(k // self._every):
                     continue
+                tried += 1
                 name = f"{self.path}: {self.topic} message {k}"
                 try:
                     item = self._decode(recording.decode(message), message.type, name)
@@ -84,8 +101,8 @@ class Frames(Generic[Item]):
                     self.skipped[name] = str(error)
                     continue
                 readable += 1
-                yield name, item
-        if not readable:
+                yield k // self._every, name, item
+        if tried and not readable:
             first = next(iter(self.skipped.values()), "no message")
             raise InputError(f"{self.path}: nothing on {self.topic} can be used; first: {first}")
 
@@ -105,7 +122,15 @@ class Items(Generic[Item]):
         return sum(len(source) for source in self.sources)
 
     def __iter__(self) -> Iterator[Item]:
-        return (item for source in self.sources for _, item in source)
+        return (item for _, _, item in self.pick())
+
+    def pick(self, choose: Callable[[int], bool] = _every) -> Iterator[tuple[int, str, Item]]:
+        """As of :class:`Source`; the numbers go on from source to source, and count what cannot be read."""
+        first = 0
+        for source in self.sources:
+            for number, name, item in source.pick(lambda number, first=first: choose(first + number)):  # type: ignore[misc]
+                yield first + number, str(name), item
+            first += len(source)
 
     def __contains__(self, item: object) -> bool:
         return any(item is own for own in self)
@@ -131,7 +156,11 @@ class Named(Generic[Item]):
         return len(self._items)
 
     def __iter__(self) -> Iterator[tuple[str, Item]]:
-        return ((str(name), item) for source in self._items.sources for name, item in source)
+        return ((name, item) for _, name, item in self._items.pick())
+
+    def numbered(self) -> Iterator[tuple[int, str, Item]]:
+        """With the numbers of :meth:`Items.pick`."""
+        return self._items.pick()
 
 
 def open_images(paths: Iterable[str | os.PathLike[str]], topic: str | None = None, limit: int = LIMIT) -> Items[NDArray[np.uint8]]:

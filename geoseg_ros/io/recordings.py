@@ -4,18 +4,14 @@ from __future__ import annotations
 
 import os
 import shutil
-import sqlite3
-import struct
 import tempfile
 from collections.abc import Callable, Collection, Iterator, Mapping
-from contextlib import closing
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
-import yaml
 from numpy.typing import NDArray
 from rosbags.convert.converter import is_same_wireformat, migrate_bytes
 from rosbags.interfaces import (
@@ -34,19 +30,17 @@ from rosbags.rosbag2 import Reader as Rosbag2Reader
 from rosbags.rosbag2 import StoragePlugin, Writer
 from rosbags.typesys import Stores, get_types_from_idl, get_types_from_msg, get_typestore
 
-from geoseg_ros.errors import GeosegError, InputError
+from geoseg_ros.errors import GeosegError, InputError, warn
 from geoseg_ros.geometry.cloud import Cloud
 from geoseg_ros.io.fields import pack_rgb
 from geoseg_ros.io.message_definitions import CLOUD_TYPE, IMAGE_TYPE, modern_type, standard_types
+from geoseg_ros.io.recording_files import FILE_STORAGE, OWN, FilesReader, is_own_recording, recording_files
 from geoseg_ros.settings import Settings, setting
 
 if TYPE_CHECKING:
     from rosbags.typesys.store import Typestore
 
 _STORAGES = {"mcap": StoragePlugin.MCAP, "sqlite3": StoragePlugin.SQLITE3}
-_FILE_STORAGE = {".mcap": "mcap", ".db3": "sqlite3"}
-_METADATA_BYTES = 1 << 20
-_OWN = "geoseg_ros"  # key in the metadata of recordings that are ours
 _FOREVER = QosTime(9223372036, 854775807)
 
 
@@ -84,23 +78,32 @@ class Recording:
     """A recording opened for reading; use it as a context manager.
 
     ``path`` is a rosbag2 folder, a bare ``.mcap`` or ``.db3`` file (also of the 2019 layout without metadata and definitions), or a
-    ROS 1 ``.bag``. ROS 1 messages come out as CDR of the ROS 2 message of the same name.
+    ROS 1 ``.bag``. ROS 1 messages come out as CDR of the ROS 2 message of the same name. Of a recording that was not finished what is
+    there is read, with a warning; topics whose messages cannot be read are left out.
+
+    Attributes:
+        foreign: topic -> why its messages cannot be read.
 
     Raises:
-        InputError: missing, damaged, truncated or of another kind. Damage inside shows when the iteration reaches it.
+        InputError: missing, damaged, or of another kind. Damage inside shows when the iteration reaches it.
     """
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
-        self.path = _storage_path(Path(path))
-        self._reader: Rosbag1Reader | Rosbag2Reader
+        self.path, files = recording_files(Path(path))
+        self._reader: Rosbag1Reader | FilesReader | Rosbag2Reader
         self._ros1 = self.path.suffix == ".bag"
+        self.foreign: dict[str, str] = {}
         try:
-            self._reader = Rosbag1Reader(self.path) if self._ros1 else Rosbag2Reader(self.path)
+            self._reader = Rosbag1Reader(self.path) if self._ros1 else FilesReader(files) if files else Rosbag2Reader(self.path)
             self._reader.open()
         except Exception as error:  # damaged bytes surface as whatever the parser stumbled over
             raise self._damaged(error) from None
         try:
-            self._source = _recorded_types(self._reader.connections)
+            if isinstance(self._reader, FilesReader):
+                self.foreign = self._reader.foreign
+                for line in self._reader.unfinished:
+                    warn(f"{line}; what is there is read, `mcap recover` mends the file")
+            self._source = self._recorded_types()
             self.types = _ros2_types(self._reader.connections, self._source) if self._ros1 else self._source
         except Exception as error:
             self._reader.close()
@@ -135,10 +138,13 @@ class Recording:
     def topics(self) -> dict[str, Topic]:
         """Every topic by name, sorted."""
         found: dict[str, Topic] = {}
-        for connection in sorted(self._reader.connections, key=lambda c: c.topic):
+        for connection in sorted(self._connections(), key=lambda c: c.topic):
             kind, count, latched = found.get(connection.topic, Topic(modern_type(connection.msgtype), 0, False))
             found[connection.topic] = Topic(kind, count + connection.msgcount, latched or _is_latched(connection))
         return found
+
+    def _connections(self) -> list[Connection]:
+        return [c for c in self._reader.connections if c.topic not in self.foreign]
 
     def choose_topic(self, types: Collection[str], wanted: str | None, kind: str) -> str | None:
         """The topic of one of ``types``: ``wanted`` if given, else the only one that has messages, else None.
@@ -148,6 +154,8 @@ class Recording:
         """
         topics = self.topics()
         if wanted is not None:
+            if wanted in self.foreign:
+                raise InputError(f"{self.path}: topic {wanted} cannot be read: {self.foreign[wanted]}")
             if wanted not in topics:
                 raise InputError(f"{self.path}: no topic {wanted}, it has {', '.join(topics) or 'none'}")
             if topics[wanted].type not in types:
@@ -164,10 +172,12 @@ class Recording:
         Raises:
             InputError: an unknown topic, or damaged data.
         """
-        connections = self._reader.connections
+        connections = self._connections()
         if topics is not None:
             known = self.topics()
             for topic in topics:
+                if topic in self.foreign:
+                    raise InputError(f"{self.path}: topic {topic} cannot be read: {self.foreign[topic]}")
                 if topic not in known:
                     raise InputError(f"{self.path}: no topic {topic}, it has {', '.join(known) or 'none'}")
             connections = [c for c in connections if c.topic in topics]
@@ -201,6 +211,30 @@ class Recording:
         except Exception as error:
             raise self._damaged(error, f", topic {message.topic} at {message.stamp_ns} ns") from None
 
+    def _recorded_types(self) -> Typestore:
+        """The definitions stored in the recording; types without one come from the standard set."""
+        types: dict[str, Any] = {}
+        for connection in self._reader.connections:
+            form, text = connection.msgdef
+            try:
+                if form is MessageDefinitionFormat.MSG:
+                    types.update(get_types_from_msg(text, connection.msgtype))
+                elif form is MessageDefinitionFormat.IDL:
+                    # a concatenation of files, each headed by a line of 80 '=' and a line 'IDL: name'
+                    for part in text.split("=" * 80 + "\n"):
+                        types.update(get_types_from_idl(part.split("\n", 1)[1] if part.startswith("IDL: ") else part))
+            except Exception as error:  # whatever the parser stumbled over: it costs this topic
+                self.foreign[connection.topic] = (
+                    f"the definition of {connection.msgtype} cannot be read: {' '.join(str(error).split())[:100]}"
+                )
+        if not types:
+            return standard_types()
+        if self.foreign or any(c.msgdef.format is MessageDefinitionFormat.NONE for c in self._reader.connections):
+            types = {**standard_types().fielddefs, **types}
+        store = get_typestore(Stores.EMPTY)
+        store.register(types)
+        return store
+
     def _to_cdr(self, name: str) -> Callable[[bytes], memoryview]:
         if name not in self._convert:
             target = modern_type(name)
@@ -212,47 +246,11 @@ class Recording:
 
     def _damaged(self, error: Exception, where: str = "") -> InputError:
         text = " ".join(str(error).split()) or type(error).__name__
-        return InputError(f"{self.path}: not a readable recording{where}: {text}")
-
-
-def _storage_path(path: Path) -> Path:
-    """What to open for ``path``: itself, or the only data file of a folder whose metadata was never written."""
-    if path.name == "metadata.yaml":
-        path = path.parent
-    if not path.exists():
-        raise InputError(f"{path}: recording does not exist")
-    if path.is_dir():
-        if (path / "metadata.yaml").is_file():
-            return path
-        files = sorted(p for p in path.iterdir() if p.suffix in _FILE_STORAGE)
-        if len(files) != 1:
-            raise InputError(f"{path}: expected a rosbag2 folder with metadata.yaml or one .mcap or .db3 file, found {len(files)} of them")
-        return files[0]
-    if path.suffix not in (*_FILE_STORAGE, ".bag"):
-        raise InputError(f"{path}: expected a rosbag2 folder, .mcap, .db3 or .bag, got {path.suffix or 'no suffix'}")
-    if path.stat().st_size == 0:
-        raise InputError(f"{path}: the recording is an empty file")
-    return path
-
-
-def _recorded_types(connections: list[Connection]) -> Typestore:
-    """The definitions stored in the recording; types without one come from the standard set."""
-    types: dict[str, Any] = {}
-    for connection in connections:
-        form, text = connection.msgdef
-        if form is MessageDefinitionFormat.MSG:
-            types.update(get_types_from_msg(text, connection.msgtype))
-        elif form is MessageDefinitionFormat.IDL:
-            # a concatenation of files, each headed by a line of 80 '=' and a line 'IDL: name'
-            for part in text.split("=" * 80 + "\n"):
-                types.update(get_types_from_idl(part.split("\n", 1)[1] if part.startswith("IDL: ") else part))
-    if not types:
-        return standard_types()
-    if any(connection.msgdef.format is MessageDefinitionFormat.NONE for connection in connections):
-        types = {**standard_types().fielddefs, **types}
-    store = get_typestore(Stores.EMPTY)
-    store.register(types)
-    return store
+        advice = ""
+        if not self._ros1 and not where:
+            advice = "; `ros2 bag reindex` makes metadata.yaml anew" if self.path.is_dir() else "; `mcap recover` may mend it"
+            advice = advice if self.path.is_dir() or self.path.suffix == ".mcap" else ""
+        return InputError(f"{self.path}: not a readable recording{where}: {text}{advice}")
 
 
 def _ros2_types(connections: list[Connection], source: Typestore) -> Typestore:
@@ -274,35 +272,6 @@ def _is_latched(connection: Connection) -> bool:
     return any(profile.durability is QosDurability.TRANSIENT_LOCAL for profile in connection.ext.offered_qos_profiles)
 
 
-def is_own_recording(path: Path) -> bool:
-    """Whether a folder or bare file is a recording that :class:`RecordingWriter` made, and nothing has been put into it since."""
-    try:
-        if path.is_dir():
-            about = yaml.safe_load((path / "metadata.yaml").read_text())["rosbag2_bagfile_information"]
-            known = {"metadata.yaml", *about["relative_file_paths"]}
-            return _OWN in (about["custom_data"] or {}) and all(entry.name in known for entry in path.iterdir())
-        if path.suffix == ".db3":
-            with closing(sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True)) as database:
-                text = database.execute("SELECT metadata FROM metadata").fetchone()[0]
-        else:
-            text = _mcap_metadata(path)
-        return _OWN in (yaml.safe_load(text)["custom_data"] or {})
-    except (OSError, ValueError, LookupError, TypeError, struct.error, sqlite3.Error, yaml.YAMLError):
-        return False
-
-
-def _mcap_metadata(path: Path) -> str:
-    """What rosbag2 says about an MCAP file in its last metadata record, which ends at the record before the summary."""
-    with open(path, "rb") as stream:
-        stream.seek(-37 + 9, os.SEEK_END)
-        end = struct.unpack("<Q", stream.read(8))[0] - 13  # without the record that ends the data
-        stream.seek(max(0, end - _METADATA_BYTES))
-        content = stream.read(end - stream.tell())
-    key = b"serialized_metadata"
-    start = content.rindex(key) + len(key)
-    return content[start + 4 :].decode()
-
-
 class RecordingWriter:
     """Writes a rosbag2 recording that appears at ``path`` only when it is complete.
 
@@ -317,8 +286,8 @@ class RecordingWriter:
 
     def __init__(self, path: str | os.PathLike[str], storage: str = "mcap") -> None:
         self.path = Path(path).absolute()
-        self._bare = self.path.suffix in _FILE_STORAGE
-        storage = _FILE_STORAGE.get(self.path.suffix, storage)
+        self._bare = self.path.suffix in FILE_STORAGE
+        storage = FILE_STORAGE.get(self.path.suffix, storage)
         if storage not in _STORAGES:
             raise InputError(f"{path}: unknown storage {storage}, expected {' or '.join(_STORAGES)}")
         if os.path.lexists(self.path) and not is_own_recording(self.path):
@@ -332,7 +301,7 @@ class RecordingWriter:
         self._writer = Writer(
             self._temporary / (self.path.stem if self._bare else self.path.name), version=9, storage_plugin=_STORAGES[storage]
         )
-        self._writer.set_custom_data(_OWN, "1")
+        self._writer.set_custom_data(OWN, "1")
         self._writer.open()
 
     def __enter__(self) -> RecordingWriter:
@@ -404,7 +373,7 @@ class RecordingWriter:
         height, width = cloud.shape or (1, len(cloud))
         step = packed.dtype.itemsize
         kinds = {4: field.FLOAT32, 8: field.FLOAT64}
-        offsets = {name: (packed.dtype.fields or {})[name][1] for name in columns}
+        offsets = {name: about[1] for name, about in (packed.dtype.fields or {}).items()}
         message = types[CLOUD_TYPE](
             header=self.header(stamp_ns, frame),
             height=height,

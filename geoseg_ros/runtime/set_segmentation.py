@@ -37,7 +37,7 @@ def segment_set(
     def judge(kind: str, items: Named, judge_of: Callable[[int], tuple[Segmenter, str]]) -> list[_Judged]:
         judged = []
         total = len(items) if isinstance(items, Sized) else 0
-        for number, (item_name, item) in enumerate(items):
+        for number, item_name, item in items.numbered():
             segmenter, version = judge_of(number)
             step = f"judge {version}, shown {known}"
             if id(segmenter) not in pipelines:

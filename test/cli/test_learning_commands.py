@@ -7,6 +7,7 @@ import pytest
 
 from geoseg_ros.backbones import registry as backbones
 from geoseg_ros.cli import recipe
+from geoseg_ros.cli.train import CHECKED
 from geoseg_ros.io.cloud_files import write_ply
 from geoseg_ros.io.folders import read_image, write_image
 from geoseg_ros.io.pack_frames import pack_frames
@@ -176,3 +177,19 @@ def test_the_recipe_makes_bank_and_packs_again_with_the_same_bytes(fake, fake_ba
 def test_recipes_refuse_what_cannot_go_with_them(fake, tmp_path, capsys, further, line):
     code, _, err = run(capsys, "train", "--recipe", "shipped", "--out", tmp_path / "x", *further)
     assert code == 2 and line in err and not (tmp_path / "x").exists()
+
+
+def test_a_short_time_decodes_only_what_it_uses(fake, tmp_path, capsys, monkeypatch):
+    from geoseg_ros.io import folders
+
+    for k in range(60):
+        write_image(tmp_path / "images" / f"{k:02d}.png", picture(k, ("red", "green"))[0])
+    (tmp_path / "images" / "01.png").write_bytes(b"no image")
+    read, decoded = folders.read_image, []
+    monkeypatch.setattr(folders, "read_image", lambda path: decoded.append(path.name) or read(path))
+    code, out, _ = run(
+        capsys, "train", "--name", "a", "--images", tmp_path / "images", "--seconds", "0.001", "--out", tmp_path / "a.pack", "--json"
+    )
+    assert code == 0
+    used = json.loads(out)["training"]["images"]
+    assert used < 10 and len(decoded) <= used + CHECKED + 2

@@ -147,7 +147,7 @@ def test_bad_recordings_are_named_in_one_line(tmp_path: Path) -> None:
     data = (good / "good.mcap").read_bytes()
     database = (write(tmp_path / "good.db3")).read_bytes()
     contents = {
-        "noise.mcap": b"hello" * 99, "half.mcap": data[: len(data) // 2], "headless.mcap": data[40:], "noise.db3": b"x" * 5000,
+        "noise.mcap": b"hello" * 99, "cut.mcap": data[:200], "headless.mcap": data[40:], "noise.db3": b"x" * 5000,
         "half.db3": database[: len(database) // 2], "noise.bag": b"#ROSBAG V2.0\n" + b"z" * 999, "old.bag": b"#ROSBAG V1.2\n",
     }  # fmt: skip
     for name, content in contents.items():

@@ -16,6 +16,7 @@ from geoseg_ros.backbones.tokens import Domain, photo_tokens, unit
 from geoseg_ros.errors import InputError
 from geoseg_ros.geometry.analysis import GeometryConfig
 from geoseg_ros.geometry.cloud import Cloud
+from geoseg_ros.io.items import Items
 from geoseg_ros.learning.photo_references import Photograph
 from geoseg_ros.methods.contrast.config import CosegConfig, TrainConfig
 from geoseg_ros.packs.bank import VIEW_TOKENS, BackgroundBank
@@ -147,9 +148,15 @@ def affordable(items: Iterable[Item], seconds: float) -> Iterator[tuple[int, Ite
     """(number, item) of as many items, evenly spread, as are worked on in about ``seconds``: how long one takes is measured on the first
     ``FIRST``, which are always among them. The work is what the caller does between two items."""
     begin, every = time.monotonic(), 1
-    for number, item in enumerate(items):
+
+    def choose(number: int) -> bool:
+        nonlocal every
         if number == FIRST and math.isfinite(seconds) and isinstance(items, Sized):
             each = max(time.monotonic() - begin, 1e-6) / FIRST
             every = math.ceil((len(items) - FIRST) / max((seconds - FIRST * each) / each, 1e-3))
-        if number < FIRST or (number - FIRST) % max(every, 1) == 0:
-            yield number, item
+        return number < FIRST or (number - FIRST) % max(every, 1) == 0
+
+    if isinstance(items, Items):  # what is not chosen is not even decoded
+        yield from ((number, item) for number, _, item in items.pick(choose))
+    else:
+        yield from ((number, item) for number, item in enumerate(items) if choose(number))
