@@ -77,6 +77,7 @@ def test_catalogue_gives_real_sizes_and_colours(root) -> None:
     assert len(np.unique(mesh.colours.reshape(-1, 3), axis=0)) == 1 and mesh.colours[0, 0, 1] == pytest.approx(0.4**2.2, abs=0.01)
 
 
+@pytest.mark.slow
 def test_sets_show_what_they_say(sets) -> None:
     _, found = sets
     by_group: dict[str, list] = {}
@@ -93,6 +94,7 @@ def test_sets_show_what_they_say(sets) -> None:
     assert len(learnt) == 3 * (2 + 1 + 2)  # the switch sets have pictures of their own, without the two other kinds
 
 
+@pytest.mark.slow
 def test_switch_asks_the_same_clouds_for_each_kind(sets) -> None:
     three = [items for items in sets[1] if items.group.endswith("switch")]
     for clouds in zip(*(items.clouds for items in three), strict=True):
@@ -105,6 +107,7 @@ def test_switch_asks_the_same_clouds_for_each_kind(sets) -> None:
     assert (right["iou"], right["other"], wrong["iou"], wrong["other"]) == (1.0, 0.0, 0.0, 1.0)
 
 
+@pytest.mark.slow
 def test_cache_gives_the_same_rooms(sets, root, monkeypatch) -> None:
     cache, found = sets
     stored = sorted(cache.iterdir())
