@@ -56,6 +56,7 @@ KINDS = tuple(kind for kind in MESHES if kind != "thing")
 TRIOS = (("chair", "sofa", "table"), ("bed", "cabinet", "plant"))
 ITEMS = 10
 _WALL = {"sofa": 0.8, "bed": 0.9, "cabinet": 0.95, "chair": 0.1, "table": 0.2}  # share with the back to a wall; others 0.4
+_RAISED = ("lamp", "plant")  # small ones of these stand on a pillar, as on a table; other things stand on the floor
 _LEAST = {"depth": 300, "lidar": 60}  # points of a kind in a cloud that shows it
 _ROOM, _TRIO_ROOM = (5.0, 4.5), (4.2, 3.8)  # metres; in a smaller room more of a view shows three kinds
 _ATTEMPTS = 60  # rooms tried for one that shows three kinds
@@ -231,7 +232,7 @@ class Rooms:
                 for name in names:
                     if name not in models:
                         raise InputError(f"{self._root}: no model {name} in the catalogues")
-                families.append(mesh_family(kind, [read_model(models[name]) for name in names], _WALL.get(kind, 0.4)))
+                families.append(mesh_family(kind, [read_model(models[name]) for name in names], _WALL.get(kind, 0.4), kind in _RAISED))
             self._catalogues[modality] = Catalogue(tuple(families))
         return Dials(catalogue=self._catalogues[modality], room=size, min_points=_LEAST[self.sensor])
 

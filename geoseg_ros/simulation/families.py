@@ -39,6 +39,7 @@ class Family:
         wall: share of instances whose back stands to a wall.
         build: adds the parts of one sampled instance.
         meshes: of a family of meshes, one of which each instance is; of one mesh, all instances are equal.
+        raised: meshes that are small stand on a pillar, where sensors can see them.
     """
 
     name: str
@@ -46,6 +47,7 @@ class Family:
     wall: float
     build: Callable[[Builder, Rng], None]
     meshes: tuple[TexturedMesh, ...] = ()
+    raised: bool = True
 
 
 def _legs(b: Builder, rng: Rng, x: float, y: float, height: float) -> None:
@@ -435,15 +437,15 @@ FURNITURE = Catalogue()
 NAMES = FURNITURE.names
 
 
-def mesh_family(name: str, meshes: Sequence[TexturedMesh], wall: float = 0.2) -> Family:
-    """The family of which each instance is one of ``meshes``, drawn by its seed."""
+def mesh_family(name: str, meshes: Sequence[TexturedMesh], wall: float = 0.2, raised: bool = True) -> Family:
+    """The family of which each instance is one of ``meshes``, drawn by its seed; further arguments as in :class:`Family`."""
     halves = [mesh.half() for mesh in meshes]
 
     def build(b: Builder, rng: Rng) -> None:
         which = int(rng.integers(len(halves)))
         b.add(MESH, BODY, which, (0, 0, halves[which][2]), halves[which])
 
-    return Family(name, f"mesh {name}", wall, build, tuple(meshes))
+    return Family(name, f"mesh {name}", wall, build, tuple(meshes), raised)
 
 
 def object_materials(seed: int) -> tuple[Material, ...]:

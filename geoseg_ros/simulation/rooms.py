@@ -24,7 +24,7 @@ from geoseg_ros.simulation.solids import BOX, QUAD, Builder, Solids, axis_matrix
 FLOOR, WALL, CEILING, FITTING = (PARTS.index(p) for p in ("floor", "wall", "ceiling", "fitting"))
 TRIM, DOOR = 4, 5  # material slots, see _shell_materials
 DOORWAY = (1.3, 2.1)  # width and height, metres; in the middle of the wall between two rooms
-STAND = 0.7  # metres; meshes that are smaller than this stand on a pillar of this height, where sensors can see them
+STAND = 0.7  # metres; meshes that are smaller than this stand on a pillar of this height, unless their family stays on the floor
 
 Rng = np.random.Generator
 Zone = tuple[float, float, float, float]  # x low, x high, y low, y high of a room, metres
@@ -134,7 +134,7 @@ def make_scene(
             family, shape = catalogue[name], catalogue.solids(name, seed)
             low, high = shape.bounds()
             half, tall = (high - low)[:2] / 2, float(high[2])
-            base = STAND if family.meshes and max(tall, *(2 * half)) < STAND else 0.0
+            base = STAND if family.meshes and family.raised and max(tall, *(2 * half)) < STAND else 0.0
             pose = _free_pose(rng, zone, half, family.wall, touch, objects, keep_free)
             if pose is None:
                 continue

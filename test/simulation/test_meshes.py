@@ -175,6 +175,9 @@ def test_small_mesh_stands_on_a_pillar_and_sets_show_it():
     scene = make_scene(SeedSource(2, "mesh"), [["mug"]], catalogue=catalogue)
     low, high = scene.solids.select(scene.solids.instance == 1).bounds()
     assert low[2] == pytest.approx(STAND, abs=1e-5) and high[2] == pytest.approx(STAND + 0.2, abs=1e-5)
+    grounded = Catalogue((mesh_family("mug", [small_mug()], raised=False),))
+    scene = make_scene(SeedSource(2, "mesh"), [["mug"]], catalogue=grounded)
+    assert scene.solids.select(scene.solids.instance == 1).bounds()[0][2] == pytest.approx(0, abs=1e-5)
     made = concept_set("mug", 1, 1, dials=make_dials("tiny", catalogue=catalogue), sensor="depth", n_without_images=1)
     assert made.clouds[0].truth.sum() >= 80 and 0.02 < made.images[0].truth.mean() < 0.6
     assert not made.without_images[0].truth.any()
