@@ -14,6 +14,7 @@ from typing import Any
 
 from geoseg_ros import __version__
 from geoseg_ros.backbones.base import ImageBackbone
+from geoseg_ros.backbones.default import DEFAULT
 from geoseg_ros.backbones.registry import open_backbone
 from geoseg_ros.errors import InputError
 from geoseg_ros.geometry.cloud import Cloud
@@ -59,7 +60,7 @@ def cosegment(
         images, clouds: most of them show the target. Either may be empty.
         without_images, without_clouds: they do not show it; optional, and worth a lot.
         method: see :func:`geoseg_ros.methods.registry.method_names`.
-        backbone: name of an image backbone, or an open one; None: the one that ships.
+        backbone: name of an image backbone, or an open one; None: ``geoseg_base``.
         outliers: some items may not show the target; False: every item is known to show it, and none is refused.
         name: of the target.
         folds: of cross-fitting, 1 to 100; 1: every item is judged by what was learnt from it, too.
@@ -150,7 +151,7 @@ def _context(
     progress: Progress,
     resume: str | os.PathLike[str] | None,
 ) -> tuple[Context, TokenCache | None]:
-    opened = open_backbone(backbone or "geoseg_tiny") if backbone is None or isinstance(backbone, str) else backbone
+    opened = open_backbone(backbone or DEFAULT) if backbone is None or isinstance(backbone, str) else backbone
     bank = open_bank(opened, progress)
     given = _settings(method, settings or {}, config)
     context = Context(opened, bank, config.scene, given, progress=progress)

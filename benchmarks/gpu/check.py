@@ -31,7 +31,8 @@ from geoseg_ros.errors import GeosegError, InputError
 
 SIDES = (480, 640)  # of the pictures
 BATCHES = (1, 4, 8)
-PACKS = ("stool", "lamp")
+CONCEPTS = ("stool", "lamp")
+PACKS = tuple(f"geoseg_tiny/{name}" for name in CONCEPTS)
 PARTS = ("parity", "backends", "latency", "training")
 TOLERANCE = 1e-2
 """Largest relative difference between the devices that passes. TF32 convolutions, PyTorch's default on newer GPUs, keep 10 bits."""
@@ -239,7 +240,7 @@ def training(device: torch.device, options: argparse.Namespace) -> tuple[dict[st
 
     backbone = open_backbone("geoseg_tiny", str(device))
     networks = Networks(Tools(backbone, open_bank(backbone), PipelineConfig()), SIZES[options.size], options.budget, device=str(device))
-    worlds = world_sets("easy", PACKS, [0], options.items)
+    worlds = world_sets("easy", CONCEPTS, [0], options.items)
     given = [s for s in worlds if s.own.clouds and s.images]
     sets = [paper_protocol(s) for s in given]
     networks.beside = sets

@@ -55,11 +55,42 @@ class TokenModule(nn.Module):
         return next(self.network.parameters()).dtype
 
 
+class ConvolutionTokens(TokenModule):
+    """:class:`TokenModule` around a network that takes float32 [V, 3, H, W], RGB 0..255, and gives tokens [V, D, H / stride, W / stride];
+    the global vector is the mean token."""
+
+    def forward(self, images: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        tokens = self.network(images.permute(0, 3, 1, 2)).float().permute(0, 2, 3, 1)
+        return tokens, tokens.mean((1, 2))
+
+
 @runtime_checkable
 class TorchBackbone(ImageBackbone, Protocol):
     """A backbone whose network is PyTorch's. Attributes: module: the whole of it, on the backbone's device."""
 
     module: TokenModule
+
+
+class ModuleBackbone:
+    """What backbones of PyTorch share: :meth:`ImageBackbone.tokens` by a module, some images at a time.
+
+    Args:
+        module: in evaluation mode. name: what the user asked for. stride, dim: of its tokens. device: torch device. batch: images at once.
+    """
+
+    def __init__(self, module: TokenModule, name: str, stride: int, dim: int, device: str | torch.device, batch: int) -> None:
+        self.name, self.stride, self.dim, self.batch = name, stride, dim, batch
+        self.device = torch.device(device)
+        self.module = module.requires_grad_(False).eval().to(self.device)
+
+    def tokens(self, images: NDArray[np.uint8]) -> tuple[torch.Tensor, torch.Tensor]:
+        """See :meth:`ImageBackbone.tokens`."""
+        check_images(images, self.stride)
+        pixels = torch.from_numpy(np.ascontiguousarray(images)).split(self.batch)
+        with torch.inference_mode():
+            parts = [self.module(part.to(self.device, torch.float32)) for part in pixels]
+        tokens, vectors = (torch.cat(p) for p in zip(*parts, strict=True))
+        return tokens, vectors
 
 
 def check_images(images: NDArray[np.uint8], stride: int) -> None:

@@ -7,12 +7,10 @@ import inspect
 from pathlib import Path
 from urllib.parse import parse_qsl
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import nn
 
-from geoseg_ros.backbones.base import TokenModule, check_images
+from geoseg_ros.backbones.base import ModuleBackbone, TokenModule
 from geoseg_ros.backbones.onnx import NORMALISATIONS
 from geoseg_ros.errors import InputError
 
@@ -51,7 +49,7 @@ class HubTokens(TokenModule):
         return patches.unflatten(1, (rows, columns)), states[:, 0]
 
 
-class HubBackbone:
+class HubBackbone(ModuleBackbone):
     """A vision transformer by hub name or local folder: final-layer normalised patch tokens, and the class token as the global vector.
 
     Options, as in ``hub:FOLDER?norm=symmetric``:
@@ -67,7 +65,6 @@ class HubBackbone:
             from transformers import AutoModel
         except ImportError as error:
             raise InputError(f"backbone '{name}': needs the Python package transformers, which is not installed") from error
-        self.name = name
         source, _, query = model.partition("?")
         options = dict(parse_qsl(query, keep_blank_values=True))
         unknown = sorted(set(options) - {"norm", "local_files_only", "supervision"})
@@ -85,21 +82,10 @@ class HubBackbone:
         if not isinstance(patch, int) or not isinstance(width, int):
             kind = network.config.model_type
             raise InputError(f"backbone '{name}': expected a vision transformer with patch_size and hidden_size, got {kind}")
-        self.stride, self.dim = patch, width
         self.supervision = options.get("supervision", "unknown")
-        self.device, self.batch = torch.device(device), batch
         digest = hashlib.sha256(f"{network.config.model_type} {patch} {norm}".encode())
         for key, value in sorted(network.state_dict().items()):
             if not key.startswith("pooler."):  # unused, and random where the file has none
                 digest.update(key.encode() + value.float().numpy().tobytes())
         self.hash = digest.hexdigest()
-        self.module = HubTokens(network.float().requires_grad_(False), patch, norm).eval().to(self.device)
-
-    def tokens(self, images: NDArray[np.uint8]) -> tuple[torch.Tensor, torch.Tensor]:
-        """See :meth:`geoseg_ros.backbones.base.ImageBackbone.tokens`."""
-        check_images(images, self.stride)
-        pixels = torch.from_numpy(np.ascontiguousarray(images)).split(self.batch)
-        with torch.inference_mode():
-            parts = [self.module(part.to(self.device, torch.float32)) for part in pixels]
-        tokens, vectors = (torch.cat(p) for p in zip(*parts, strict=True))
-        return tokens, vectors
+        super().__init__(HubTokens(network.float(), patch, norm), name, patch, width, device, batch)

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from geoseg_ros.backbones import tiny
+from geoseg_ros.backbones import efficientnet, tiny
 from geoseg_ros.backbones.base import ImageBackbone
+from geoseg_ros.backbones.default import DEFAULT, SMALL
 from geoseg_ros.errors import InputError
 
 
@@ -12,7 +13,8 @@ def open_backbone(spec: str, device: str = "cpu") -> ImageBackbone:
 
     Args:
         spec: one of
-            ``geoseg_tiny``: the weights that ship with the package; ``geoseg_tiny:FILE``: others made by ``geoseg distill``;
+            ``geoseg_base``, ``geoseg_tiny``: the weights that ship with the package;
+            ``geoseg_base:FILE``, ``geoseg_tiny:FILE``: others, made by ``tools/make_geoseg_base.py`` and ``geoseg distill``;
             ``onnx:FILE``: any ONNX file with 4-D feature maps, options after ``?`` (see :mod:`geoseg_ros.backbones.onnx`);
             ``dino_vits8``, ``dino_vitb8``, ``dinov2_vits14``, or ``hub:MODEL_OR_FOLDER`` (see :mod:`geoseg_ros.backbones.hub`).
         device: torch device. ONNX files run on the CPU whatever it is.
@@ -21,6 +23,8 @@ def open_backbone(spec: str, device: str = "cpu") -> ImageBackbone:
         InputError: unknown spec, absent or wrong file, missing optional package.
     """
     kind, _, rest = spec.partition(":")
+    if kind == "geoseg_base":
+        return efficientnet.BaseBackbone(rest or efficientnet.SHIPPED, spec, device)
     if kind == "geoseg_tiny":
         return tiny.TinyBackbone(rest or tiny.SHIPPED, spec, device)
     if kind == "onnx" and rest:
@@ -33,5 +37,6 @@ def open_backbone(spec: str, device: str = "cpu") -> ImageBackbone:
         return hub.HubBackbone(hub.ALIASES[spec], spec, device)
     if kind == "hub" and rest:
         return hub.HubBackbone(rest, spec, device)
-    known = ", ".join(["geoseg_tiny", *hub.ALIASES, "geoseg_tiny:FILE", "onnx:FILE", "hub:MODEL_OR_FOLDER"])
+    shipped = (DEFAULT, SMALL)
+    known = ", ".join([*shipped, *hub.ALIASES, *(f"{name}:FILE" for name in shipped), "onnx:FILE", "hub:MODEL_OR_FOLDER"])
     raise InputError(f"backbone '{spec}': expected one of {known}")

@@ -14,15 +14,13 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
-from geoseg_ros.backbones.base import TokenModule, check_images
+from geoseg_ros.backbones.base import ConvolutionTokens, ModuleBackbone
 from geoseg_ros.errors import InputError
 from geoseg_ros.files import atomic_path
 from geoseg_ros.settings import Settings, setting, with_values
@@ -207,33 +205,10 @@ def load_tiny(path: str | Path) -> tuple[GeosegTiny, Projection, dict[str, objec
     return network.eval(), projection, info, digest.hexdigest()
 
 
-class TinyTokens(TokenModule):
-    """:class:`~geoseg_ros.backbones.base.TokenModule` around :class:`GeosegTiny`; the global vector is the mean token."""
-
-    def forward(self, images: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        tokens = self.network(images.permute(0, 3, 1, 2)).float().permute(0, 2, 3, 1)
-        return tokens, tokens.mean((1, 2))
-
-
-class TinyBackbone:
+class TinyBackbone(ModuleBackbone):
     """:class:`~geoseg_ros.backbones.base.ImageBackbone` around :class:`GeosegTiny`; the global vector is the mean token."""
 
     def __init__(self, path: str | Path = SHIPPED, name: str = "geoseg_tiny", device: str | torch.device = "cpu", batch: int = 16) -> None:
-        network, _, info, self.hash = load_tiny(path)
-        self.name = name
-        self.stride = STRIDE
-        self.dim = network.config.dim
-        self.supervision = str(info.get("supervision", "unknown"))
-        self.info = info
-        self.device = torch.device(device)
-        self.batch = batch
-        self.module = TinyTokens(channels_last(network.fold().to(self.device).requires_grad_(False))).eval()
-
-    def tokens(self, images: NDArray[np.uint8]) -> tuple[torch.Tensor, torch.Tensor]:
-        """See :meth:`geoseg_ros.backbones.base.ImageBackbone.tokens`."""
-        check_images(images, self.stride)
-        with torch.inference_mode():
-            pixels = torch.from_numpy(np.ascontiguousarray(images)).split(self.batch)
-            parts = [self.module(part.to(self.device, torch.float32)) for part in pixels]
-        tokens, vectors = (torch.cat(p) for p in zip(*parts, strict=True))
-        return tokens, vectors
+        network, _, self.info, self.hash = load_tiny(path)
+        self.supervision = str(self.info.get("supervision", "unknown"))
+        super().__init__(ConvolutionTokens(channels_last(network.fold())), name, STRIDE, network.config.dim, device, batch)

@@ -6,10 +6,16 @@ import argparse
 import sys
 from typing import TYPE_CHECKING
 
+from geoseg_ros.backbones.default import DEFAULT, SMALL, about
 from geoseg_ros.runtime.engines.options import BACKENDS, EngineOptions
 
 if TYPE_CHECKING:
     from geoseg_ros.runtime.engines.backbone import EngineBackbone
+
+
+def add_backbone(parser: argparse._ActionsContainer) -> None:
+    """Declare ``--backbone``."""
+    parser.add_argument("--backbone", default=DEFAULT, metavar="NAME", help="image backbone (default %(default)s)")
 
 
 def add_backend(parser: argparse._ActionsContainer) -> None:
@@ -33,7 +39,7 @@ def engine_options(options: argparse.Namespace, device: str = "auto") -> EngineO
 
 
 def open_image_backbone(options: argparse.Namespace) -> EngineBackbone:
-    """The backbone ``--backbone`` on the backend ``--backend``.
+    """The backbone ``--backbone`` on the backend ``--backend``; which of the shipped ones it is goes to standard error.
 
     Raises:
         InputError: one of them cannot be used here.
@@ -41,4 +47,7 @@ def open_image_backbone(options: argparse.Namespace) -> EngineBackbone:
     from geoseg_ros.backbones.registry import open_backbone
     from geoseg_ros.runtime.engines.backbone import with_engine
 
-    return with_engine(open_backbone(options.backbone), engine_options(options))
+    backbone = with_engine(open_backbone(options.backbone), engine_options(options))
+    if options.backbone in (DEFAULT, SMALL):
+        print(f"geoseg {options.command}: {about(options.backbone)}", file=sys.stderr)
+    return backbone

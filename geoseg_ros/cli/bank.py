@@ -15,7 +15,7 @@ import time
 from dataclasses import replace
 from pathlib import Path
 
-from geoseg_ros.cli.backbone_options import add_backend
+from geoseg_ros.cli.backbone_options import add_backbone, add_backend
 from geoseg_ros.cli.setting_options import add_setting, settings_from_options
 from geoseg_ros.errors import InputError
 
@@ -24,7 +24,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the options."""
     from geoseg_ros.simulation.background import BackgroundConfig
 
-    parser.add_argument("--backbone", default="geoseg_tiny", metavar="NAME", help="image backbone (default %(default)s)")
+    add_backbone(parser)
     add_backend(parser)
     parser.add_argument("--images", nargs="+", action="extend", default=[], metavar="DIR", help="photographs, searched recursively")
     parser.add_argument("--every", type=int, default=1, metavar="N", help="take each N-th photograph (default %(default)s)")

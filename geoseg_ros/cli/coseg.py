@@ -38,7 +38,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from geoseg_ros.cli.backbone_options import add_backend
+from geoseg_ros.cli.backbone_options import add_backbone, add_backend
 from geoseg_ros.cli.method_options import add_method, method_settings
 from geoseg_ros.cli.train import UNFINISHED, add_seconds, check_pack_file, check_seconds, few, told_of_interrupt
 from geoseg_ros.errors import InputError
@@ -62,7 +62,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--without-clouds", nargs="+", action="extend", default=[], metavar="DIR", help="clouds that do not show it")
     parser.add_argument("--out", required=True, metavar="DIR", help="folder for the results")
-    parser.add_argument("--backbone", default="geoseg_tiny", metavar="NAME", help="image backbone (default %(default)s)")
+    add_backbone(parser)
     add_backend(parser)
     add_method(parser)
     parser.add_argument("--name", default="object", help="what to call the target (default %(default)s)")

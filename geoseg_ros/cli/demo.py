@@ -22,6 +22,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from geoseg_ros.backbones.default import DEFAULT
+from geoseg_ros.cli.backbone_options import add_backbone
 from geoseg_ros.errors import InputError
 from geoseg_ros.files import check_output, check_result_names, mark_results
 
@@ -40,7 +42,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--name", default="thing", help="name of the target in your files (default %(default)s)")
     parser.add_argument("--packs", nargs="+", metavar="PACK", help="use these concept packs instead of training")
     parser.add_argument("--train", action="store_true", help="of the walk: train packs even for concepts whose packs ship")
-    parser.add_argument("--backbone", default="", metavar="NAME", help="image backbone (default: the shipped one)")
+    add_backbone(parser)
     parser.add_argument("--seconds", type=float, default=20.0, metavar="S", help="length of the recording (default %(default)s)")
     parser.add_argument("--rate", type=float, default=1.0, metavar="R", help="speed of playing, 1 = as recorded (default %(default)s)")
     parser.add_argument("--sensor", choices=("lidar", "depth"), default="depth", help="of the procedural walk (default %(default)s)")
@@ -87,7 +89,7 @@ def run(options: argparse.Namespace) -> dict[str, object]:
         image_topic=image_topic,
         rate=options.rate,
         seconds=options.seconds,
-        parameters={"backbone": options.backbone} if options.backbone else {},
+        parameters={} if options.packs and options.backbone == DEFAULT else {"backbone": options.backbone},
         domain=domain,
     )
     steps.begin("live node")
@@ -153,13 +155,14 @@ def _local(pack: str) -> str:
 
 def _packs(options: argparse.Namespace, out: Path, own: bool, log: Callable[[str], None]) -> list[str]:
     """The requested packs; of a walk, those that ship; else new ones."""
-    from geoseg_ros.packs.pack import SHIPPED
+    from geoseg_ros.packs.pack import shipped_packs
 
     if options.packs:
         return [_local(pack) for pack in options.packs]
-    if not own and not options.train and not options.backbone and all((SHIPPED / f"{name}.pack").exists() for name in options.concepts):
-        log(f"shipped: {', '.join(options.concepts)}")
-        return list(options.concepts)
+    names = [name if options.backbone == DEFAULT else f"{options.backbone}/{name}" for name in options.concepts]
+    if not own and not options.train and set(names) <= set(shipped_packs()):
+        log(f"shipped: {', '.join(names)}")
+        return names
     return _train(options, out, own, log)
 
 
@@ -182,12 +185,24 @@ def _train(options: argparse.Namespace, out: Path, own: bool, log: Callable[[str
     parser = argparse.ArgumentParser()
     train.add_arguments(parser)
     parser.add_argument("--json", action="store_true")
+    parser.set_defaults(command="train")
     packs = []
     for name, (clouds, images, without) in sets.items():
         pack = (out / f"{name}.pack").resolve()
-        command = ["--name", name, "--clouds", str(clouds), "--images", str(images), "--out", str(pack), "--json"]
+        command = [
+            "--name",
+            name,
+            "--clouds",
+            str(clouds),
+            "--images",
+            str(images),
+            "--out",
+            str(pack),
+            "--backbone",
+            options.backbone,
+            "--json",
+        ]
         command += ["--without", *map(str, without)] if without else []
-        command += ["--backbone", options.backbone] if options.backbone else []
         log(name)
         for line in train.run(parser.parse_args(command))["warnings"]:  # type: ignore[attr-defined]
             print(f"warning: {name}: {line}", file=sys.stderr)

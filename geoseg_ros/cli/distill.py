@@ -5,7 +5,7 @@ recognises after colours, contrast and sharpness were disturbed. A training that
 command is run again; its state is beside --out until it is done.
 
 example:
-  geoseg distill --teacher onnx:teacher.onnx --images photos/ --minutes 60 --out student.safetensors
+  geoseg distill --teacher geoseg_base --images photos/ --minutes 60 --out student.safetensors
   torchrun --nproc-per-node 4 -m geoseg_ros.cli distill --device cuda --teacher ...
   geoseg coseg --backbone geoseg_tiny:student.safetensors ...
 """
@@ -33,7 +33,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--out", required=True, metavar="FILE", help="weights to write (.safetensors)")
     parser.add_argument("--epochs", type=float, help="stop after this many passes over the images")
     parser.add_argument("--minutes", type=float, help="stop after this many minutes")
-    parser.add_argument("--start", metavar="FILE", help="begin with these weights, made from the same teacher")
+    parser.add_argument("--start", metavar="FILE", help="begin with these weights of an earlier run")
     parser.add_argument("--batch", type=int, help="images per step")
     parser.add_argument("--seed", type=int, help="seed of everything random")
     parser.add_argument("--threads", type=int, default=2, help="processor threads (default 2)")

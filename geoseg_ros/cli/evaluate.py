@@ -6,6 +6,8 @@ Tables:
   mixed     clouds composed of one real box and one real cylindrical thing on one real table, and folders of which some scenes hold only
             the other kind; --root as for tabletop
   msrc      MSRC v2 photographs with a class per pixel (--root has images/ and labels/), a co-segmentation set per class
+  tokens    how well tokens of the backbone alone tell the classes of those photographs apart (nearest neighbours); the split report has
+            all photographs
   false-alarms
             how often --packs find their target in rooms of the procedural world that lack it; --items rooms of each kind; no --root
   crowded   tables crowded with real boxes and cylindrical things of several scenes, touching and on one another, asked for one kind by
@@ -33,6 +35,7 @@ example:
 from __future__ import annotations
 
 import argparse
+import itertools
 import json
 import shlex
 import sys
@@ -41,15 +44,16 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from geoseg_ros.cli.backbone_options import add_backend
+from geoseg_ros.cli.backbone_options import add_backbone, add_backend
 from geoseg_ros.errors import InputError
 
 if TYPE_CHECKING:
+    from geoseg_ros.backbones.base import ImageBackbone
     from geoseg_ros.evaluate.items import CosegSet, NamedMethod
     from geoseg_ros.evaluate.methods import Tools
 
 COSEG_TABLES = ("s3dis-coseg", "scanobjectnn-coseg")
-TABLES = ("tabletop", "mixed", "crowded", "msrc", "furniture", "world", "false-alarms", *COSEG_TABLES)
+TABLES = ("tabletop", "mixed", "crowded", "msrc", "tokens", "furniture", "world", "false-alarms", *COSEG_TABLES)
 MADE = ("world", "furniture")  # by --families, --sensor, --items and --seeds
 PROTOCOLS = ("robot", "paper", "both")
 
@@ -83,7 +87,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--root", metavar="DIR", help="folder of the data")
     parser.add_argument("--images", metavar="DIR", help="folder of the pictures of the -coseg tables; without, clouds alone are measured")
     parser.add_argument("--split", default="report", choices=("development", "report"), help="default %(default)s")
-    parser.add_argument("--backbone", default="geoseg_tiny", metavar="NAME", help="image backbone (default %(default)s)")
+    add_backbone(parser)
     add_backend(parser)
     parser.add_argument("--out", metavar="FILE", help="also write FILE (Markdown) and FILE with suffix .json")
     rest = parser.add_argument_group("all tables but tabletop")
@@ -103,7 +107,6 @@ def run(options: argparse.Namespace, further: Further | None = None) -> dict[str
     """Measure and return the figures; ``further``: methods beside those of the package."""
     from geoseg_ros.cli.backbone_options import open_image_backbone
     from geoseg_ros.evaluate.methods import Tools
-    from geoseg_ros.files import write_text
     from geoseg_ros.runtime.pipeline import PipelineConfig
     from geoseg_ros.simulation.bank import open_bank
 
@@ -114,6 +117,8 @@ def run(options: argparse.Namespace, further: Further | None = None) -> dict[str
     if options.table == "false-alarms":
         return _false_alarms(options)
     backbone = open_image_backbone(options)
+    if options.table == "tokens":
+        return _tokens(options, root, backbone)
     tools = Tools(backbone, open_bank(backbone), PipelineConfig())
     kind, _, rest = options.backbone.partition(":")
     name = f"{kind}:{Path(rest.partition('?')[0]).name}" if rest else kind  # no paths of this machine
@@ -121,11 +126,7 @@ def run(options: argparse.Namespace, further: Further | None = None) -> dict[str
         result, text = _tabletop(options, root, tools, name)
     else:
         result, text = _table(options, root, tools, name, further or Further())
-    if not options.json:
-        print(text)
-    if options.out:
-        write_text(options.out, text)
-        write_text(Path(options.out).with_suffix(".json"), json.dumps(result, indent=1, default=float) + "\n")
+    _write(options, text, result)
     return result
 
 
@@ -143,7 +144,6 @@ def _check_report(out: Path, inputs: Sequence[str | Path | None]) -> None:
 def _false_alarms(options: argparse.Namespace) -> dict[str, Any]:
     from geoseg_ros.cli.backbone_options import engine_options
     from geoseg_ros.evaluate.false_alarms import false_alarms, markdown
-    from geoseg_ros.files import write_text
     from geoseg_ros.runtime.pipeline import open_pipeline
 
     rooms = 100 if options.items is None else options.items
@@ -153,12 +153,37 @@ def _false_alarms(options: argparse.Namespace) -> dict[str, Any]:
     command = f"geoseg evaluate --table false-alarms --packs {' '.join(options.packs)} --items {rooms} --seeds {options.seeds[0]}"
     result = false_alarms(pipeline, rooms, options.seeds[0], options.preset, _tell) | {"command": command}
     text = f"{markdown(result)}\nBackbone `{pipeline.backbone_name}`. Command: `{command}`\n"
+    _write(options, text, result)
+    return result
+
+
+def _tokens(options: argparse.Namespace, root: Path, backbone: ImageBackbone) -> dict[str, Any]:
+    from geoseg_ros.cli.progress import Stages
+    from geoseg_ros.evaluate.msrc import in_split, read_photographs
+    from geoseg_ros.evaluate.token_classes import backbone_tokens, token_classes
+
+    photographs = [p for p in read_photographs(root) if options.split == "report" or in_split(p, options.split)]
+    with Stages("photograph", options.json) as progress:
+        done = itertools.count(1)
+        found = token_classes(backbone_tokens(backbone), photographs, lambda: progress("tokens", next(done), len(photographs)))
+    result = asdict(found) | {"backbone": backbone.name, "supervision": backbone.supervision, "split": options.split}
+    text = (
+        f"| backbone | split | photographs | tokens | pixel | class mean |\n|---|---|---|---|---|---|\n"
+        f"| {backbone.name} | {options.split} | {found.photographs} | {found.tokens} | {found.pixel:.3f} | {found.class_mean:.3f} |\n"
+    )
+    _write(options, text, result)
+    return result
+
+
+def _write(options: argparse.Namespace, text: str, result: dict[str, Any]) -> None:
+    """Print the table, and write it where --out says so."""
+    from geoseg_ros.files import write_text
+
     if not options.json:
         print(text)
     if options.out:
         write_text(options.out, text)
-        write_text(Path(options.out).with_suffix(".json"), json.dumps(result, indent=1) + "\n")
-    return result
+        write_text(Path(options.out).with_suffix(".json"), json.dumps(result, indent=1, default=float) + "\n")
 
 
 def _root(options: argparse.Namespace) -> Path:

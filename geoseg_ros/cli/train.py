@@ -27,7 +27,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from warnings import catch_warnings, simplefilter
 
-from geoseg_ros.cli.backbone_options import add_backend
+from geoseg_ros.cli.backbone_options import add_backbone, add_backend
 from geoseg_ros.cli.method_options import add_method, method_settings
 from geoseg_ros.cli.recipe import RECIPES
 from geoseg_ros.cli.recipe import run as make_recipe
@@ -52,7 +52,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--without-clouds", nargs="+", action="extend", default=[], metavar="DIR", help="clouds without it")
     parser.add_argument("--out", required=True, metavar="FILE", help="pack to write")
     parser.add_argument("--recipe", choices=tuple(RECIPES), help="make what ships with the package, see above")
-    parser.add_argument("--backbone", default="geoseg_tiny", metavar="NAME", help="image backbone (default %(default)s)")
+    add_backbone(parser)
     add_backend(parser)
     add_method(parser)
     parser.add_argument("--points", metavar="TOPIC", help="cloud topic of a recording (default: the only one)")

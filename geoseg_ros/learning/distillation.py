@@ -167,16 +167,17 @@ class _Distillation(Task):
         self.images = [image for i, image in enumerate(images) if i % config.held_out]
         self.held_views = np.stack([square(image, 160) for image in held])
         self.held_tokens = teacher_tokens(teacher, self.held_views)
-        self.fitted = start is not None
+        self.fitted = False
         if start is None:
             with torch.random.fork_rng(devices=[]):
                 torch.manual_seed(config.seed)
                 student = GeosegTiny(TinyConfig())
             projection = Projection(torch.zeros(teacher.dim), torch.zeros(teacher.dim, student.config.dim))
         else:
-            student, projection, _, _ = load_tiny(start)
-            if len(projection.mean) != teacher.dim:
-                raise InputError(f"{start}: projection: expected {teacher.dim} teacher dimensions, got {len(projection.mean)}")
+            student, projection, info, _ = load_tiny(start)
+            self.fitted = info.get("teacher_hash") == teacher.hash
+            if not self.fitted:  # what an earlier teacher taught is a good beginning, in a space that is not this one's
+                projection = Projection(torch.zeros(teacher.dim), torch.zeros(teacher.dim, student.config.dim))
         self.model = _Objective(channels_last(student), projection, config.length_weight)
         self.steps_per_epoch = len(self.images) / config.batch
         self.loss_first = self.loss_mean = math.nan
@@ -268,7 +269,7 @@ def distill(
         paths: images.
         out: file to write.
         config: settings.
-        start: weights of an earlier run with this teacher to begin with; its projection is kept.
+        start: weights of an earlier run to begin with; if it had this teacher, its projection is kept.
         report: called after every step, in the first process, with the progress 0..1 and the running figures.
         device: of the student, see :func:`~geoseg_ros.learning.fabric.open_fabric`.
             Each of several processes takes its share of a batch.

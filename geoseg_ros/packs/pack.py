@@ -19,6 +19,7 @@ import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 
+from geoseg_ros.backbones.default import DEFAULT
 from geoseg_ros.errors import InputError
 from geoseg_ros.files import write_bytes
 
@@ -152,15 +153,21 @@ def _holds(path: Path, key: str) -> bool:
 
 
 def find_pack(name_or_path: str) -> Path:
-    """Path of a pack: a file, or the name of one that ships with the package."""
+    """Path of a pack: a file, or the name of one that ships with the package, such as ``stool`` or ``geoseg_tiny/stool``."""
     path = Path(name_or_path)
     if path.exists() and not path.is_dir():
         return path
-    shipped = SHIPPED / f"{name_or_path}.pack"
-    if shipped.exists():
-        return shipped
-    known = ", ".join(sorted(p.stem for p in SHIPPED.glob("*.pack"))) or "none"
+    for folder in (SHIPPED / DEFAULT, SHIPPED):
+        if (shipped := folder / f"{name_or_path}.pack").is_file():
+            return shipped
+    known = ", ".join(shipped_packs()) or "none"
     raise InputError(f"pack '{name_or_path}': no such file, and not one of the shipped packs ({known})")
+
+
+def shipped_packs() -> list[str]:
+    """Names of the packs that ship: those of the default backbone by their own name, the others behind that of their backbone."""
+    found = [path.relative_to(SHIPPED).with_suffix("") for path in sorted(SHIPPED.glob("*/*.pack"))]
+    return [path.name for path in found if path.parent.name == DEFAULT] + [str(path) for path in found if path.parent.name != DEFAULT]
 
 
 def _check_manifest(manifest: Any, path: Path) -> None:

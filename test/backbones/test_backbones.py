@@ -97,7 +97,7 @@ def test_damaged_weights_are_refused(small, tmp_path):
 
 def test_unknown_names_are_refused():
     for spec in ("resnet", "onnx", "hub:", ""):
-        with pytest.raises(InputError, match="geoseg_tiny, dino_vits8"):
+        with pytest.raises(InputError, match="geoseg_base, geoseg_tiny, dino_vits8"):
             open_backbone(spec)
 
 

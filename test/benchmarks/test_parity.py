@@ -38,7 +38,7 @@ def pipelines(tmp_path_factory):
     """From "torch", "fp32", "fp16" and p_max to a pipeline with the shipped packs."""
     for name in ("onnx", "onnxscript", "onnxruntime"):
         pytest.importorskip(name, reason=f"the optional package {name} is not installed")
-    inner, packs = open_backbone("geoseg_tiny"), [Pack.load(name) for name in PACKS]
+    inner, packs = open_backbone("geoseg_tiny"), [Pack.load(f"geoseg_tiny/{name}") for name in PACKS]
     folder = tmp_path_factory.mktemp("exported")
     backbones = {"torch": inner}
     for precision in ("fp32", "fp16"):

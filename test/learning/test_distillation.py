@@ -95,9 +95,11 @@ def test_it_goes_on_from_earlier_weights(photos, tmp_path):
     second = distill(Teacher(), paths, tmp_path / "b.safetensors", CONFIG, start=tmp_path / "a.safetensors")
     assert second["loss_first"] < 0.9 * first["loss_first"]
     other = Teacher()
-    other.dim = 7
-    with pytest.raises(InputError, match="7 teacher dimensions"):
-        distill(other, paths, tmp_path / "b.safetensors", CONFIG, start=tmp_path / "a.safetensors")
+    other.hash = "another"
+    third = distill(other, paths, tmp_path / "c.safetensors", CONFIG, start=tmp_path / "a.safetensors")
+    assert third["loss_last"] < third["loss_first"] and third["teacher_hash"] == "another"
+    kept, fitted = (load_tiny(tmp_path / f"{name}.safetensors")[1].matrix for name in ("b", "c"))
+    assert torch.equal(kept, load_tiny(tmp_path / "a.safetensors")[1].matrix) and fitted.abs().sum() > 0
 
 
 @pytest.mark.parametrize("stride", [8, 14, 16, 32])

@@ -70,6 +70,18 @@ def test_tokens_are_those_of_the_backbone(small, exported, precision, tolerance)
             assert float((found - expected).abs().max()) < tolerance * float(expected.abs().max())
 
 
+@pytest.mark.slow
+def test_geoseg_base_is_exported(tmp_path) -> None:
+    needs("onnx", "onnxscript", "onnxruntime")
+    backbone = open_backbone("geoseg_base")
+    spec = export_image(backbone, tmp_path, "fp32", ANY_SHAPE)
+    for shape in ((1, 32, 48), (3, 128, 128), (1, 480, 640)):
+        images = pictures(*shape)
+        for found, expected in zip(answers(spec, images), backbone.tokens(images), strict=True):
+            assert found.shape == expected.shape
+            assert float((found - expected).abs().max()) < 1e-4 * float(expected.abs().max())
+
+
 def test_half_precision_is_in_the_file(exported) -> None:
     import onnx
 
