@@ -13,6 +13,19 @@ from geoseg_ros.errors import InputError
 MARK = ".geoseg"  # a file in folders of results
 
 
+def home() -> Path:
+    """The user's home; where there is none (no HOME and no entry of the user, as in containers), a folder for temporary files."""
+    try:
+        return Path.home()
+    except (RuntimeError, KeyError):
+        return Path(tempfile.gettempdir()) / f"geoseg-{os.getuid()}"
+
+
+def expanded(path: str) -> str:
+    """``path`` with ``~`` as the user's home."""
+    return str(home() / path[2:]) if path.startswith("~/") else str(home()) if path == "~" else os.path.expanduser(path)
+
+
 @contextmanager
 def atomic_path(path: str | os.PathLike[str]) -> Iterator[Path]:
     """Yield a temporary path beside ``path``; on success it is flushed and renamed to ``path``, on error removed.

@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import difflib
 import math
-import os
 import types
 import typing
 from collections.abc import Callable, Collection, Mapping
@@ -21,6 +20,7 @@ from numbers import Integral, Real
 from typing import Any, TypeVar
 
 from geoseg_ros.errors import InputError
+from geoseg_ros.files import expanded as expanded_home
 
 Config = TypeVar("Config", bound="Settings")
 
@@ -252,7 +252,7 @@ def with_values(config: Config, values: Mapping[str, Any], prefix: str = "") -> 
 
 def _plain(entry: Setting, value: Any) -> Any:
     def expanded(item: Any) -> Any:
-        return os.path.expanduser(item) if entry.path and isinstance(item, str) else item
+        return expanded_home(item) if entry.path and isinstance(item, str) else item
 
     if entry.many and not (value is None and entry.optional) and (value is None or isinstance(value, (tuple, list))):
         return tuple(expanded(item) for item in value or () if item != "")

@@ -30,7 +30,10 @@ def generate_launch_description() -> LaunchDescription:
                 default_value=",".join(_CONCEPTS),
                 description="concept packs, separated by commas",
             ),
-            DeclareLaunchArgument("rviz", default_value="true", description="true: show clouds, boxes and overlay in RViz"),
+            DeclareLaunchArgument(
+                "rviz", default_value="true", description="true: show clouds, boxes and overlay in RViz, where it is installed"
+            ),
+            DeclareLaunchArgument("loop", default_value="false", description="true: play the recording again and again"),
             OpaqueFunction(function=_record),
         ]
     )
@@ -52,7 +55,7 @@ def _record(context: LaunchContext) -> list[LaunchDescriptionEntity]:
             "bag": PathJoinSubstitution([out, "recording"]),
             "rviz": LaunchConfiguration("rviz"),
             "fixed_frame": "depth_optical_frame",
-            "fastdds_shm": "true",
+            "loop": LaunchConfiguration("loop"),
         }
         file = PathJoinSubstitution([FindPackageShare("geoseg_ros"), "launch", "coseg.launch.py"])
         return [IncludeLaunchDescription(file, launch_arguments=arguments.items())]

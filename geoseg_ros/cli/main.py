@@ -6,6 +6,7 @@ import argparse
 import importlib
 import json
 import os
+import signal
 import sys
 import warnings
 from collections.abc import Sequence
@@ -34,6 +35,22 @@ COMMANDS: dict[str, tuple[str, str]] = {
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Entry point. Returns 0 (ok), 1 (failed) or 2 (bad input)."""
+    for stream in (sys.stdout, sys.stderr):
+        if hasattr(stream, "reconfigure"):  # names of files that the terminal cannot show must not end the command
+            stream.reconfigure(errors="backslashreplace")
+    try:
+        return _main(argv)
+    except ModuleNotFoundError as error:
+        package = (error.name or "").partition(".")[0]
+        print(
+            f"geoseg: needs the Python package {package}, which is not installed: pip install {PIP.get(package, package)}", file=sys.stderr
+        )
+        return 1
+    except KeyboardInterrupt:  # while a command was being imported
+        return 130
+
+
+def _main(argv: Sequence[str] | None) -> int:
     arguments = list(sys.argv[1:] if argv is None else argv)
     parser = argparse.ArgumentParser(prog="geoseg", description="Label-free, calibration-free perception for robots.")
     parser.add_argument("--version", action="version", version=f"geoseg {__version__}")
@@ -75,13 +92,23 @@ def main(argv: Sequence[str] | None = None) -> int:
     return 0
 
 
+PIP = {"cv2": "opencv-python-headless", "yaml": "PyYAML", "rerun": "rerun-sdk", "PIL": "pillow", "backports": "backports.zstd"}
+
+
 def _tell(message: Warning | str, *_: Any) -> None:
     """A warning about an input, as one line."""
     print(f"warning: {' '.join(str(message).split())}", file=sys.stderr)
 
 
+def quiet_imports() -> None:
+    """SIGINT and SIGTERM end the process at once and without a traceback, until the node has handlers of its own."""
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, lambda *_: os._exit(0))
+
+
 def coseg_node() -> int:
     """Entry point of the node as pip installs it: without ROS 2 there is no node, and it says so."""
+    quiet_imports()
     try:
         node = importlib.import_module("geoseg_ros.ros.coseg_node")
     except ModuleNotFoundError as error:

@@ -47,7 +47,11 @@ def run(options: argparse.Namespace) -> dict[str, object]:
             print(f"skipped {line}", file=sys.stderr)
         print(f"playing {', '.join(report.published)}", file=sys.stderr, flush=True)
 
-    report = play(options.bag, config, stop, started)
+    try:
+        report = play(options.bag, config, stop, started)
+    finally:  # a second signal must not break the end of the interpreter, which takes handlers away
+        for number in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(number, signal.SIG_IGN)
     if not options.json:
         for name, count in report.published.items():
             print(f"{name}: {count} messages")

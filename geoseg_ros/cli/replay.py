@@ -16,6 +16,7 @@ import argparse
 import sys
 from dataclasses import replace as with_changes
 from functools import partial
+from pathlib import Path
 
 import numpy as np
 
@@ -55,6 +56,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--device", choices=DEVICES, help="default auto")
 
 
+def _snapshot_parameters(bag: Path) -> Path | None:
+    """The parameter file of a snapshot, which lies beside its recording."""
+    folder = bag if bag.is_dir() else bag.parent
+    found = folder / "parameters.yaml"
+    return found if found.is_file() and (folder / "messages.mcap").is_file() else None
+
+
 def run(options: argparse.Namespace) -> dict[str, object]:
     """Replay and return the counts."""
     from geoseg_ros.cli.progress import Stages
@@ -63,6 +71,9 @@ def run(options: argparse.Namespace) -> dict[str, object]:
     from geoseg_ros.runtime.parameter_file import read_parameters
     from geoseg_ros.runtime.replay import ReplayTopics, replay
 
+    if options.params_file is None and (beside := _snapshot_parameters(Path(options.bag))) is not None:
+        options.params_file = beside
+        print(f"geoseg replay: parameters of the snapshot, {beside}", file=sys.stderr)
     parameters = read_parameters(options.params_file, options.param)
     given = {"packs": options.packs and tuple(options.packs), "backbone": options.backbone, "device": options.device}
     if options.backend is not None:

@@ -21,7 +21,7 @@ from safetensors.torch import save_file
 from geoseg_ros.backbones.base import ImageBackbone
 from geoseg_ros.backbones.tokens import Domain, photo_tokens, unit
 from geoseg_ros.errors import InputError
-from geoseg_ros.files import atomic_path
+from geoseg_ros.files import atomic_path, home
 from geoseg_ros.geometry.cloud import Cloud
 from geoseg_ros.projection.proposal_views import DrawnProposals, keep_proposals
 from geoseg_ros.projection.scene import CloudScene, SceneConfig
@@ -135,7 +135,7 @@ def load_bank(path: str | os.PathLike[str]) -> BackgroundBank:
 
 def cache_folder() -> Path:
     """Where banks of other backbones are kept: ``$XDG_CACHE_HOME/geoseg_ros`` or ``~/.cache/geoseg_ros``."""
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "geoseg_ros"
+    return Path(os.environ.get("XDG_CACHE_HOME") or home() / ".cache") / "geoseg_ros"
 
 
 def bank_paths(backbone: ImageBackbone) -> Sequence[Path]:

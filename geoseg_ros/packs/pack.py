@@ -21,7 +21,7 @@ from safetensors.torch import save
 
 from geoseg_ros.backbones.default import DEFAULT
 from geoseg_ros.errors import InputError
-from geoseg_ros.files import write_bytes
+from geoseg_ros.files import expanded, write_bytes
 
 FORMAT = 3
 OLDEST = 2  # packs of version 0.1: they hold one concept of the contrast and do not name their method
@@ -125,6 +125,9 @@ class Pack:
                 isinstance(text, str) and text for text in (pack.name, pack.method, pack.backbone, pack.backbone_hash, *pack.labels)
             ):
                 raise KeyError("manifest")
+            for label in pack.labels:
+                if not label.strip() or len(label) > 64 or not label.isprintable():
+                    raise InputError(f"{path}: name of a label: expected 1 to 64 printable characters, got {label[:80]!r}")
             if pack.version != manifest["version"]:
                 raise InputError(f"{path}: damaged pack (the content does not match its version)")
         except (SafetensorError, KeyError, TypeError, ValueError, OSError, RecursionError) as error:
@@ -154,12 +157,15 @@ def _holds(path: Path, key: str) -> bool:
 
 def find_pack(name_or_path: str) -> Path:
     """Path of a pack: a file, or the name of one that ships with the package, such as ``stool`` or ``geoseg_tiny/stool``."""
-    path = Path(name_or_path)
+    path = Path(expanded(name_or_path))
     if path.exists() and not path.is_dir():
         return path
     for folder in (SHIPPED / DEFAULT, SHIPPED):
         if (shipped := folder / f"{name_or_path}.pack").is_file():
             return shipped
+    if path.is_dir():
+        inside = sorted(p.name for p in path.glob("*.pack"))
+        raise InputError(f"pack '{name_or_path}': is a folder{', name a file of it: ' + ', '.join(inside[:5]) if inside else ''}")
     known = ", ".join(shipped_packs()) or "none"
     raise InputError(f"pack '{name_or_path}': no such file, and not one of the shipped packs ({known})")
 

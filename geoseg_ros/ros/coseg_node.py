@@ -17,6 +17,7 @@ from rclpy.parameter import Parameter
 from rclpy.signals import SignalHandlerOptions
 
 from geoseg_ros.errors import GeosegError, InputError
+from geoseg_ros.results import LabelSpace
 from geoseg_ros.ros.diagnostics import Diagnostics
 from geoseg_ros.ros.inputs import Inputs
 from geoseg_ros.ros.message_types import missing_interfaces
@@ -31,6 +32,15 @@ from geoseg_ros.runtime.pipeline import check_packs
 from geoseg_ros.runtime.stream_step import unknown_labels
 
 _OPENING = "opening packs"
+HELP = """usage: coseg_node [--ros-args [-p NAME:=VALUE ...] [--params-file FILE] [-r FROM:=TO ...] [-r __ns:=/NAMESPACE]]
+
+Clouds and images in, labelled clouds, masks and objects out. Inputs are ~/points or ~/depth, ~/camera_info, ~/color; ~/image or
+~/image/compressed. The parameter packs names what to find. All parameters: docs/parameters.md, config/coseg.yaml, `ros2 param describe`.
+
+  ros2 run geoseg_ros coseg_node --ros-args -p packs:="[mug.pack]" -r ~/points:=/lidar/points -r ~/image:=/camera/image_raw
+  ros2 launch geoseg_ros coseg.launch.py --show-args
+
+exit codes: 0 ended by SIGINT or SIGTERM, 1 failed, 2 bad parameters or packs"""
 
 
 class CosegNode(LifecycleNode):
@@ -80,10 +90,11 @@ class CosegNode(LifecycleNode):
         self._opening: Opening | None = None
         self._packs_before: tuple[str, ...] = ()
         self._reverting = False
+        self._idle = False  # all packs were taken away while the node ran
         self._outputs = Outputs(self)
         self.inputs = Inputs(self, self.parameters)
         self.mailbox = self.inputs.mailbox
-        self._diagnostics = Diagnostics(self, self.mailbox, self.inputs.streams, self.parameters.status_period)
+        self._diagnostics = Diagnostics(self, self.mailbox, self.inputs.streams, self.inputs.companions, self.parameters.status_period)
         self._diagnostics.timeout = self.parameters.input_timeout
         self._diagnostics.progress = lambda: getattr(factory, "progress", "")
         frames = Frames(self, self.parameters.target_frame)
@@ -200,7 +211,16 @@ class CosegNode(LifecycleNode):
         self.worker.active = False
         self.inputs.close()
 
+    def _unload(self) -> None:
+        """All packs were taken away: free the pipeline, and wait for others."""
+        self._idle = True
+        self._diagnostics.pipeline = None
+        self.worker.drop()
+        self._outputs.publish_labels(LabelSpace(()))
+        self.get_logger().info("no packs: idle until the parameter packs names some")
+
     def _forget(self) -> None:
+        self._idle = False
         self._quiet()
         self._diagnostics.pipeline = None
         self.worker.drop()
@@ -219,6 +239,7 @@ class CosegNode(LifecycleNode):
         if unknown := unknown_labels(self.parameters.wanted_labels, pipeline.labels.names):
             raise InputError(f"parameter {unknown}")
         pipeline.config = self.parameters.pipeline  # a threshold may have been changed meanwhile
+        self._idle = False
         self.worker.use(pipeline)
         self._diagnostics.pipeline = pipeline
         names = ", ".join(f"{i} {name}" for i, name in enumerate(pipeline.labels.names, 1))
@@ -230,7 +251,7 @@ class CosegNode(LifecycleNode):
         if self._opening is None or not self._opening.finished:
             return
         self._diagnostics.doing = ""
-        if self.worker.pipeline is None:
+        if self.worker.pipeline is None and not self._idle:
             self._opening = None  # cleaned up meanwhile; a configure opens them
             return
         try:
@@ -244,12 +265,14 @@ class CosegNode(LifecycleNode):
     def _refusal(self, parameters: NodeParameters) -> str:
         """Why new parameters cannot be taken, or an empty string."""
         pipeline = self.worker.pipeline
-        if pipeline is None or self._reverting:
+        if self._reverting or (pipeline is None and not self._idle):
             return ""  # looked at when the packs are opened
         if parameters.packs == self.parameters.packs:
-            return unknown_labels(parameters.wanted_labels, pipeline.labels.names)
+            return "" if pipeline is None else unknown_labels(parameters.wanted_labels, pipeline.labels.names)
         if self._opening is not None:
             return "packs: others are being opened, try again later"
+        if not parameters.packs:
+            return ""  # the node idles until it gets others
         try:
             return unknown_labels(parameters.wanted_labels, self._check(parameters.packs))
         except InputError as error:
@@ -259,10 +282,16 @@ class CosegNode(LifecycleNode):
         before, self.parameters = self.parameters, parameters
         self._diagnostics.timeout = parameters.input_timeout
         pipeline = self.worker.pipeline
-        if pipeline is None:
+        if pipeline is None and not self._idle:
             return
-        pipeline.config = parameters.pipeline  # read once per item; what may be changed decides only, and is part of no reference
+        if pipeline is not None and not parameters.packs and not self._reverting:
+            self._unload()
+            return
+        if pipeline is not None:
+            pipeline.config = parameters.pipeline  # read once per item; what may be changed decides only, and is part of no reference
         if parameters.packs == before.packs or self._reverting:
+            return
+        if not parameters.packs:
             return
         self._packs_before = before.packs
         self._diagnostics.doing = _OPENING
@@ -272,6 +301,10 @@ class CosegNode(LifecycleNode):
 
 def main(args: Sequence[str] | None = None, pipeline_factory: Callable[[NodeParameters], OpenedPipeline] | None = None) -> int:
     """Run the node until SIGINT or SIGTERM. Returns 0 after these, 1 when it failed, 2 for bad parameters or packs."""
+    given = sys.argv[1:] if args is None else list(args)
+    if {"-h", "--help"} & set(given):
+        print(HELP)
+        return 0
     node, executor, code, stop = None, None, 0, threading.Event()
     log = rclpy.logging.get_logger("coseg_node")
     # handlers of our own: ROS's would take the context away while something is being published

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import math
 import os
 import sys
+import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -16,7 +18,7 @@ from rclpy.qos import ReliabilityPolicy
 from geoseg_ros.ros.message_types import geoseg_msgs
 from geoseg_ros.ros.qos import output_qos
 from geoseg_ros.runtime.mailbox import Mailbox, StreamCounts
-from geoseg_ros.runtime.stream_state import StreamState
+from geoseg_ros.runtime.stream_state import CompanionState, StreamState
 
 
 class Diagnostics:
@@ -32,8 +34,12 @@ class Diagnostics:
         paused: the node was asked to pause.
     """
 
-    def __init__(self, node: Node, mailbox: Mailbox, streams: Mapping[str, StreamState], period: float) -> None:
-        self._node, self._mailbox, self._streams = node, mailbox, streams
+    def __init__(
+        self, node: Node, mailbox: Mailbox, streams: Mapping[str, StreamState], companions: Mapping[str, CompanionState], period: float
+    ) -> None:
+        self._node, self._mailbox, self._streams, self._companions = node, mailbox, streams, companions
+        self._name = node.get_fully_qualified_name().strip("/")  # two robots have nodes of one name
+        self._warned: dict[str, float] = {}
         self.period = period
         self.timeout = 2.0
         self.state = "unconfigured"
@@ -50,7 +56,8 @@ class Diagnostics:
         """The state of everything, now."""
         counts = self._mailbox.counts()
         streams = [self._stream_status(stream, counts[stream.name]) for stream in self._streams.values()]
-        array = DiagnosticArray(status=[self._pipeline_status(), *streams])
+        companions = [self._companion_status(companion) for companion in self._companions.values()]
+        array = DiagnosticArray(status=[self._pipeline_status(), *streams, *companions])
         array.header.stamp = self._node.get_clock().now().to_msg()
         return array
 
@@ -59,6 +66,7 @@ class Diagnostics:
         if self.state == "active":
             for stream in self._streams.values():
                 self._watch(stream)
+        self._look_for_a_namesake()
         array = self.report()
         self._diagnostics.publish(array)
         if self._status is not None:
@@ -70,6 +78,34 @@ class Diagnostics:
                 message.pack_names = list(self.pipeline.labels.names)
                 message.pack_versions = [str(v) for v in self.pipeline.pack_versions]
             self._status.publish(message)
+
+    def _look_for_a_namesake(self) -> None:
+        own = (self._node.get_name(), self._node.get_namespace())
+        if self._node.get_node_names_and_namespaces().count(own) > 1 and self._due("namesake"):
+            name = self._node.get_fully_qualified_name()
+            self._node.get_logger().warning(
+                f"another node is named {name}: services and topics mix; give one a name or a namespace of its own"
+            )
+
+    def _due(self, kind: str, seconds: float = 30.0) -> bool:
+        """Whether a line of this kind may be logged again."""
+        now = time.monotonic()
+        if now - self._warned.get(kind, -math.inf) < seconds:
+            return False
+        self._warned[kind] = now
+        return True
+
+    def _companion_status(self, companion: CompanionState) -> DiagnosticStatus:
+        silent = self.state == "active" and companion.expected and companion.rate.age() >= self.timeout
+        latched = companion.name == "camera_info" and companion.received > 0  # once is enough
+        status = DiagnosticStatus(name=f"{self._name}: {companion.name}", level=DiagnosticStatus.OK)
+        status.message = f"{companion.rate.hertz():.1f} Hz"
+        if silent and not latched:
+            status.level, status.message = DiagnosticStatus.WARN, f"no input for {companion.rate.age():.0f} s"
+        age = f"{companion.rate.age():.2f}" if companion.rate.started() else "nan"
+        values = {"topic": companion.topic, "received": companion.received, "rate_hz": f"{companion.rate.hertz():.2f}", "age_s": age}
+        status.values = _values(values)
+        return status
 
     def _watch(self, stream: StreamState) -> None:
         log, news = self._node.get_logger(), stream.watch(self.timeout, self._mailbox.counts()[stream.name].rejected)
@@ -98,7 +134,7 @@ class Diagnostics:
         return line + _advice(stream)
 
     def _pipeline_status(self) -> DiagnosticStatus:
-        status = DiagnosticStatus(name=f"{self._node.get_name()}: pipeline", level=DiagnosticStatus.OK, message="running")
+        status = DiagnosticStatus(name=f"{self._name}: pipeline", level=DiagnosticStatus.OK, message="running")
         if self.trouble:
             status.level, status.message = DiagnosticStatus.ERROR, self.trouble
         elif self.doing:
@@ -109,6 +145,8 @@ class Diagnostics:
             status.message = "paused"
         elif self.state != "active":
             status.message = self.state
+        elif self.pipeline is None:
+            status.message = "idle, no packs"
         values: dict[str, Any] = {"state": self.state, **_memory()}
         if self.pipeline is not None:
             values |= {
@@ -146,6 +184,11 @@ class Diagnostics:
             "paused": stream.paused,
             "lost": stream.lost,
             "unplaced": stream.unplaced,
+            **(
+                {"uncoloured": stream.uncoloured, "color_age_s": f"{stream.color_age:.3f}"}
+                if stream.name == "cloud" and self._companions
+                else {}
+            ),
             "rate_hz": f"{stream.rate.hertz():.2f}",
             "age_s": f"{stream.rate.age():.2f}" if stream.rate.started() else "nan",
             "latency_p50_ms": f"{1e3 * p50:.1f}",
@@ -155,7 +198,7 @@ class Diagnostics:
             values |= {f"{stage}_p50_ms": f"{1e3 * middle:.1f}", f"{stage}_p95_ms": f"{1e3 * high:.1f}"}
         values |= {f"presence_rate {name}": f"{share:.3f}" for name, share in stream.presence_rates().items()}
         return DiagnosticStatus(
-            name=f"{self._node.get_name()}: {stream.name}",
+            name=f"{self._name}: {stream.name}",
             level=DiagnosticStatus.WARN if wrong else DiagnosticStatus.OK,
             message=", ".join(said),
             values=_values(values),

@@ -16,11 +16,11 @@ from sensor_msgs.msg import CameraInfo, CompressedImage, Image, PointCloud2
 from geoseg_ros.errors import InputError
 from geoseg_ros.ros.message_types import type_name
 from geoseg_ros.ros.parameters import refuse_unknown
-from geoseg_ros.ros.qos import subscribe
+from geoseg_ros.ros.qos import subscribe, subscribe_latched
 from geoseg_ros.runtime.mailbox import Mailbox
 from geoseg_ros.runtime.node_parameters import NodeParameters
 from geoseg_ros.runtime.rgbd import KEPT, DepthFrame, RecentImages
-from geoseg_ros.runtime.stream_state import StreamState
+from geoseg_ros.runtime.stream_state import CompanionState, StreamState
 
 try:
     import message_filters
@@ -75,6 +75,7 @@ class Inputs:
 
     Attributes:
         streams: one per input that is worked on.
+        companions: those that go with depth images.
         mailbox: where messages go.
         paused: messages are counted and forgotten.
         newest: topic -> (type, newest message), companions of a depth image too; also of what is rejected later.
@@ -88,6 +89,7 @@ class Inputs:
         self._plan: list[tuple[Any, str, _Put]] = []
         self._subscriptions: list[Any] = []
         self.streams: dict[str, StreamState] = {}
+        self.companions: dict[str, CompanionState] = {}
         self.paused = False
         self.newest: dict[str, tuple[str, Any]] = {}
         self._colors = RecentImages() if message_filters is None else FilteredImages()
@@ -96,8 +98,10 @@ class Inputs:
             self._stream("cloud", PointCloud2, "~/points")
         elif source == "depth":
             self._stream("cloud", Image, "~/depth", self._depth)
-            self._companion(CameraInfo, "~/camera_info")
-            self._companion(Image, "~/color", self._colors.add)
+            self._companion(CameraInfo, "~/camera_info", True)
+            # who gives it another name waits for it
+            remapped = node.resolve_topic_name("~/color") != f"{node.get_fully_qualified_name()}/color"
+            self._companion(Image, "~/color", remapped, self._colors.add)
         if transport == "raw":
             self._stream("image", Image, "~/image")
         elif transport == "compressed":
@@ -114,6 +118,8 @@ class Inputs:
             stream = next((s for s in self.streams.values() if s.topic == name), None)
             subscription = subscribe(self._node, kind, topic, put, stream)
             self._subscriptions.append(subscription)
+            if kind is CameraInfo:  # a driver may have sent it once, before this node came
+                self._subscriptions.append(subscribe_latched(self._node, kind, topic, put))
             if stream is not None:
                 stream.best_effort = subscription.qos_profile.reliability == ReliabilityPolicy.BEST_EFFORT
                 stream.begin()
@@ -152,10 +158,13 @@ class Inputs:
 
         self._plan.append((kind, topic, put))
 
-    def _companion(self, kind: Any, topic: str, keep: _Put = lambda message: None) -> None:
+    def _companion(self, kind: Any, topic: str, expected: bool, keep: _Put = lambda message: None) -> None:
         name = self._node.resolve_topic_name(topic)
+        state = CompanionState(topic.removeprefix("~/"), name, type_name(kind), expected)
+        self.companions[state.name] = state
 
         def put(message: Any) -> None:
+            state.arrive()
             keep(message)
             self.newest[name] = (type_name(kind), message)
 
@@ -163,4 +172,6 @@ class Inputs:
 
     def _depth(self, message: Image) -> DepthFrame:
         topic = "~/camera_info"
-        return DepthFrame(message, self.companion(topic), self._colors, self._node.resolve_topic_name(topic))
+        color = self.companions["color"]
+        color_topic = color.topic if color.expected else ""
+        return DepthFrame(message, self.companion(topic), self._colors, self._node.resolve_topic_name(topic), color_topic)

@@ -93,6 +93,11 @@ def refuse_unknown(node: Node, topics: Collection[str] = ()) -> None:
     known = [setting.name for setting in list_settings(NodeParameters())]
     for name in getattr(node, "_parameter_overrides", {}):
         if not node.has_parameter(name) and not any(name.startswith(f"qos_overrides.{topic}.") for topic in topics):
+            if name.startswith("qos_overrides."):
+                kinds = "history, depth, reliability, durability"
+                where = ", ".join(topics) or "of the node"
+                right = f"qos_overrides.<topic>.subscription.<policy> (or .publisher.), policies {kinds}, topics {where}"
+                raise InputError(f"parameter {name}: no such override; expected {right}")
             raise InputError(f"parameter {name}: {unknown_setting(name, known, 'ros2 param list')}")
 
 

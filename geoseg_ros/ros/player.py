@@ -108,6 +108,7 @@ class _Player:
         if not self.report.stopped:
             for publisher in self._publishers.values():  # else the last messages die with this process
                 publisher.wait_for_all_acked(Duration(seconds=5))
+            self._stop.wait(_SETTLE)  # who reads with best effort acknowledges nothing
         return self.report
 
     def _wait_for_subscribers(self) -> None:

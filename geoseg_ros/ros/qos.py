@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import Any, Protocol
 
 from rclpy.node import Node
-from rclpy.qos import DurabilityPolicy, HistoryPolicy, QoSProfile, ReliabilityPolicy
+from rclpy.qos import DurabilityPolicy, HistoryPolicy, QoSPolicyKind, QoSProfile, ReliabilityPolicy
 from rclpy.qos_overriding_options import QoSOverridingOptions
 
 try:
@@ -41,8 +41,15 @@ def latched_qos() -> QoSProfile:
 
 
 def overridable() -> QoSOverridingOptions:
-    """History, depth and reliability may be set by parameters (read when the topic is created)."""
-    return QoSOverridingOptions.with_default_policies()
+    """History, depth, reliability and durability may be set by parameters (read when the topic is created)."""
+    kinds = QoSPolicyKind
+    return QoSOverridingOptions((kinds.HISTORY, kinds.DEPTH, kinds.RELIABILITY, kinds.DURABILITY))
+
+
+def subscribe_latched(node: Node, kind: Any, topic: str, callback: Callable[[Any], None]) -> Any:
+    """Subscribe what was sent once and kept, beside a subscription that takes what is sent from now on."""
+    quiet = SubscriptionEventCallbacks(use_default_callbacks=False)  # that most publishers do not keep anything is no news
+    return node.create_subscription(kind, topic, callback, latched_qos(), event_callbacks=quiet)
 
 
 def subscribe(node: Node, kind: Any, topic: str, callback: Callable[[Any], None], watch: Watch | None = None) -> Any:

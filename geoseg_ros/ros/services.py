@@ -9,6 +9,7 @@ from rclpy.node import Node
 from std_srvs.srv import SetBool, Trigger
 
 from geoseg_ros.errors import InputError
+from geoseg_ros.files import expanded
 from geoseg_ros.ros.diagnostics import Diagnostics
 from geoseg_ros.ros.inputs import Inputs
 from geoseg_ros.ros.publishers import Outputs
@@ -35,7 +36,7 @@ class Control:
 
         values = {name: parameter.value for name, parameter in self._node.get_parameters_by_prefix("").items()}
         parameters = {name: list(value) if not isinstance(value, (bool, int, float, str)) else value for name, value in values.items()}
-        folder = Path(values["snapshot_dir"]).expanduser() if values["snapshot_dir"] else default_folder()
+        folder = Path(expanded(values["snapshot_dir"])) if values["snapshot_dir"] else default_folder()
         name = self._node.get_fully_qualified_name().strip("/").replace("/", ".")
         try:
             with self._outputs.lock:  # or the worker would fill the messages again meanwhile

@@ -18,6 +18,7 @@ import yaml
 from rclpy.serialization import serialize_message
 
 import geoseg_ros
+from geoseg_ros.files import home
 from geoseg_ros.ros.message_types import type_name
 
 _LIBRARIES = ("numpy", "scipy", "opencv-python-headless", "torch", "onnxruntime", "rclpy")
@@ -25,7 +26,7 @@ _LIBRARIES = ("numpy", "scipy", "opencv-python-headless", "torch", "onnxruntime"
 
 def default_folder() -> Path:
     """Where ROS keeps what nodes write."""
-    return Path(os.environ.get("ROS_HOME") or Path.home() / ".ros") / "geoseg_snapshots"
+    return Path(os.environ.get("ROS_HOME") or home() / ".ros") / "geoseg_snapshots"
 
 
 def write_snapshot(

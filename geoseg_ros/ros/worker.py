@@ -101,6 +101,7 @@ class Worker(threading.Thread):
                 return
             outputs = CLOUD_OUTPUTS if name == "cloud" else IMAGE_OUTPUTS
             found = self._step.segment(arrival.message, stream.message_type, stream.topic, parameters, self._outputs.wanted(outputs))
+            stream.uncoloured, stream.color_age = self._step.uncoloured, self._step.color_age
             if found is not None and self._publish(stream, found, parameters):
                 stream.latency.add(time.monotonic() - arrival.time)
             else:

@@ -24,6 +24,7 @@ OUTPUTS = ("points_labeled", "points_obstacles", "objects", "mask", "overlay")
 """What can be recorded. Markers and detections say the same as objects."""
 
 _WORKED_ON = ("points", "depth", "image")  # the inputs that have results
+_MADE = (*OUTPUTS, "label_info", "markers", "detections", "status")
 _MOST_LINES = 100  # of warnings that are kept
 
 
@@ -119,6 +120,7 @@ def replay(
         step = StreamStep(types, parameters.tracking, place, report.warn)
         step.use(pipeline)
         info, colors = None, RecentImages()
+        color = next((topic for topic, inputs in chosen.items() if "color" in inputs), "")
         labels = types["std_msgs/msg/String"](data=codec.label_info(pipeline.labels))
         for done, raw in enumerate(recording.messages(list(chosen)), 1):
             try:
@@ -128,7 +130,7 @@ def replay(
                 if "color" in inputs:
                     colors.add(message)
                 for kind in (name for name in _WORKED_ON if name in inputs):
-                    item = DepthFrame(message, info, colors, _named(chosen, "camera_info")) if kind == "depth" else message
+                    item = DepthFrame(message, info, colors, _named(chosen, "camera_info"), color) if kind == "depth" else message
                     wanted = [name for name in outputs if (name in IMAGE_OUTPUTS) == (kind == "image")]
                     found = step.segment(item, raw.type, raw.topic, parameters, wanted)
                     if found is None:
@@ -183,6 +185,10 @@ class _Choice:
     def __init__(self, recording: Recording, node: str) -> None:
         self._recording, self._node = recording, node
         self.known = recording.topics()
+        # a recording of a node's outputs, such as a snapshot: they are no inputs
+        made = [name.rpartition("/") for name in self.known]
+        above = [folder for folder, _, name in made if name in _MADE]
+        self._others = {folder for folder in above if above.count(folder) > 1}
         self.inputs: dict[str, set[str]] = {}
 
     def has(self, own: str, types: Collection[str]) -> bool:
@@ -193,7 +199,12 @@ class _Choice:
     def free(self, kind: str) -> list[str]:
         """Topics with messages of this type that are neither of the node itself nor taken."""
         found = [name for name, about in self.known.items() if about.type == kind and about.messages]
-        return [name for name in found if not name.startswith(f"{self._node}/") and name not in self.inputs]
+        return [name for name in found if not self._made(name) and name not in self.inputs]
+
+    def _made(self, name: str) -> bool:
+        """Whether a topic is an output of a node like ours, or any topic of the node itself."""
+        folder, _, last = name.rpartition("/")
+        return name.startswith(f"{self._node}/") or (folder in self._others and last in _MADE)
 
     def take(
         self, name: str, types: Collection[str], wanted: str | None, possible: Collection[str] = (), own: str | None = None

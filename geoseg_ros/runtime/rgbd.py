@@ -38,12 +38,14 @@ class DepthFrame(NamedTuple):
         info: sensor_msgs/CameraInfo, or None where none had come.
         colors: colour images; those too that come while the depth image waits.
         info_topic: where the calibration was expected.
+        color_topic: where colour is expected; empty: it need not come.
     """
 
     image: Any
     info: Any
     colors: RecentImages
     info_topic: str
+    color_topic: str = ""
 
     @property
     def header(self) -> Any:
@@ -55,3 +57,9 @@ class DepthFrame(NamedTuple):
         stamp, reach = stamp_ns(self.header), round(seconds * 1e9)
         near = self.colors.between(stamp - reach, stamp + reach)
         return min(near, key=lambda image: abs(stamp_ns(image.header) - stamp), default=None)
+
+    def color_age(self) -> float:
+        """Seconds between the stamps of the depth image and of the nearest colour image that is kept, or NaN where there is none."""
+        stamp = stamp_ns(self.header)
+        ages = [abs(stamp_ns(image.header) - stamp) for image in self.colors.between(0, 2**62)]
+        return 1e-9 * min(ages) if ages else float("nan")

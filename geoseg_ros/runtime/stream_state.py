@@ -89,6 +89,8 @@ class StreamState:
         unheard: messages of which nobody wanted a result; they count as processed.
         paused: messages that came while the node was paused.
         lost: messages that were sent but did not arrive, as far as the middleware knows.
+        uncoloured: depth images without colour, though colour was expected.
+        color_age: seconds between the stamps of the last depth image and the nearest colour, NaN while there was none.
         unplaced: results without obstacles and objects, because a transform was missing.
         silent, losing, mismatched, displaced, refusing: what is wrong now: no input; messages get lost; a publisher offers a quality of
             service that the subscription cannot take; transforms are missing; messages cannot be read.
@@ -105,6 +107,8 @@ class StreamState:
     paused: int = 0
     lost: int = 0
     unplaced: int = 0
+    uncoloured: int = 0
+    color_age: float = float("nan")
     silent: bool = False
     losing: bool = False
     mismatched: bool = False
@@ -172,4 +176,33 @@ class StreamState:
             if wrong and time.monotonic() - self._told.get(news, -float("inf")) > _REMIND:
                 self._told[news] = time.monotonic()
                 return news
-        return "back" if was and not self.silent else ""
+        if was and not self.silent:
+            self._told.pop("silent", None)  # the next silence is news
+            return "back"
+        return ""
+
+
+@dataclass
+class CompanionState:
+    """An input that goes with another one: colour or calibration of depth images.
+
+    Attributes:
+        name: such as ``color``.
+        topic: resolved.
+        message_type: as ROS names it.
+        expected: its silence is worth a warning.
+        rate: of arrivals.
+        received: messages so far.
+    """
+
+    name: str
+    topic: str
+    message_type: str
+    expected: bool
+    rate: Rate = field(default_factory=Rate)
+    received: int = 0
+
+    def arrive(self) -> None:
+        """Count a message."""
+        self.rate.add()
+        self.received += 1

@@ -71,6 +71,8 @@ class StreamStep:
 
     Attributes:
         pipeline: works on messages from now on; None: nothing is worked on.
+        uncoloured: depth images so far that got no colour, though some was expected.
+        color_age: seconds from the last depth image to the nearest colour, NaN while there is none.
     """
 
     def __init__(
@@ -81,6 +83,7 @@ class StreamStep:
         warn: Callable[[str], None] = lambda line: None,
     ) -> None:
         self.pipeline: Pipeline | None = None
+        self.uncoloured, self.color_age = 0, float("nan")
         self._types, self._warn = types, warn
         self._place = place or (lambda header: Placement(header.frame_id))
         self._tracker = Tracker(tracking)
@@ -200,12 +203,20 @@ class StreamStep:
         if frame.info is None:
             raise InputError(f"{topic}: no camera_info has come, expected one on {frame.info_topic}")
         color = frame.color(parameters.color_max_age)
+        self.color_age = frame.color_age()
+        missing = color is None and (frame.color_topic or self.color_age == self.color_age)
         if color is not None and color.header.frame_id != frame.header.frame_id:
             frames = f"colour is in frame {color.header.frame_id!r}, depth in {frame.header.frame_id!r}"
             self._warn(f"{topic}: {frames}: not registered to each other, so the cloud gets no colour")
             color = None
         limits = parameters.max_points, parameters.max_image_pixels
-        return codec.cloud_from_depth(frame.image, frame.info, color, topic, *limits, self._warn)
+        cloud = codec.cloud_from_depth(frame.image, frame.info, color, topic, *limits, self._warn)
+        if missing:
+            self.uncoloured += 1
+            nearest = "none has come" if self.color_age != self.color_age else f"the nearest is {self.color_age:.3f} s away"
+            expected = f"expected one on {frame.color_topic or '~/color'} within color_max_age {parameters.color_max_age:g} s"
+            self._warn(f"{topic}: no colour image for it, {expected}, {nearest}; the cloud gets no colour")
+        return cloud
 
 
 def moved(objects: Sequence[ObjectInstance], matrix: NDArray[np.float64]) -> list[ObjectInstance]:

@@ -95,3 +95,22 @@ def test_depth_takes_the_colour_of_its_time_from_before_or_after(live):
     depth(230_000_000, 4)  # no colour is that near
     node.wait(lambda: node.counts("cloud").processed == 4)
     assert pipeline.red == [None, 30, 10, None]
+
+
+def test_colour_that_does_not_come_is_told_and_counted(live):
+    node = live(listen=("points_labeled",), cloud_source="depth", image_transport="none")
+    info = CameraInfo(width=2, height=2, d=[0.1, 0.0, 0.0, 0.0, 0.0])
+    info.k = np.array([2.0, 0, 0.5, 0, 2.0, 0.5, 0, 0, 1.0])
+    node.send("camera_info", info)
+    node.send("color", image_message(picture(2, 2), "rgb8", frame="optical", stamp=(60, 0)))
+    node.wait(lambda: node.node.inputs.companion("~/camera_info") and node.node.inputs.companion("~/color"))
+    depth = image_message(np.array([[500, 1500], [0, 2000]], np.uint16), "16UC1", frame="optical", stamp=(50, 0))
+    node.send_and_wait("depth", depth, "cloud")
+    node.wait(lambda: len(node.lines) == 2)
+    assert any("no colour image for it" in line and "the nearest is 10.000 s away" in line for line in node.lines)
+    assert any("lens distortion" in line for line in node.lines)
+    report = {status.name: status for status in node.node._diagnostics.report().status}
+    values = {value.key: value.value for value in report["coseg_node: cloud"].values}
+    assert values["uncoloured"] == "1" and float(values["color_age_s"]) == 10.0
+    assert {"coseg_node: color", "coseg_node: camera_info"} <= set(report)
+    assert {value.key: value.value for value in report["coseg_node: color"].values}["received"] == "1"

@@ -186,6 +186,8 @@ def cloud_from_depth(
         fx, _, cx, _, fy, cy, *_ = info.k
     if not (fx > 0 and fy > 0 and np.isfinite([fx, fy, cx, cy]).all()):
         raise InputError(f"{topic}: camera_info has fx {fx}, fy {fy}, cx {cx}, cy {cy}, expected positive focal lengths")
+    if any(info.d):
+        warn(f"{topic}: its camera_info has lens distortion (d), and the depth is taken as rectified, as that of .../image_rect is")
     z[~(np.isfinite(z) & (z > 0))] = np.nan
     xyz = np.empty((height, width, 3), np.float32)
     with np.errstate(over="ignore", invalid="ignore"):  # what does not fit float32 becomes infinite or NaN, that is invalid

@@ -24,6 +24,8 @@ from pathlib import Path
 from typing import Any
 
 from geoseg_ros.errors import GeosegError, InputError
+from geoseg_ros.files import expanded
+from geoseg_ros.files import home as user_home
 from geoseg_ros.processes import Cancelled, Progress
 from geoseg_ros.runtime.engines.spec import EngineSpec
 
@@ -168,8 +170,8 @@ class EngineCache:
     """
 
     def __init__(self, folder: str | Path | None = None, limit: int = LIMIT, log: Callable[[str], None] = lambda line: None) -> None:
-        home = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
-        self.folder = Path(folder).expanduser() if folder else home / "geoseg_ros" / "engines"
+        home = Path(os.environ.get("XDG_CACHE_HOME") or user_home() / ".cache")
+        self.folder = Path(expanded(str(folder))) if folder else home / "geoseg_ros" / "engines"
         if self.folder.exists() and not self.folder.is_dir():
             raise InputError(f"engine cache {self.folder}: expected a folder")
         self.limit = limit
