@@ -284,7 +284,7 @@ class CosegNode(LifecycleNode):
         pipeline = self.worker.pipeline
         if pipeline is None and not self._idle:
             return
-        if pipeline is not None and not parameters.packs and not self._reverting:
+        if pipeline is not None and before.packs and not parameters.packs and not self._reverting:
             self._unload()
             return
         if pipeline is not None:

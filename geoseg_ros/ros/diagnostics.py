@@ -20,6 +20,8 @@ from geoseg_ros.ros.qos import output_qos
 from geoseg_ros.runtime.mailbox import Mailbox, StreamCounts
 from geoseg_ros.runtime.stream_state import CompanionState, StreamState
 
+_NAMESAKE = 25.0  # seconds that a node of the same name must be known before it is told
+
 
 class Diagnostics:
     """Publishes the state of the node every ``period`` seconds of real time, in every state of its life.
@@ -39,6 +41,7 @@ class Diagnostics:
     ) -> None:
         self._node, self._mailbox, self._streams, self._companions = node, mailbox, streams, companions
         self._name = node.get_fully_qualified_name().strip("/")  # two robots have nodes of one name
+        self._namesake_since = math.inf
         self._warned: dict[str, float] = {}
         self.period = period
         self.timeout = 2.0
@@ -81,7 +84,12 @@ class Diagnostics:
 
     def _look_for_a_namesake(self) -> None:
         own = (self._node.get_name(), self._node.get_namespace())
-        if self._node.get_node_names_and_namespaces().count(own) > 1 and self._due("namesake"):
+        if self._node.get_node_names_and_namespaces().count(own) < 2:
+            self._namesake_since = math.inf
+            return
+        self._namesake_since = min(self._namesake_since, time.monotonic())
+        # one that was killed is known for another 20 s
+        if time.monotonic() - self._namesake_since > _NAMESAKE and self._due("namesake"):
             name = self._node.get_fully_qualified_name()
             self._node.get_logger().warning(
                 f"another node is named {name}: services and topics mix; give one a name or a namespace of its own"

@@ -84,3 +84,19 @@ def test_a_missing_transform_is_said_and_the_rest_goes_on(bag: Path, opened: lis
     assert main(["replay", str(bag), "--packs", "a", "-p", "target_frame:=map", "--out", str(tmp_path / "out.mcap")]) == 0
     assert "warning: /lidar: no transform from 'lidar' to 'map': the recording does not join them" in capsys.readouterr().err
     assert topics(tmp_path / "out.mcap") == {"label_info": 1, "points_labeled": 3, "mask": 3}
+
+
+def test_a_snapshot_is_replayed_with_its_parameters_and_without_its_outputs(opened: list, tmp_path: Path, capsys) -> None:
+    folder = tmp_path / "snapshot"
+    folder.mkdir()
+    with RecordingWriter(folder / "messages.mcap") as writer:
+        cloud = Cloud(np.zeros((4, 3), np.float32))
+        for topic in ("/front/points", "/robot/coseg_node/points_labeled", "/robot/coseg_node/points_obstacles"):
+            writer.write_cloud(topic, 10**9, "lidar", cloud)
+        for topic in ("/camera", "/robot/coseg_node/mask", "/robot/coseg_node/overlay"):
+            writer.write_image(topic, 10**9, "camera", np.zeros((4, 4, 3), np.uint8))
+    (folder / "parameters.yaml").write_text("/**:\n  ros__parameters:\n    packs: [stool]\n    max_points: 4321\n")
+    assert main(["replay", str(folder), "--out", str(tmp_path / "out.mcap")]) == 0
+    assert opened[0].max_points == 4321
+    assert topics(tmp_path / "out.mcap") == {"label_info": 1, "mask": 1, "objects": 1, "points_labeled": 1}
+    assert "parameters of the snapshot" in capsys.readouterr().err
