@@ -72,7 +72,7 @@ def _main(argv: Sequence[str] | None) -> int:
         return 2
     try:
         with warnings.catch_warnings():
-            warnings.showwarning = _tell
+            warnings.showwarning = _tell  # type: ignore[assignment]
             result = modules[options.command].run(options)
     except (InputError, GeosegError) as error:
         line = " ".join(str(error).split())
