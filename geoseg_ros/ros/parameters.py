@@ -97,7 +97,7 @@ def refuse_unknown(node: Node, topics: Collection[str] = ()) -> None:
                 kinds = "history, depth, reliability, durability"
                 where = ", ".join(topics) or "of the node"
                 right = f"qos_overrides.<topic>.subscription.<policy> (or .publisher.), policies {kinds}, topics {where}"
-                raise InputError(f"parameter {name}: no such override; expected {right}")
+                raise InputError(f"parameter {name}: unknown; expected {right}")
             raise InputError(f"parameter {name}: {unknown_setting(name, known, 'ros2 param list')}")
 
 
