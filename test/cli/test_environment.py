@@ -12,7 +12,7 @@ import pytest
 from geoseg_ros import files
 from geoseg_ros.cli import main as command
 from geoseg_ros.io.folders import write_image
-from geoseg_ros.packs.pack import SHIPPED, Pack
+from geoseg_ros.packs.pack import Pack, find_pack
 
 
 def test_a_missing_package_is_one_line_with_its_pip_name(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
@@ -58,7 +58,7 @@ def test_no_home_at_all(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None
 
 def test_home_and_folders_as_packs(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("HOME", str(tmp_path))
-    (tmp_path / "mug.pack").write_bytes((SHIPPED / "stool.pack").read_bytes())
+    (tmp_path / "mug.pack").write_bytes(find_pack("stool").read_bytes())
     assert Pack.load("~/mug.pack").name == "stool"
     with pytest.raises(files.InputError, match="is a folder, name a file of it: mug.pack"):
         Pack.load("~")

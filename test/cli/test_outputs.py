@@ -15,9 +15,9 @@ from geoseg_ros.geometry.cloud import Cloud
 from geoseg_ros.io.cloud_files import write_ply
 from geoseg_ros.io.folders import write_image
 from geoseg_ros.io.recordings import RecordingWriter, is_own_recording
-from geoseg_ros.packs.pack import SHIPPED
+from geoseg_ros.packs.pack import find_pack
 
-STOOL = str(SHIPPED / "stool.pack")
+STOOL = str(find_pack("stool"))
 
 
 def contents(root: Path) -> dict[str, bytes]:
