@@ -172,7 +172,7 @@ def self_check(pipeline: Pipeline, images: Items, clouds: Items, progress: Any) 
     for kind, items, process in (("images", images, pipeline.process_image), ("clouds", clouds, pipeline.process_cloud)):
         every = -(-len(items) // CHECKED) or 1
         found = []
-        for k, _, item in items.pick(lambda number, every=every: number % every == 0):
+        for k, _, item in items.pick(range(0, len(items), every).__contains__):
             found.append(process(item).presence[0])
             progress("self-check", k + 1, len(items))
         check |= {kind: len(found), f"{kind}_present": sum(p.present for p in found)}

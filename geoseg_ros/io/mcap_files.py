@@ -289,21 +289,23 @@ def _unpacked(chunk: bytes) -> bytes:
 def _decompressed(packed: bytes, compression: str) -> bytes:
     if not compression:
         return packed
+    decompress: Any
+    if compression == "lz4":
+        from lz4 import frame
+
+        decompress = frame.decompress
+    elif compression == "zstd":
+        if sys.version_info >= (3, 14):
+            from compression import zstd
+        else:
+            from backports import zstd
+        decompress = zstd.decompress
+    else:
+        raise ReaderError(f"unknown compression {compression!r}")
     try:
-        if compression == "lz4":
-            from lz4.frame import decompress
-
-            return bytes(decompress(packed))
-        if compression == "zstd":
-            if sys.version_info >= (3, 14):
-                from compression import zstd
-            else:
-                from backports import zstd
-
-            return bytes(zstd.decompress(packed))
+        return bytes(decompress(packed))
     except Exception as error:  # each library has its own
         raise ReaderError(f"a chunk is damaged: {error}") from None
-    raise ReaderError(f"unknown compression {compression!r}")
 
 
 def _split(data: bytes) -> Iterator[tuple[int, bytes]]:

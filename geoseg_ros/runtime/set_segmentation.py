@@ -11,6 +11,7 @@ import torch
 from numpy.typing import NDArray
 
 from geoseg_ros.geometry.cloud import Cloud
+from geoseg_ros.io.items import Named as NamedItems
 from geoseg_ros.methods.base import Context, Segmenter, SetModel
 from geoseg_ros.projection.token_cache import Worked
 from geoseg_ros.results import CloudResult, ImageResult, Presence, SetCloud, SetImage, SetResult
@@ -37,7 +38,8 @@ def segment_set(
     def judge(kind: str, items: Named, judge_of: Callable[[int], tuple[Segmenter, str]]) -> list[_Judged]:
         judged = []
         total = len(items) if isinstance(items, Sized) else 0
-        for number, item_name, item in items.numbered():
+        numbered = items.numbered() if isinstance(items, NamedItems) else ((number, *pair) for number, pair in enumerate(items))
+        for number, item_name, item in numbered:
             segmenter, version = judge_of(number)
             step = f"judge {version}, shown {known}"
             if id(segmenter) not in pipelines:

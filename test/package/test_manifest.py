@@ -15,9 +15,12 @@ from support.paths import ROOT
 # import name -> (rosdep key, PyPI names); no key where there is none and pip brings it
 PYTHON = {
     "PIL": ("python3-pil", "pillow"),
+    "backports": (None, "rosbags"),  # backports.zstd, which rosbags brings with it
+    "compression": (None, "rosbags"),  # the same in the standard library of Python 3.14
     "cv2": ("python3-opencv", "opencv-python-headless"),
     "h5py": (None, "h5py"),
     "lightning_fabric": (None, "lightning-fabric"),
+    "lz4": (None, "rosbags"),  # as above
     "numba": ("python3-numba", "numba"),
     "numpy": ("python3-numpy", "numpy"),
     "onnx": (None, "onnx"),
@@ -160,10 +163,10 @@ def test_one_version(manifest) -> None:  # noqa: ANN001
 
 def test_commands_exist() -> None:
     """Every executable that CMake and pip install starts a function that is there."""
-    cmake = re.findall(r"^geoseg_install_command\((\w+) ([\w.]+)\)$", (ROOT / "CMakeLists.txt").read_text(), re.M)
+    cmake = re.findall(r"^geoseg_install_command\((\w+) ([\w.]+) (\w+)\)$", (ROOT / "CMakeLists.txt").read_text(), re.M)
     pip = re.findall(r'^(\w+) = "([\w.]+):(\w+)"$', (ROOT / "pyproject.toml").read_text(), re.M)
-    assert sorted(name for name, _ in cmake) == sorted(name for name, _, _ in pip) and len(pip) >= 2
-    for module, function in [(module, "main") for _, module in cmake] + [(module, function) for _, module, function in pip]:
+    assert sorted(name for name, _, _ in cmake) == sorted(name for name, _, _ in pip) and len(pip) >= 2
+    for _, module, function in [*cmake, *pip]:
         tree = ast.parse((ROOT / module.replace(".", "/")).with_suffix(".py").read_text())
         assert any(isinstance(node, ast.FunctionDef) and node.name == function for node in tree.body), module
 
