@@ -37,7 +37,7 @@ def learn(name: str, seen: Observations, backbone: ImageBackbone, bank: Backgrou
     null_views = {domain: _nullhalves_of(seen.without_clouds, bank, domain) for domain in Domain}
     items = {d: {k: rows[d].first(VIEW_TOKENS).tokens for k, rows in enumerate(seen.clouds) if d in rows} for d in Domain}
     null = {domain: [half.first(VIEW_TOKENS).tokens for half in halves] for domain, halves in null_views.items()}
-    selection = select_views(items, null, references, config.coseg, config.train, dict(enumerate(seen.inside)))
+    selection = select_views(items, null, references, config.coseg, config.train)
     views = selection.references
     if not own:  # a concept given by clouds alone: what its views show is what photographs are searched for
         references = References(torch.cat([drawn.own for drawn in views.values()]), references.context, references.background)
