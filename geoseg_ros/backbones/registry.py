@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from geoseg_ros.backbones import efficientnet, tiny
 from geoseg_ros.backbones.base import ImageBackbone
-from geoseg_ros.backbones.default import DEFAULT, SMALL
 from geoseg_ros.errors import InputError
 
 
@@ -37,6 +36,6 @@ def open_backbone(spec: str, device: str = "cpu") -> ImageBackbone:
         return hub.HubBackbone(hub.ALIASES[spec], spec, device)
     if kind == "hub" and rest:
         return hub.HubBackbone(rest, spec, device)
-    shipped = (DEFAULT, SMALL)
+    shipped = ("geoseg_base", "geoseg_tiny")
     known = ", ".join([*shipped, *hub.ALIASES, *(f"{name}:FILE" for name in shipped), "onnx:FILE", "hub:MODEL_OR_FOLDER"])
     raise InputError(f"backbone '{spec}': expected one of {known}")

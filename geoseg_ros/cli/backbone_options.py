@@ -39,7 +39,7 @@ def engine_options(options: argparse.Namespace, device: str = "auto") -> EngineO
 
 
 def open_image_backbone(options: argparse.Namespace) -> EngineBackbone:
-    """The backbone ``--backbone`` on the backend ``--backend``; which of the shipped ones it is goes to standard error.
+    """The backbone ``--backbone`` on the backend ``--backend``; where the default is not the fastest one, standard error says so.
 
     Raises:
         InputError: one of them cannot be used here.
@@ -48,6 +48,6 @@ def open_image_backbone(options: argparse.Namespace) -> EngineBackbone:
     from geoseg_ros.runtime.engines.backbone import with_engine
 
     backbone = with_engine(open_backbone(options.backbone), engine_options(options))
-    if options.backbone in (DEFAULT, SMALL):
+    if options.backbone == DEFAULT != SMALL:
         print(f"geoseg {options.command}: {about(options.backbone)}", file=sys.stderr)
     return backbone

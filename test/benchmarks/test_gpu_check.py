@@ -92,7 +92,7 @@ def tiny():
 def test_backends_of_the_processor_are_compared_and_timed(monkeypatch, tmp_path) -> None:
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     monkeypatch.setattr(backends, "SHAPES", ((1, 128, 128), (2, 64, 64)))
-    lines, wrong = backends_report(CPU, ("geoseg_tiny/stool",), runs=1)
+    lines, wrong = backends_report(CPU, ("stool",), runs=1)
     text = "\n".join(lines)
     assert not wrong and "| torch-cpu | fp32 | 1.0000 | 1.0000 | same |" in text
     for row in ("| PyTorch eager fp32 | 1 x 128x128 |", "| torch-cpu fp32 | 2 x 64x64 |", "| torch-cpu fp32, with copies | 2 x 64x64 |"):
@@ -119,9 +119,9 @@ def test_a_backend_with_other_answers_is_named(tiny, monkeypatch) -> None:
     (first,) = [b for b in open_backends(tiny, CPU) if b.name == "torch-cpu"]
     monkeypatch.setattr(backends, "open_backends", lambda inner, device: iter([Backend("tensorrt", tiny, Shuffled(first.session))]))
     monkeypatch.setattr(backends, "timing_rows", lambda *_: [])
-    lines, wrong = backends_report(CPU, ("geoseg_tiny/stool",), runs=1)
+    lines, wrong = backends_report(CPU, ("stool",), runs=1)
     assert wrong == ["tensorrt"] and any("DIFFERS (expected 0.95, 0.995)" in line for line in lines)
-    assert parity_row(Backend("tensorrt", tiny, None, "not installed"), ("geoseg_tiny/stool",)) == (
+    assert parity_row(Backend("tensorrt", tiny, None, "not installed"), ("stool",)) == (
         ["tensorrt", "-", "-", "-", "not installed"],
         None,
     )

@@ -231,5 +231,5 @@ def test_folders_without_usable_images_are_refused(tmp_path):
     with pytest.raises(InputError, match="no images"):
         list_images([tmp_path])
     (tmp_path / "a.png").write_bytes(b"no picture")
-    with pytest.raises(InputError, match="a.png: not an image that can be decoded"):
+    with pytest.raises(InputError, match="a.png: 10 bytes that cannot be decoded, expected an image"):
         distill(Teacher(), [tmp_path / "a.png"] * 4, tmp_path / "s.safetensors", CONFIG)

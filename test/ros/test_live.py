@@ -170,7 +170,15 @@ def test_demo_on_own_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caps
     assert str(tmp_path / "out") in printed.out.splitlines()[-1]
     streams = json.loads((tmp_path / "out" / "report.json").read_text())["streams"]
     assert {name: stream["received"] for name, stream in streams.items()} == {"cloud": 5, "image": 15}
-    assert {p.name for p in (tmp_path / "out").iterdir()} == {"OUT.mcap", "report.json", "clouds.png", "images.png", "logs", "recording"}
+    assert {p.name for p in (tmp_path / "out").iterdir()} == {
+        "OUT.mcap",
+        "report.json",
+        "clouds.png",
+        "images.png",
+        "logs",
+        "recording",
+        ".geoseg",
+    }
 
 
 @pytest.mark.parametrize(

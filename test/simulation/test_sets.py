@@ -191,7 +191,7 @@ def test_command_writes_training_folders(tmp_path, capsys):
     counts = ["--training-clouds", "1", "--training-images", "2", "--training-without", "2"]
     assert main(["record-demo", "--training", str(tmp_path), "--concepts", "bin", "--sensor", "depth", *counts, "--json"]) == 0
     assert json.loads(capsys.readouterr().out)["training"]["images"] == 2
-    found = sorted(str(p.relative_to(tmp_path / "bin")) for p in tmp_path.rglob("*.*"))
+    found = sorted(str(p.relative_to(tmp_path / "bin")) for p in tmp_path.glob("bin/*/*.*"))
     assert found == ["clouds/000.npy", "images/000.png", "images/001.png", "without/000.png", "without/001.png", "without_clouds/000.npy"]
     cloud = read_cloud(tmp_path / "bin/clouds/000.npy")
     assert cloud.shape == (240, 320) and cloud.rgb is not None and cloud.rgb.max() > 60 and not cloud.valid().all()

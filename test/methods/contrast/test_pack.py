@@ -116,7 +116,7 @@ def test_other_files_are_refused(tmp_path):
         assert "not a pack" in refused(tmp_path / f"{name}.pack")
     with pytest.raises(InputError, match="no such file, and not one of the shipped packs"):
         Pack.load(tmp_path / "absent.pack")
-    with pytest.raises(InputError, match="no such file"):
+    with pytest.raises(InputError, match="is a folder, name a file of it"):
         Pack.load(tmp_path)
 
 
