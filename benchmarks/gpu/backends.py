@@ -87,7 +87,7 @@ def parity_row(backend: Backend, packs: tuple[str, ...]) -> tuple[Row, Agreement
     if backend.session is None:
         return [backend.name, "-", "-", "-", backend.reason], None
     dials = make_dials("easy")
-    sources = [(SeedSource(900 + number, "parity"), name) for number, name in enumerate(packs)]
+    sources = [(SeedSource(900 + number, "parity"), name.rpartition("/")[2]) for number, name in enumerate(packs)]
     images = [make_image(source, name, (), dials).rgb for source, name in sources]
     clouds = [make_cloud(source, name, (), dials, "depth").cloud for source, name in sources]
     loaded = [Pack.load(name) for name in packs]

@@ -46,7 +46,7 @@ def test_all_parts_run_on_the_processor(monkeypatch, capsys, tmp_path) -> None:
     text = out.read_text()
     assert text == capsys.readouterr().out.removesuffix("\n")
     assert text.startswith("## processor (") and "DIFFERS" not in text and text.count(" 0.00e+00 | same |") == 5
-    assert "backends of stool lamp" in text
+    assert "backends of geoseg_tiny/stool geoseg_tiny/lamp" in text
     for part in ("tokens of 2 x 640x480, fp32", "picture 640x480 through the pipeline", "cloud of 2000 points", "GeoFree, paper preset"):
         assert part in text
     assert "{'1': 1, '2': 1, '3': 1}" in text and "Do images steer the 3D masks?" in text

@@ -369,6 +369,7 @@ def run(count: int, seed: int, kinds: dict[str, Kind] = KINDS) -> tuple[dict[str
     with quiet_libraries(), warnings.catch_warnings():
         warnings.simplefilter("error")
         warnings.filterwarnings("ignore", "points: .*; the cloud gets no colour", UserWarning)  # what is promised for unreadable colour
+        warnings.filterwarnings("ignore", "image: .*-bit values use .* bits only", UserWarning)
         for number in range(seed, seed + count):
             name = names[number % len(names)]
             make, read = kinds[name]

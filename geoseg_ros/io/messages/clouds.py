@@ -142,7 +142,9 @@ def _join(columns: list[NDArray]) -> tuple[NDArray[np.float32], NDArray[np.float
     origin = None
     if x.dtype.itemsize == 8:  # float32 has lost already what a far origin costs
         every = max(1, count // 1000)
-        origin = far_origin(np.stack([c.reshape(-1)[::every] for c in columns], axis=1))
+        with np.errstate(invalid="ignore"):  # signalling NaN
+            sample = np.stack([c.reshape(-1)[::every] for c in columns], axis=1)
+        origin = far_origin(sample)
     xyz = np.empty((*x.shape, 3), np.float32)
     with np.errstate(over="ignore", invalid="ignore"):  # what does not fit float32 becomes infinite, that is invalid
         for i, values in enumerate(columns):
