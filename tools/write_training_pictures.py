@@ -14,14 +14,14 @@ from pathlib import Path
 
 import cv2
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from geoseg_ros.errors import InputError
+from geoseg_ros.geometry.analysis import analyse_cloud
 from geoseg_ros.geometry.cloud import Cloud
-from geoseg_ros.projection.scene import CloudScene, SceneConfig
+from geoseg_ros.projection.proposal_views import draw_proposals
 from geoseg_ros.projection.views import ViewConfig
 from geoseg_ros.simulation.background import BackgroundConfig, background_clouds, background_pictures
 
@@ -29,26 +29,10 @@ SIZE = 192  # pixels of a view: the largest crop that the student is trained wit
 SEED = 1  # other rooms than those of the background bank
 
 
-class Camera:
-    """An image backbone that keeps the pictures it is shown and has nothing to say about them."""
-
-    name, stride, dim, hash, supervision = "camera", 16, 1, "", "none"
-
-    def __init__(self) -> None:
-        self.seen: list[NDArray[np.uint8]] = []
-
-    def tokens(self, images: NDArray[np.uint8]) -> tuple[torch.Tensor, torch.Tensor]:
-        """Keep uint8 RGB [V, H, W, 3]; zeros of the shapes that a backbone gives."""
-        self.seen += list(images)
-        tokens = torch.zeros(len(images), images.shape[1] // self.stride, images.shape[2] // self.stride, 1)
-        return tokens, tokens[:, 0, 0]
-
-
 def views(cloud: Cloud) -> list[NDArray[np.uint8]]:
     """The virtual views of a cloud's proposals, uint8 RGB [SIZE, SIZE, 3]."""
-    camera = Camera()
-    _ = CloudScene(cloud, camera, SceneConfig(views=ViewConfig(size=SIZE))).views
-    return camera.seen
+    drawn = draw_proposals(cloud, analyse_cloud(cloud), ViewConfig(size=SIZE))
+    return [view for drawing in drawn for part in drawing.pictures for view in part]
 
 
 def pictures(rooms: int, clouds: int) -> Iterator[tuple[str, NDArray[np.uint8]]]:

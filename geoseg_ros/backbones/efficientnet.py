@@ -9,20 +9,16 @@ Tokens are the outputs of the :data:`TAPS`, projected by a linear head that ``to
 
 from __future__ import annotations
 
-import hashlib
 import json
 from collections.abc import Mapping
 from pathlib import Path
 
 import torch
 import torch.nn.functional as F
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
 from torch import nn
 
 from geoseg_ros.backbones.base import ConvolutionTokens, ModuleBackbone
-from geoseg_ros.errors import InputError
-from geoseg_ros.files import atomic_path
+from geoseg_ros.backbones.weight_files import digest, read_weights, save_weights
 
 FORMAT = "geoseg_base/1"
 STRIDE = 16
@@ -112,9 +108,7 @@ class GeosegBase(nn.Module):
 
 def save_base(path: str | Path, network: GeosegBase, info: Mapping[str, object]) -> None:
     """Write a network atomically, weights as float16. ``info`` is stored as JSON; :class:`BaseBackbone` reads its key ``supervision``."""
-    tensors = {name: value.detach().to("cpu", torch.float16).contiguous() for name, value in network.state_dict().items()}
-    with atomic_path(path) as temporary:
-        save_file(tensors, str(temporary), {"format": FORMAT, "info": json.dumps(dict(info), sort_keys=True)})
+    save_weights(path, network.state_dict(), FORMAT, info=dict(sorted(info.items())))
 
 
 def load_base(path: str | Path) -> tuple[GeosegBase, dict[str, object], str]:
@@ -126,26 +120,10 @@ def load_base(path: str | Path) -> tuple[GeosegBase, dict[str, object], str]:
     Raises:
         InputError: absent, damaged, or not such a file.
     """
-    path = Path(path)
-    if not path.is_file():
-        raise InputError(f"{path}: no such file; expected geoseg_base weights (.safetensors)")
-    try:
-        with safe_open(str(path), framework="pt") as archive:
-            metadata = archive.metadata() or {}
-            if metadata.get("format") != FORMAT:
-                raise InputError(f"{path}: format: expected '{FORMAT}', got '{metadata.get('format')}'")
-            tensors = {name: archive.get_tensor(name) for name in archive.keys()}
-        digest = hashlib.sha256(FORMAT.encode())
-        for name in sorted(tensors):
-            digest.update(name.encode() + tensors[name].numpy().tobytes())
+    with read_weights(path, FORMAT) as (tensors, header):
         network = GeosegBase()
         network.load_state_dict({name: value.float() for name, value in tensors.items()})
-        info = dict(json.loads(metadata["info"]))
-    except (SafetensorError, OSError, KeyError, TypeError, ValueError, RuntimeError) as error:
-        if isinstance(error, InputError):
-            raise
-        raise InputError(f"{path}: not readable geoseg_base weights ({str(error).splitlines()[0]})") from error
-    return network.eval(), info, digest.hexdigest()
+        return network.eval(), dict(json.loads(header["info"])), digest(FORMAT, tensors)
 
 
 class BaseBackbone(ModuleBackbone):

@@ -8,7 +8,6 @@ convolutions for inference.
 
 from __future__ import annotations
 
-import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
@@ -16,13 +15,12 @@ from pathlib import Path
 
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
 from torch import nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from geoseg_ros.backbones.base import ConvolutionTokens, ModuleBackbone
+from geoseg_ros.backbones.weight_files import digest, read_weights, save_weights
 from geoseg_ros.errors import InputError
-from geoseg_ros.files import atomic_path
 from geoseg_ros.settings import Settings, setting, with_values
 
 FORMAT = "geoseg_tiny/1"
@@ -154,10 +152,7 @@ def save_tiny(path: str | Path, network: GeosegTiny, projection: Projection, inf
     """
     tensors = {f"net.{k}": v for k, v in network.state_dict().items() if not k.endswith("num_batches_tracked")}
     tensors |= {"projection.mean": projection.mean, "projection.matrix": projection.matrix}
-    tensors = {k: v.detach().to("cpu", torch.float16).contiguous() for k, v in tensors.items()}
-    metadata = {"format": FORMAT, "config": json.dumps(asdict(network.config)), "info": json.dumps(dict(info))}
-    with atomic_path(path) as temporary:
-        save_file(tensors, str(temporary), metadata)
+    save_weights(path, tensors, FORMAT, config=asdict(network.config), info=dict(info))
 
 
 def is_tiny(path: Path) -> bool:
@@ -178,31 +173,15 @@ def load_tiny(path: str | Path) -> tuple[GeosegTiny, Projection, dict[str, objec
     Raises:
         InputError: absent, damaged, or not such a file.
     """
-    path = Path(path)
-    if not path.is_file():
-        raise InputError(f"{path}: no such file; expected geoseg_tiny weights (.safetensors)")
-    try:
-        with safe_open(str(path), framework="pt") as archive:
-            metadata = archive.metadata() or {}
-            if metadata.get("format") != FORMAT:
-                raise InputError(f"{path}: format: expected '{FORMAT}', got '{metadata.get('format')}'")
-            tensors = {name: archive.get_tensor(name) for name in archive.keys()}
-        network = GeosegTiny(with_values(TinyConfig(), dict(json.loads(metadata["config"])), f"{path}: config."))
-        digest = hashlib.sha256(f"{FORMAT} {metadata['config']}".encode())
-        for name in sorted(tensors):
-            digest.update(name.encode() + tensors[name].numpy().tobytes())
+    with read_weights(path, FORMAT) as (tensors, header):
+        network = GeosegTiny(with_values(TinyConfig(), dict(json.loads(header["config"])), f"{path}: config."))
         state = {k.removeprefix("net."): v.float() for k, v in tensors.items() if k.startswith("net.")}
         missing, unexpected = network.load_state_dict(state, strict=False)
         wrong = [k for k in missing if not k.endswith("num_batches_tracked")] + list(unexpected)
         if wrong:
             raise InputError(f"{path}: weights: missing or unknown '{wrong[0]}'")
         projection = Projection(tensors["projection.mean"].float(), tensors["projection.matrix"].float())
-        info = dict(json.loads(metadata["info"]))
-    except (SafetensorError, OSError, KeyError, TypeError, ValueError, RuntimeError) as error:
-        if isinstance(error, InputError):
-            raise
-        raise InputError(f"{path}: not readable geoseg_tiny weights ({str(error).splitlines()[0]})") from error
-    return network.eval(), projection, info, digest.hexdigest()
+        return network.eval(), projection, dict(json.loads(header["info"])), digest(f"{FORMAT} {header['config']}", tensors)
 
 
 class TinyBackbone(ModuleBackbone):

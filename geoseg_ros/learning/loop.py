@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 import time
+from abc import ABC, abstractmethod
 from collections import deque
 from collections.abc import Callable, Generator
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -76,8 +77,8 @@ class Run:
     average: nn.Module | None = None
 
 
-class Task:
-    """What is trained. A subclass sets the attributes, and overrides the methods that it needs.
+class Task(ABC):
+    """What is trained. A subclass sets the attributes, makes optimiser and batches, and overrides the hooks that it needs.
 
     Attributes:
         model: ``model(batch)`` gives named losses, scalars whose sum is minimised. Everything that is trained is in it. What it remembers
@@ -88,16 +89,16 @@ class Task:
     model: nn.Module
     steps_per_epoch: float
 
+    @abstractmethod
     def optimiser(self) -> torch.optim.Optimizer:
         """Optimiser of the model's parameters, called once; the schedule multiplies the rates that it has."""
-        raise NotImplementedError
 
+    @abstractmethod
     def batch(self, step: Step) -> Any:
         """The batch of a step: tensors, or tuples, lists and dictionaries of them. The loop moves them to the device.
 
         Called ahead of time in another thread, so it depends on ``step`` alone, and draws from it all that is random.
         """
-        raise NotImplementedError
 
     def begin(self, run: Run) -> None:
         """Before the first step, with the model on its device; not called by a training that goes on from a checkpoint."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -80,26 +81,17 @@ def look_at_proposals(cloud: Cloud, scene: SceneGeometry, backbone: ImageBackbon
     """
     if not scene.proposals:
         return None
-    domain = Domain.COLOUR if cloud.rgb is not None and config.colour else Domain.SHADED
     size: list[tuple[float, float, float]] = []
     index: list[NDArray[np.int32]] = []
 
-    def draw() -> Iterator[NDArray[np.uint8]]:
-        members = _points_by_voxel(scene.inverse, len(scene.xyz))
-        for voxels in scene.proposals:
-            length, width, height = oriented_box(scene.xyz[voxels], scene.up)[2]
-            size.append((height, length, width))
-            points = _members_of(voxels, *members)
-            voxel = scene.inverse[points]
-            normal = scene.normal[voxel]
-            views = draw_views(cloud.xyz[points], normal, np.zeros(3), config, scene.up)
-            point = index_of(views)
-            shown = np.where(point >= 0, voxel.astype(np.int32)[point], np.int32(-1))
-            for rgb in (cloud.rgb[points], None) if domain is Domain.COLOUR and cloud.rgb is not None else (None,):
-                index.append(shown)
-                yield paint_views(views, rgb, normal, config)
+    def pictures() -> Iterator[NDArray[np.uint8]]:
+        for drawn in draw_proposals(cloud, scene, config):
+            size.append(drawn.size)
+            for part in drawn.pictures:
+                index.append(drawn.voxel)
+                yield part
 
-    tokens = view_tokens(backbone, draw())
+    tokens = view_tokens(backbone, pictures())
     all_index = np.concatenate(index)
     count, side, grid = len(scene.proposals), config.size, (tokens.shape[1], tokens.shape[2])
     coverage = token_coverage(all_index, grid).reshape(count, -1)
@@ -107,7 +99,42 @@ def look_at_proposals(cloud: Cloud, scene: SceneGeometry, backbone: ImageBackbon
     weight = torch.where(weight.amax(1, keepdim=True) > 0, weight, coverage)  # thin things fill no token
     tokens = tokens.reshape(count, weight.shape[1], -1)
     sizes = torch.tensor(size, dtype=torch.float32)
-    return ProposalViews(domain, tokens, weight, sizes, all_index.reshape(count, -1, side, side), (len(all_index) // count, *grid))
+    return ProposalViews(
+        _domain(cloud, config), tokens, weight, sizes, all_index.reshape(count, -1, side, side), (len(all_index) // count, *grid)
+    )
+
+
+class Drawing(NamedTuple):
+    """Views of one proposal.
+
+    Attributes:
+        size: height, length and width of the upright box around it, metres.
+        voxel: int32 [V, S, S], the voxel seen at each pixel, -1 = none.
+        pictures: uint8 RGB [V, S, S, 3]: shaded; of a coloured cloud first in colour, then shaded.
+    """
+
+    size: tuple[float, float, float]
+    voxel: NDArray[np.int32]
+    pictures: list[NDArray[np.uint8]]
+
+
+def draw_proposals(cloud: Cloud, scene: SceneGeometry, config: ViewConfig) -> Iterator[Drawing]:
+    """Draw the full-resolution points of every proposal, see :func:`look_at_proposals`."""
+    members = _points_by_voxel(scene.inverse, len(scene.xyz))
+    for voxels in scene.proposals:
+        length, width, height = oriented_box(scene.xyz[voxels], scene.up)[2]
+        points = _members_of(voxels, *members)
+        voxel = scene.inverse[points]
+        normal = scene.normal[voxel]
+        views = draw_views(cloud.xyz[points], normal, np.zeros(3), config, scene.up)
+        point = index_of(views)
+        shown = np.where(point >= 0, voxel.astype(np.int32)[point], np.int32(-1))
+        colours = [None] if cloud.rgb is None or _domain(cloud, config) is Domain.SHADED else [cloud.rgb[points], None]
+        yield Drawing((height, length, width), shown, [paint_views(views, rgb, normal, config) for rgb in colours])
+
+
+def _domain(cloud: Cloud, config: ViewConfig) -> Domain:
+    return Domain.COLOUR if cloud.rgb is not None and config.colour else Domain.SHADED
 
 
 def keep_proposals(views: ProposalViews, count: int) -> DrawnProposals:

@@ -170,3 +170,8 @@ def labels_of(message):
     offset = next(f.offset for f in message.fields if f.name == "label")
     rows = np.frombuffer(message.data, np.uint8).reshape(-1, message.point_step)
     return rows[:, offset : offset + 4].copy().view(np.uint32)[:, 0].tolist()
+
+
+def positions(columns):
+    """Float32 [n, 3] of the columns x, y, z."""
+    return np.array([columns["x"], columns["y"], columns["z"]], np.float32).T
