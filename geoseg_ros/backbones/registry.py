@@ -1,8 +1,7 @@
-"""The one function that opens image backbones by name."""
+"""The one function that opens image backbones by name; a backbone is imported when it is opened."""
 
 from __future__ import annotations
 
-from geoseg_ros.backbones import efficientnet, tiny
 from geoseg_ros.backbones.base import ImageBackbone
 from geoseg_ros.errors import InputError
 
@@ -23,8 +22,12 @@ def open_backbone(spec: str, device: str = "cpu") -> ImageBackbone:
     """
     kind, _, rest = spec.partition(":")
     if kind == "geoseg_base":
+        from geoseg_ros.backbones import efficientnet
+
         return efficientnet.BaseBackbone(rest or efficientnet.SHIPPED, spec, device)
     if kind == "geoseg_tiny":
+        from geoseg_ros.backbones import tiny
+
         return tiny.TinyBackbone(rest or tiny.SHIPPED, spec, device)
     if kind == "onnx" and rest:
         from geoseg_ros.backbones.onnx import OnnxBackbone

@@ -5,6 +5,7 @@ The live node runs it in its worker thread, ``geoseg replay`` in a loop over a r
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Protocol
@@ -204,7 +205,7 @@ class StreamStep:
             raise InputError(f"{topic}: no camera_info has come, expected one on {frame.info_topic}")
         color = frame.color(parameters.color_max_age)
         self.color_age = frame.color_age()
-        missing = color is None and (frame.color_topic or self.color_age == self.color_age)
+        missing = color is None and (frame.color_topic or not math.isnan(self.color_age))
         if color is not None and color.header.frame_id != frame.header.frame_id:
             frames = f"colour is in frame {color.header.frame_id!r}, depth in {frame.header.frame_id!r}"
             self._warn(f"{topic}: {frames}: not registered to each other, so the cloud gets no colour")
@@ -213,7 +214,7 @@ class StreamStep:
         cloud = codec.cloud_from_depth(frame.image, frame.info, color, topic, *limits, self._warn)
         if missing:
             self.uncoloured += 1
-            nearest = "none has come" if self.color_age != self.color_age else f"the nearest is {self.color_age:.3f} s away"
+            nearest = "none has come" if math.isnan(self.color_age) else f"the nearest is {self.color_age:.3f} s away"
             expected = f"expected one on {frame.color_topic or '~/color'} within color_max_age {parameters.color_max_age:g} s"
             self._warn(f"{topic}: no colour image for it, {expected}, {nearest}; the cloud gets no colour")
         return cloud
