@@ -44,7 +44,7 @@ def generate_launch_description() -> LaunchDescription:
     return LaunchDescription(
         [
             _argument("packs", "", "concept packs, separated by commas: names of packs that ship, or paths; empty: those of params_file"),
-            _argument("preset", "", f"topics of a usual robot: {', '.join(PRESETS)}; other arguments beat it"),
+            _argument("preset", "", "topics of a usual robot: lidar, depth_camera, tabletop; other arguments beat it"),
             _argument("points", "", "PointCloud2 topic (/points where nothing says otherwise); none: no clouds"),
             _argument("depth", "", "depth Image topic, taken instead of points when given; needs camera_info"),
             _argument("camera_info", "", "CameraInfo topic of depth; empty: camera_info beside the depth topic"),
