@@ -1,5 +1,9 @@
 """``geoseg evaluate`` with what the package's methods are compared with: baselines of the papers, GeoFree-CoSeg, controls.
 
+Further tables: `mixed`, clouds composed of one real box and one real cylinder on one real table, and folders of which some scenes hold only
+the other kind (--root as for tabletop). `world` and `mixed` also have concepts that are given by clouds alone and measured in pictures.
+The -coseg tables also have the published figures. --pictures DIR draws the best and the worst items of each row.
+
 Groups of --methods beside `own` and `baselines`, together `all`; only where named: `networks` (GeoFree-CoSeg, Yang et al. and controls,
 trained for every set and seed: hours without a GPU unless --size small and --budget say otherwise), `views` (GeoFree-CoSeg on tokens of
 virtual views, and its controls), `gated` (the same where the contrast marks something),
@@ -15,7 +19,8 @@ from __future__ import annotations
 import argparse
 import json
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -23,39 +28,60 @@ from benchmarks.baselines import baselines
 from benchmarks.baselines.geofree import Networks, steering
 from benchmarks.baselines.heads_photo import heads
 from benchmarks.baselines.variants import SIZES
+from benchmarks.tables import published
+from benchmarks.tables.best_and_worst import Extremes
+from benchmarks.tables.cross_modal import mixed_crossing, world_crossing
+from benchmarks.tables.mixed import mixed_sets
 from geoseg_ros.cli import evaluate
 from geoseg_ros.errors import GeosegError, InputError
 from geoseg_ros.evaluate.items import CosegSet, NamedMethod
 from geoseg_ros.evaluate.methods import Tools
+from geoseg_ros.evaluate.run import COSEG_TABLES, Request, Sets, Suite
 
 
-class Baselines(evaluate.Further):
-    """The further methods, as the options want them."""
+class Baselines(Suite):
+    """The package's tables and methods and those of this folder, as the options want them."""
 
-    name = ("python", "-m", "benchmarks.evaluate")
+    program = ("python", "-m", "benchmarks.evaluate")
+    tables: Mapping[str, Sets] = {**Suite.tables, "mixed": lambda request, log: mixed_sets(request.folder, request.split)}
 
     def __init__(self, options: argparse.Namespace) -> None:
         self._options = options
         self._networks: Networks | None = None
+        self.extremes = Extremes()
+        if options.pictures:
+            self.look = self.extremes.look
 
     def groups(self, tools: Tools) -> dict[str, list[NamedMethod]]:
-        """See :class:`~geoseg_ros.cli.evaluate.Further`."""
+        """See :class:`~geoseg_ros.evaluate.run.Suite`."""
         options = self._options
         extractor = None if options.extractor is None else Path(options.extractor)
         states = None if options.states is None else Path(options.states)
         self._networks = networks = Networks(tools, SIZES[options.size], options.budget, weights=extractor, states=states)
         return {"baselines": baselines(tools), **networks.groups(), "graphs": networks.graphs.methods(), "heads": heads(tools)}
 
-    def look_at(self, sets: Sequence[CosegSet]) -> None:
-        """A set without rivals takes another concept's pictures, for a control, from those beside it."""
+    def prepare(self, request: Request, sets: list[CosegSet]) -> list[CosegSet]:
+        """With the sets that cross modalities. One without rivals takes another concept's pictures, for a control, from those beside it."""
+        crossing: list[CosegSet] = []
+        if request.protocols != "paper":
+            if request.table == "mixed":
+                crossing = mixed_crossing(request.folder, request.split)
+            elif request.table == "world":
+                crossing = world_crossing([items for items in sets if items.protocol == "robot"])
         if self._networks is not None:
-            self._networks.beside = sets
+            self._networks.beside = [*sets, *crossing]
+        return [*sets, *crossing]
 
-    def report(self, rows: Sequence[dict[str, Any]]) -> str:
-        """Whether images steer the masks of the networks."""
-        return steering(rows)
+    def report(self, request: Request, result: dict[str, Any]) -> str:
+        """Whether images steer the masks of the networks; or the published figures."""
+        if request.table not in COSEG_TABLES:
+            return steering(result["rows"])
+        differences = published.differences(request.table, request.images is not None, request.items)
+        result |= {"published": [asdict(row) for row in published.PUBLISHED[request.table]], "differences": differences}
+        own = published.ours(result["summary"], result["backbone"], result["supervision"])
+        return published.beside(request.table, own, differences)
 
-    def command(self) -> list[str]:
+    def words(self) -> list[str]:
         """What repeats the measurement, but for the options of ``geoseg evaluate``."""
         options = self._options
         words = [] if options.size == "full" else ["--size", options.size]
@@ -65,7 +91,8 @@ class Baselines(evaluate.Further):
 def main(argv: Sequence[str] | None = None) -> int:
     """Entry point of ``python -m``. Returns 0 (ok), 1 (failed) or 2 (bad input)."""
     parser = argparse.ArgumentParser(prog="benchmarks.evaluate", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    evaluate.add_arguments(parser)
+    evaluate.add_arguments(parser, (*evaluate.TABLES, "mixed"))
+    parser.add_argument("--pictures", metavar="DIR", help="draw the three best and the three worst items of each row into DIR")
     networks = parser.add_argument_group("networks")
     networks.add_argument("--budget", type=int, metavar="EPOCHS", help="of each training (default: the preset's)")
     networks.add_argument("--size", default="full", choices=("full", "small"), help="as in the papers, or small")
@@ -75,7 +102,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     options = parser.parse_args(argv)
     options.command = "evaluate"
     try:
-        result = evaluate.run(options, Baselines(options))
+        suite = Baselines(options)
+        result = evaluate.run(options, suite)
+        for path in suite.extremes.write(Path(options.pictures)) if options.pictures else ():
+            print(path, file=sys.stderr)
     except (InputError, GeosegError) as error:
         print(f"benchmarks.evaluate: {' '.join(str(error).split())}", file=sys.stderr)
         return 2 if isinstance(error, InputError) else 1

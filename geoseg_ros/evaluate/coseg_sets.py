@@ -1,8 +1,7 @@
 """The sets on which co-segmentation papers publish figures: S3DIS and ScanObjectNN as Yang et al. (ICCV 2021) use them.
 
 A set is a category; it is learnt from what is measured, grouped and cropped by the truth (protocol ``paper``). Points have no colour, as in
-the papers. Pictures are optional: those of the papers' own sets are not given out, so these are of our own choice. Where the result
-differs from the papers' is listed in :mod:`geoseg_ros.evaluate.published`.
+the papers. Pictures are optional: those of the papers' own sets are not given out, so these are of our own choice.
 """
 
 from __future__ import annotations

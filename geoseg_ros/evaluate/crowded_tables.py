@@ -1,7 +1,7 @@
 """Crowded tables: real things of several real scenes set onto the table of another, touching, behind and on one another, as the sensor
 would see them; asked for one kind by photographs of other scenes. Nothing else is given.
 
-The scenes and which of them give photographs are those of :mod:`geoseg_ros.evaluate.mixed`: no scene gives both. A thing that is moved
+The scenes and which of them give photographs are fixed in :mod:`geoseg_ros.evaluate.tabletop`: no scene gives both. A thing that is moved
 keeps the side that it shows to the sensor: it is turned about the vertical through the sensor, then moved at most a fifth nearer or
 farther, so its sampling stays plausible. What it hides, it hides (one point per pixel); an organised cloud stays one.
 """
@@ -18,8 +18,7 @@ from numpy.typing import NDArray
 
 from geoseg_ros.errors import GeosegError, InputError
 from geoseg_ros.evaluate.items import CosegSet, Item, transductive
-from geoseg_ros.evaluate.mixed import FOLDS, KINDS, Scenes
-from geoseg_ros.evaluate.tabletop import TabletopScene, table_frame, without_colour
+from geoseg_ros.evaluate.tabletop import FOLDS, KINDS, Scenes, TabletopScene, table_frame, without_colour
 from geoseg_ros.evaluate.trivial import geometry
 from geoseg_ros.geometry.cloud import Cloud
 

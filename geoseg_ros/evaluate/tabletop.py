@@ -20,6 +20,25 @@ SPLITS: dict[str, dict[str, tuple[range, range]]] = {
     "development": {"box": (range(0, 5), range(5, 10)), "cylinder": (range(33, 36), range(36, 39))},
     "report": {"box": (range(0, 10), range(10, 20)), "cylinder": (range(33, 39), range(39, 45))},
 }
+KINDS = ("box", "cylinder")
+
+
+@dataclass(frozen=True)
+class Fold:
+    """Attributes: name; training: scenes of each kind that are learnt from; measured: scenes of each kind."""
+
+    name: str
+    training: dict[str, range]
+    measured: dict[str, range]
+
+
+def _fold(name: str, split: str, exchanged: bool = False) -> Fold:
+    first, second = ({kind: SPLITS[split][kind][k] for kind in KINDS} for k in (0, 1))
+    return Fold(name, second, first) if exchanged else Fold(name, first, second)
+
+
+# the report's two folds exchange which scenes are learnt from and which are measured
+FOLDS = {"development": (_fold("", "development"),), "report": (_fold(" a", "report"), _fold(" b", "report", exchanged=True))}
 
 
 @dataclass(frozen=True)
@@ -64,6 +83,19 @@ def read_scene(root: Path, number: int, kind: str) -> TabletopScene:
     """``learn<number>.pcd`` under ``root``; its field ``label`` counts parts, ten to an instance."""
     cloud, fields = read_cloud_fields(root / f"learn{number}.pcd")
     return TabletopScene(kind, cloud, (np.asarray(fields["label"]).astype(np.int64) // 10).astype(np.int32))
+
+
+class Scenes:
+    """The scenes under a folder, each read once."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+        self._read: dict[int, TabletopScene] = {}
+
+    def __call__(self, number: int, kind: str) -> TabletopScene:
+        if number not in self._read:
+            self._read[number] = read_scene(self.root, number, kind)
+        return self._read[number]
 
 
 def without_colour(cloud: Cloud) -> Cloud:

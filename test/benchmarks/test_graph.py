@@ -10,15 +10,14 @@ import pytest
 import torch
 
 from benchmarks.baselines.graph import GraphContrast, Graphs
+from benchmarks.tables import cross_modal as crossing
+from benchmarks.tables.cross_modal import mixed_crossing, world_crossing
 from geoseg_ros.backbones.tokens import Domain
-from geoseg_ros.evaluate import cross_modal_sets as crossing
-from geoseg_ros.evaluate import mixed
-from geoseg_ros.evaluate.cross_modal_sets import mixed_crossing, world_crossing
+from geoseg_ros.evaluate import tabletop
 from geoseg_ros.evaluate.items import CosegSet, Item
 from geoseg_ros.evaluate.methods import Tools, contrast
-from geoseg_ros.evaluate.mixed import FOLDS, KINDS
 from geoseg_ros.evaluate.score import figures
-from geoseg_ros.evaluate.tabletop import TabletopScene
+from geoseg_ros.evaluate.tabletop import FOLDS, KINDS, TabletopScene
 from geoseg_ros.geometry.cloud import Cloud
 from geoseg_ros.methods.base import Material
 from geoseg_ros.methods.contrast.references import References
@@ -118,7 +117,7 @@ def test_mixed_crossing_measures_other_scenes(monkeypatch) -> None:
         cloud, instance = table_cloud(number)
         return TabletopScene(kind, Cloud(cloud.xyz, cloud.rgb, (1, len(cloud))), instance)
 
-    monkeypatch.setattr(mixed, "read_scene", read)
+    monkeypatch.setattr(tabletop, "read_scene", read)
     sets = mixed_crossing(Path(), "development")
     assert len(sets) == 4 and all(s.group.startswith(crossing.GROUP) and s.given == "clouds" for s in sets)
     fold = FOLDS["development"][0]

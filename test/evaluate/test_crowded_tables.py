@@ -7,10 +7,9 @@ import pytest
 from scipy.spatial import cKDTree
 
 from geoseg_ros.errors import InputError
-from geoseg_ros.evaluate import mixed
+from geoseg_ros.evaluate import tabletop
 from geoseg_ros.evaluate.crowded_tables import LEAST, MOST, crowd, crowded_sets, open_table, set_down
-from geoseg_ros.evaluate.mixed import FOLDS, KINDS, Scenes
-from geoseg_ros.evaluate.tabletop import TabletopScene
+from geoseg_ros.evaluate.tabletop import FOLDS, KINDS, Scenes, TabletopScene
 from geoseg_ros.geometry.cloud import Cloud
 from geoseg_ros.simulation.raycast import RayCaster
 from geoseg_ros.simulation.render import Camera, look_at
@@ -119,7 +118,7 @@ def test_crowded_tables_hold_both_kinds() -> None:
 
 
 def test_sets(monkeypatch, tmp_path) -> None:
-    monkeypatch.setattr(mixed, "read_scene", lambda root, number, kind: scene(kind, number))
+    monkeypatch.setattr(tabletop, "read_scene", lambda root, number, kind: scene(kind, number))
     sets = crowded_sets(tmp_path, "development", [0, 1], 2)
     assert len(sets) == 2 * 2 * 2 and all(items.transductive and not items.rivals for items in sets)
     fold = FOLDS["development"][0]

@@ -11,6 +11,7 @@ import pytest
 from benchmarks.evaluate import main as benchmark
 from geoseg_ros.cli.main import main
 from geoseg_ros.evaluate.msrc import CLASSES
+from geoseg_ros.evaluate.run import Request
 
 
 @pytest.fixture
@@ -68,6 +69,21 @@ def test_world_table(quick, tmp_path, capsys) -> None:
 
 
 @pytest.mark.parametrize(
+    ("request_", "words"),
+    [
+        (Request("furniture", root="/secret", cache="/rooms", items=4), "--root DIR --split report --sensor depth --items 4"),
+        (Request("furniture", families=("chair", "bed"), sensor="lidar"), "--root DIR --split report --families chair bed --sensor lidar"),
+        (Request("crowded", split="development", items=2), "--root DIR --split development --items 2"),
+        (Request("world", families=("stool", "lamp")), "--preset standard --families stool lamp --sensor lidar"),
+        (Request("msrc", items=2), "--root DIR --split report"),  # has no use for items
+        (Request("s3dis-coseg", images="/secret", items=2), "--root DIR --images DIR --items 2"),
+    ],
+)
+def test_words_repeat_the_measurement_without_paths(request_, words) -> None:
+    assert " ".join(request_.words()) == f"--table {request_.table} {words}"
+
+
+@pytest.mark.parametrize(
     ("arguments", "message"),
     [
         (["--table", "msrc"], "--root"),
@@ -75,6 +91,11 @@ def test_world_table(quick, tmp_path, capsys) -> None:
         (["--table", "world", "--root", "."], "--root"),
         (["--table", "world", "--preset", "tiny"], "at least two"),
         (["--table", "world", "--families", "stool", "lamp", "--methods", "magic"], "magic"),
+        (["--table", "world", "--families", "stool", "lamp", "--cache", "rooms"], "--cache"),
+        (["--table", "tokens"], "--root"),
+        (["--table", "furniture"], "--root"),
+        (["--table", "furniture", "--root", ".", "--sensor", "scanner"], "depth, lidar"),
+        (["--table", "crowded", "--root", ".", "--items", "1"], "at least 2"),
     ],
 )
 def test_bad_input_is_one_line(quick, arguments, message, capsys) -> None:

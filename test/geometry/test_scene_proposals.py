@@ -9,8 +9,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from benchmarks.proposal_oracle import main, proposal_oracle, summary
 from geoseg_ros.errors import InputError
-from geoseg_ros.evaluate.proposals import main, proposal_oracle, summary
 from geoseg_ros.geometry.analysis import GeometryConfig, analyse_cloud
 from geoseg_ros.geometry.cloud import Cloud
 from geoseg_ros.geometry.proposals import ProposalConfig

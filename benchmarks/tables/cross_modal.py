@@ -8,8 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from geoseg_ros.evaluate.items import CosegSet, Image, Item
-from geoseg_ros.evaluate.mixed import FOLDS, KINDS, Scenes
-from geoseg_ros.evaluate.tabletop import without_colour
+from geoseg_ros.evaluate.tabletop import FOLDS, KINDS, Scenes, without_colour
 from geoseg_ros.methods.base import Material
 
 GROUP = "clouds alone, found in pictures"

@@ -7,9 +7,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from geoseg_ros.evaluate import mixed
-from geoseg_ros.evaluate.mixed import FOLDS, KINDS, mixed_sets
-from geoseg_ros.evaluate.tabletop import SPLITS, VARIANTS, TabletopScene
+from benchmarks.tables import mixed
+from benchmarks.tables.mixed import MIXED, mixed_sets
+from geoseg_ros.evaluate import tabletop
+from geoseg_ros.evaluate.tabletop import KINDS, SPLITS, VARIANTS, Scenes, TabletopScene
 from geoseg_ros.geometry.cloud import Cloud
 from support.evaluate_worlds import table_cloud
 from support.paths import SHARED
@@ -17,9 +18,9 @@ from support.paths import SHARED
 MOSD = SHARED / "data" / "clouds" / "mosd"
 
 
-@pytest.mark.parametrize("split", sorted(FOLDS))
+@pytest.mark.parametrize("split", sorted(MIXED))
 def test_nothing_is_learnt_from_what_is_measured(split) -> None:
-    for fold in FOLDS[split]:
+    for fold in MIXED[split]:
         for kind in KINDS:
             assert set(fold.training[kind]).isdisjoint(fold.measured[kind])
         for pair in fold.pairs:
@@ -29,14 +30,14 @@ def test_nothing_is_learnt_from_what_is_measured(split) -> None:
 
 def test_composed_clouds_of_the_report_are_new() -> None:
     """Neither the development split nor the table of :mod:`geoseg_ros.evaluate.tabletop_table` has a cloud on a cylinder's table."""
-    assert all(fold.base == "box" for fold in FOLDS["development"])
-    assert all(fold.base == "cylinder" for fold in FOLDS["report"])
-    first, second = FOLDS["report"]
+    assert all(fold.base == "box" for fold in MIXED["development"])
+    assert all(fold.base == "cylinder" for fold in MIXED["report"])
+    first, second = MIXED["report"]
     assert first.training == second.measured and second.training == first.measured
-    pairs = [(p.box, p.cylinder) for fold in FOLDS["report"] for p in fold.pairs]
+    pairs = [(p.box, p.cylinder) for fold in MIXED["report"] for p in fold.pairs]
     old = {(b, c) for split in SPLITS.values() for b, c in zip(split["box"][1], [*split["cylinder"][1]] * 3, strict=False)}
     assert old.isdisjoint(pairs)
-    assert {p.rank for fold in FOLDS["report"] for p in fold.pairs} == {1, 2}
+    assert {p.rank for fold in MIXED["report"] for p in fold.pairs} == {1, 2}
 
 
 @pytest.fixture
@@ -49,7 +50,7 @@ def scenes(monkeypatch):
         cloud, instance = table_cloud(number)
         return TabletopScene(kind, Cloud(cloud.xyz, cloud.rgb, (1, len(cloud))), instance)
 
-    monkeypatch.setattr(mixed, "read_scene", read)
+    monkeypatch.setattr(tabletop, "read_scene", read)
     return asked
 
 
@@ -88,9 +89,9 @@ def test_folders_with_outliers(scenes) -> None:
 
 @pytest.mark.skipif(not MOSD.is_dir(), reason="the table-top scenes are not on this machine")
 def test_real_composed_clouds() -> None:
-    read = mixed.Scenes(MOSD)
-    fold = FOLDS["development"][0]
-    few = mixed.Fold("", fold.training, fold.measured, fold.pairs[:2], "cylinder", 0)
+    read = Scenes(MOSD)
+    fold = MIXED["development"][0]
+    few = mixed.MixedFold("", fold.training, fold.measured, fold.pairs[:2], "cylinder", 0)
     for pair, cloud, truth in mixed.composed(read, few):
         assert cloud.valid().all() and cloud.rgb is not None
         for kind in KINDS:

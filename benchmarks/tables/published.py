@@ -12,9 +12,7 @@ from typing import Any
 
 from geoseg_ros.evaluate import coseg_sets as sets
 
-TABLES = {"s3dis-coseg": sets.s3dis_sets, "scanobjectnn-coseg": sets.scanobjectnn_sets}
-
-_TOLD = "GeoFree-CoSeg (CVPR 2026), from a summary of the paper"
+_SUMMARY = "GeoFree-CoSeg (CVPR 2026), from a summary of the paper"
 
 
 @dataclass(frozen=True)
@@ -25,25 +23,25 @@ class Published:
     iou: float | None = None
     accuracy: float | None = None
     jaccard: float | None = None
-    source: str = _TOLD
+    source: str = _SUMMARY
 
 
 PUBLISHED = {
     "s3dis-coseg": (
         Published("GeoFree-CoSeg", 0.54, 0.83, 0.59),
-        Published("GeoFree-CoSeg: two branches alone", 0.46, 0.76, 0.39, f"{_TOLD}: ablation"),
-        Published("GeoFree-CoSeg: + MGCM", 0.48, 0.80, 0.53, f"{_TOLD}: ablation"),
-        Published("GeoFree-CoSeg: + MGCM + GCSF", 0.51, 0.82, 0.57, f"{_TOLD}: ablation"),
-        Published("GeoFree-CoSeg: L_sem without L_obj", 0.49, 0.80, 0.54, f"{_TOLD}: ablation"),
-        Published("GeoFree-CoSeg: L_obj without L_sem", 0.51, 0.81, 0.57, f"{_TOLD}: ablation"),
-        Published("Yang et al. (ICCV 2021), clouds only", 0.46, source=f"{_TOLD}: comparison"),
-        Published("LogoSP, multi-class, adapted by GeoFree-CoSeg's authors", 0.48, source=f"{_TOLD}: comparison"),
-        Published("SCoSPARC (ECCV 2024), images only", None, 0.74, 0.38, f"{_TOLD}: comparison"),
+        Published("GeoFree-CoSeg: two branches alone", 0.46, 0.76, 0.39, f"{_SUMMARY}: ablation"),
+        Published("GeoFree-CoSeg: + MGCM", 0.48, 0.80, 0.53, f"{_SUMMARY}: ablation"),
+        Published("GeoFree-CoSeg: + MGCM + GCSF", 0.51, 0.82, 0.57, f"{_SUMMARY}: ablation"),
+        Published("GeoFree-CoSeg: L_sem without L_obj", 0.49, 0.80, 0.54, f"{_SUMMARY}: ablation"),
+        Published("GeoFree-CoSeg: L_obj without L_sem", 0.51, 0.81, 0.57, f"{_SUMMARY}: ablation"),
+        Published("Yang et al. (ICCV 2021), clouds only", 0.46, source=f"{_SUMMARY}: comparison"),
+        Published("LogoSP, multi-class, adapted by GeoFree-CoSeg's authors", 0.48, source=f"{_SUMMARY}: comparison"),
+        Published("SCoSPARC (ECCV 2024), images only", None, 0.74, 0.38, f"{_SUMMARY}: comparison"),
     ),
     "scanobjectnn-coseg": (
         Published("GeoFree-CoSeg", 0.63, 0.78, 0.53),
-        Published("LogoSP, multi-class, adapted by GeoFree-CoSeg's authors", 0.60, source=f"{_TOLD}: comparison"),
-        Published("SCoSPARC (ECCV 2024), images only", None, 0.75, 0.48, f"{_TOLD}: comparison"),
+        Published("LogoSP, multi-class, adapted by GeoFree-CoSeg's authors", 0.60, source=f"{_SUMMARY}: comparison"),
+        Published("SCoSPARC (ECCV 2024), images only", None, 0.75, 0.48, f"{_SUMMARY}: comparison"),
     ),
 }
 

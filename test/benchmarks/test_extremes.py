@@ -3,7 +3,7 @@
 import cv2
 import numpy as np
 
-from geoseg_ros.evaluate.best_and_worst import Extremes
+from benchmarks.tables.best_and_worst import Extremes
 from geoseg_ros.evaluate.items import Answer, CosegSet, Item, NamedMethod, Predictions
 from geoseg_ros.evaluate.table import measure
 from geoseg_ros.geometry.cloud import Cloud

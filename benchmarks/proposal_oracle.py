@@ -1,6 +1,6 @@
 """The proposal oracle: how good a method can be that only picks among the proposals.
 
-``python -m geoseg_ros.evaluate.proposals FILE.pcd ...`` prints one JSON line per file and one for all. The files hold a
+``python -m benchmarks.proposal_oracle FILE.pcd ...`` prints one JSON line per file and one for all. The files hold a
 ``label`` column whose tens are the instance (mOSD), 0 = background.
 """
 

@@ -1,4 +1,4 @@
-"""The sets of co-segmentation papers and the published figures beside ours, on tiny fakes in the real formats."""
+"""The sets of co-segmentation papers and their tables, on tiny fakes in the real formats."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ import cv2
 import numpy as np
 import pytest
 
+from benchmarks.evaluate import main as benchmark
 from geoseg_ros.cli.main import main
 from geoseg_ros.errors import InputError
 from geoseg_ros.evaluate.coseg_sets import LEAST, POINTS, THINGS, gives_pictures, s3dis_sets, scanobjectnn_sets, thing_crops
 from geoseg_ros.evaluate.datasets.s3dis import CLASSES, Room
-from geoseg_ros.evaluate.published import PUBLISHED, beside, differences, ours
 from geoseg_ros.geometry.cloud import Cloud
 from support.fake_datasets import write_blocks, write_labels, write_objects, write_picture, write_text
 
@@ -154,39 +154,6 @@ def test_nothing_of_the_categories(tmp_path) -> None:
         s3dis_sets(tmp_path)
 
 
-def test_published_figures() -> None:
-    """As read: nothing more, and every one with a source."""
-    s3dis = {row.method: (row.iou, row.accuracy, row.jaccard) for row in PUBLISHED["s3dis-coseg"]}
-    assert s3dis["GeoFree-CoSeg"] == (0.54, 0.83, 0.59) and s3dis["Yang et al. (ICCV 2021), clouds only"] == (0.46, None, None)
-    scan = {row.method: (row.iou, row.accuracy, row.jaccard) for row in PUBLISHED["scanobjectnn-coseg"]}
-    assert scan["GeoFree-CoSeg"] == (0.63, 0.78, 0.53) and not any("Yang" in method for method in scan)
-    assert all(row.source for rows in PUBLISHED.values() for row in rows)
-
-
-def test_our_rows_join_the_modalities() -> None:
-    row = {"oracle": False, "backbone": True, "micro_iou": 0.5, "iou": 0.25, "accuracy": 0.75}
-    summary = [
-        {**row, "method": "both", "modality": "clouds"},
-        {**row, "method": "both", "modality": "images", "micro_iou": 0.1},
-        {**row, "method": "clouds", "modality": "clouds", "backbone": False, "micro_iou": float("nan")},
-        {**row, "method": "best", "modality": "images", "oracle": True},
-    ]
-    both, clouds, best = ours(summary, "tiny", "no labels")
-    assert (both.method, both.iou, both.accuracy, both.jaccard) == ("both", 0.5, 0.75, 0.25)
-    assert both.source == "this run, backbone tiny (no labels)" and clouds.source == "this run, no backbone"
-    assert clouds.iou is None and clouds.jaccard is None and best.method == "best (oracle)" and best.iou is None
-    text = beside("s3dis-coseg", [both], ["a difference"])
-    assert "| both | 0.500 | 0.750 | 0.250 | this run" in text and "| SCoSPARC (ECCV 2024), images only |  | 0.74 | 0.38 |" in text
-    assert "* a difference" in text
-
-
-def test_differences_follow_the_run() -> None:
-    without, limited = differences("s3dis-coseg", False, None), differences("s3dis-coseg", True, 5)
-    assert any("No pictures" in text for text in without) and not any("No pictures" in text for text in limited)
-    assert "At most 5" in limited[0] and any("one room in 3" in text for text in limited)
-    assert any("ScanNet and SceneNN" in text for text in differences("scanobjectnn-coseg", True, None))
-
-
 @pytest.fixture
 def quick(monkeypatch, fake_backbone, fake_bank):
     """The command with a backbone that sees colours only."""
@@ -202,10 +169,14 @@ def test_s3dis_command(quick, s3dis_root, pictures_root, tmp_path, capsys) -> No
     assert text == out.read_text().strip() and text.startswith("# Evaluation: s3dis-coseg\n")
     assert "--table s3dis-coseg --root DIR --images DIR --protocol paper" in text and str(s3dis_root) not in text
     result = json.loads(out.with_suffix(".json").read_text())
-    assert {(r["protocol"], r["group"]) for r in result["rows"]} == {("paper", "S3DIS")}
+    assert {(r["protocol"], r["group"]) for r in result["rows"]} == {("paper", "S3DIS")} and "published" not in result
     sets = s3dis_sets(s3dis_root, pictures_root)
     micro = np.mean([np.concatenate([c.truth for c in s.clouds]).mean() for s in sets])  # of all points of a category, then the mean
     jaccard = np.mean([np.mean([i.truth[i.counted].mean() for i in s.images]) for s in sets])
+    by_modality = {row["modality"]: row for row in result["summary"]}
+    assert by_modality["clouds"]["micro_iou"] == pytest.approx(micro) and by_modality["images"]["iou"] == pytest.approx(jaccard)
+    assert benchmark(["--table", "s3dis-coseg", *paths, "--methods", "all foreground"]) == 0
+    text, result = capsys.readouterr().out.strip(), json.loads(out.with_suffix(".json").read_text())
     assert f"| all foreground | {micro:.3f} | {jaccard:.3f} | {jaccard:.3f} | this run, no backbone |" in text
     assert "| GeoFree-CoSeg | 0.54 | 0.83 | 0.59 | GeoFree-CoSeg (CVPR 2026), from a summary of the paper |" in text
     assert len(result["published"]) == 9 and all(f"* {line}" in text for line in result["differences"])
@@ -215,7 +186,7 @@ def test_scanobjectnn_command_with_the_own_method(quick, tmp_path, capsys) -> No
     write_objects(tmp_path, "training", ["chair", "chair", "chair"])
     write_objects(tmp_path, "test", ["bag", "bag"])
     arguments = ["--methods", "contrast", "all foreground", "--items", "2", "--json"]
-    assert main(["evaluate", "--table", "scanobjectnn-coseg", "--root", str(tmp_path), *arguments]) == 0
+    assert benchmark(["--table", "scanobjectnn-coseg", "--root", str(tmp_path), *arguments]) == 0
     result = json.loads(capsys.readouterr().out)
     rows = {(r["method"], r["set"]): r for r in result["rows"]}
     assert rows["all foreground", "chair"]["micro_iou"] == 0.75 and rows["all foreground", "chair"]["items"] == 2

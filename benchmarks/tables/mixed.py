@@ -1,12 +1,11 @@
 """Mixed tables: a real box and a real cylindrical thing on one real table, so that only knowing the kind finds the right one; and
 folders of table-top scenes of which some hold only the other kind.
 
-The scenes are those of :mod:`geoseg_ros.evaluate.tabletop`. What is measured is fixed here, by scene, before any figure of it is known:
+The scenes and folds are those of :mod:`geoseg_ros.evaluate.tabletop`. What is composed is fixed here, before any figure of it is known:
 
 * ``development``: packs from the first scenes, composed clouds of the next ones, on the boxes' tables.
-* ``report``: two folds that exchange which scenes are learnt from and which are measured. Every composed cloud stands on a *cylinder's*
-  table, with pairs and instances (the second and third largest, counted round) that no other table of this package has measured. Scenes
-  and instances as such are not fresh: there are no others of this data set.
+* ``report``: every composed cloud stands on a *cylinder's* table, with pairs and instances (the second and third largest, counted round)
+  that no table of the package has measured. Scenes and instances as such are not fresh: there are no others of this data set.
 """
 
 from __future__ import annotations
@@ -16,11 +15,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from geoseg_ros.evaluate.items import CosegSet, Image, Item, Mask, transductive
-from geoseg_ros.evaluate.tabletop import VARIANTS, Supervision, TabletopScene, compose, read_scene, without_colour
+from geoseg_ros.evaluate.tabletop import FOLDS, KINDS, VARIANTS, Fold, Scenes, Supervision, compose, without_colour
 from geoseg_ros.geometry.cloud import Cloud
 from geoseg_ros.methods.base import Material
-
-KINDS = ("box", "cylinder")
 
 
 @dataclass(frozen=True)
@@ -33,52 +30,25 @@ class Pair:
 
 
 @dataclass(frozen=True)
-class Fold:
-    """Attributes: name; training: scenes of each kind that are learnt from; measured: scenes of each kind; pairs; base: kind on whose table
-    the two things stand; outliers: of each kind so many scenes get into the other kind's folder."""
+class MixedFold(Fold):
+    """Attributes: pairs; base: kind on whose table the two things stand; outliers: of each kind so many scenes get into the other kind's
+    folder."""
 
-    name: str
-    training: dict[str, range]
-    measured: dict[str, range]
     pairs: tuple[Pair, ...]
     base: str
     outliers: int
 
 
-def _pairs(boxes: range, cylinders: range, shift: int, ranks: Sequence[int]) -> tuple[Pair, ...]:
-    return tuple(Pair(box, cylinders[(i + shift) % len(cylinders)], rank) for rank in ranks for i, box in enumerate(boxes))
+def _mixed(fold: Fold, shift: int, ranks: Sequence[int], base: str, outliers: int) -> MixedFold:
+    boxes, cylinders = fold.measured["box"], fold.measured["cylinder"]
+    pairs = tuple(Pair(box, cylinders[(i + shift) % len(cylinders)], rank) for rank in ranks for i, box in enumerate(boxes))
+    return MixedFold(fold.name, fold.training, fold.measured, pairs, base, outliers)
 
 
-_LOW, _HIGH = {"box": range(0, 10), "cylinder": range(33, 39)}, {"box": range(10, 20), "cylinder": range(39, 45)}
-FOLDS = {
-    "development": (
-        Fold(
-            "",
-            {"box": range(0, 5), "cylinder": range(33, 36)},
-            {"box": range(5, 10), "cylinder": range(36, 39)},
-            _pairs(range(5, 10), range(36, 39), 0, (0, 1)),
-            "box",
-            2,
-        ),
-    ),
-    "report": (
-        Fold(" a", _LOW, _HIGH, _pairs(_HIGH["box"], _HIGH["cylinder"], 3, (1, 2)), "cylinder", 3),
-        Fold(" b", _HIGH, _LOW, _pairs(_LOW["box"], _LOW["cylinder"], 3, (1, 2)), "cylinder", 3),
-    ),
+MIXED = {
+    "development": tuple(_mixed(fold, 0, (0, 1), "box", 2) for fold in FOLDS["development"]),
+    "report": tuple(_mixed(fold, 3, (1, 2), "cylinder", 3) for fold in FOLDS["report"]),
 }
-
-
-class Scenes:
-    """The scenes under a folder, each read once."""
-
-    def __init__(self, root: Path) -> None:
-        self.root = root
-        self._read: dict[int, TabletopScene] = {}
-
-    def __call__(self, number: int, kind: str) -> TabletopScene:
-        if number not in self._read:
-            self._read[number] = read_scene(self.root, number, kind)
-        return self._read[number]
 
 
 def concepts(scenes: Scenes, fold: Fold, given: Supervision) -> dict[str, Material]:
@@ -97,7 +67,7 @@ def concepts(scenes: Scenes, fold: Fold, given: Supervision) -> dict[str, Materi
     return result
 
 
-def composed(scenes: Scenes, fold: Fold) -> list[tuple[Pair, Cloud, dict[str, Mask]]]:
+def composed(scenes: Scenes, fold: MixedFold) -> list[tuple[Pair, Cloud, dict[str, Mask]]]:
     """The composed clouds [N] of a fold: pair, cloud and truth as in :func:`~geoseg_ros.evaluate.tabletop.compose` by kind."""
     result = []
     for pair in fold.pairs:
@@ -116,7 +86,7 @@ def mixed_sets(root: Path, split: str, given: Sequence[Supervision] = VARIANTS) 
     """
     scenes = Scenes(root)
     sets = []
-    for fold in FOLDS[split]:
+    for fold in MIXED[split]:
         clouds = composed(scenes, fold)
         for variant in given:
             known = concepts(scenes, fold, variant)
@@ -132,7 +102,7 @@ def mixed_sets(root: Path, split: str, given: Sequence[Supervision] = VARIANTS) 
     return sets
 
 
-def outlier_set(scenes: Scenes, fold: Fold, kind: str) -> CosegSet:
+def outlier_set(scenes: Scenes, fold: MixedFold, kind: str) -> CosegSet:
     """A folder of scenes of one kind, with some that hold only the other: learnt from and measured alike. Photographs are of the training
     scenes and clouds of the measured ones, so no scene gives both."""
     other = next(k for k in KINDS if k != kind)
