@@ -48,11 +48,18 @@ demo: setup
 	@$(BIN)/geoseg demo --out "$(OUT)" $(if $(CLOUDS),--clouds "$(CLOUDS)") $(if $(IMAGES),--images "$(IMAGES)") $(if $(WITHOUT),--without "$(WITHOUT)") $(ARGS)
 
 test test-fast: export ROS_PYTHON_CHECK_FIELDS = 1
+# on every core, one thread each; what talks over DDS measures time, so it comes after the rest and alone
+PARALLEL := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --dist loadfile
+
 test: setup
+ifdef ARGS
 	@$(BIN)/python -m pytest $(ARGS)
+else
+	@$(PARALLEL) -m "not dds"; first=$$?; $(BIN)/python -m pytest -m dds && exit $$first
+endif
 
 test-fast: setup
-	@$(BIN)/python -m pytest -m "not slow and not dds and not train" $(ARGS)
+	@$(PARALLEL) -m "not slow and not dds and not train" $(ARGS)
 
 fuzz: setup
 	@PYTHONPATH=test $(BIN)/python -m support.fuzz_messages $(ARGS)
