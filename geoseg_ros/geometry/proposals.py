@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -85,6 +86,22 @@ def object_proposals(
             chosen.append(candidate)
         inside[candidate] = False
     return [free[s] for s in sorted(chosen, key=_size_order)]
+
+
+def overlaps(proposals: Sequence[NDArray[np.int64]], count: int) -> NDArray[np.float32]:
+    """How much proposals contain of each other.
+
+    Args:
+        proposals: P sets of voxel indices, none empty.
+        count: number of voxels.
+
+    Returns:
+        float32 [P, P], the share of each proposal (row) that lies in each other.
+    """
+    member = np.zeros((len(proposals), count), np.float32)
+    for row, voxels in zip(member, proposals, strict=True):
+        row[voxels] = 1
+    return member @ member.T / np.maximum(member.sum(1, keepdims=True), 1)
 
 
 def _convex_parts(

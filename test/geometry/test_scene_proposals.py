@@ -13,7 +13,7 @@ from benchmarks.proposal_oracle import main, proposal_oracle, summary
 from geoseg_ros.errors import InputError
 from geoseg_ros.geometry.analysis import GeometryConfig, analyse_cloud
 from geoseg_ros.geometry.cloud import Cloud
-from geoseg_ros.geometry.proposals import ProposalConfig
+from geoseg_ros.geometry.proposals import ProposalConfig, overlaps
 from geoseg_ros.io.cloud_files import read_cloud_fields, write_pcd
 from support.geometry_worlds import TABLE, best_iou, camera_scene, cast
 from support.paths import SHARED
@@ -222,3 +222,9 @@ def test_real_kinect_scenes() -> None:
     figures = summary(results)
     assert figures["mean_best_iou"] > 0.9 and figures["share_above_0.5"] == 1
     assert figures["lost_to_planes"] < 0.05 and figures["proposals_per_scene"] <= 12
+
+
+def test_overlaps():
+    found = overlaps([np.arange(4), np.arange(2, 4), np.array([9])], 10)
+    assert found.tolist() == [[1, 0.5, 0], [1, 1, 0], [0, 0, 1]]
+    assert overlaps([], 10).shape == (0, 0)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -10,6 +11,9 @@ from numpy.typing import NDArray
 from geoseg_ros.geometry.analysis import SceneGeometry
 from geoseg_ros.methods.contrast.references import Contrast, view_score
 from geoseg_ros.projection.proposal_views import ProposalViews
+
+_TOUCHING = 0.1  # share of a proposal in better ones, above which it overlaps them
+_WITHIN = 0.9  # share of a proposal in the rest of another, above which it is one of the rest
 
 
 @dataclass(frozen=True)
@@ -30,14 +34,11 @@ class CloudEvidence:
 def cloud_evidence(scene: SceneGeometry, views: ProposalViews, contrast: Contrast) -> CloudEvidence:
     """Evidence of each concept for proposals and voxels.
 
-    Proposals contain one another (a cluster, its parts, two clusters with a gap). A thing is best seen in the proposal that fits it, so
-    each voxel takes, for each concept, the best score of the proposals that hold it.
+    Proposals contain one another (a cluster, its parts, two clusters with a gap).
     """
     seen = view_score(contrast.view(views.tokens, views.domain, used=views.weight > 0), views.weight)
     score = (seen + contrast.size(views.size)).numpy()  # [C, P]
-    voxel = np.full((len(score), len(scene.xyz)), -np.inf, np.float32)
-    for p, members in enumerate(scene.proposals):
-        voxel[:, members] = np.maximum(voxel[:, members], score[:, p, None])
+    voxel = voxel_evidence(scene.proposals, score, len(scene.xyz))
     largest_first = np.arange(len(scene.proposals))
     best_first = [_apart(scene, order) for order in np.argsort(-score, axis=1, kind="stable")]
     return CloudEvidence(score, voxel, len(_apart(scene, largest_first)), best_first)
@@ -53,3 +54,34 @@ def _apart(scene: SceneGeometry, order: NDArray[np.int64]) -> NDArray[np.int64]:
             result.append(p)
         covered[members] = True
     return np.array(result, np.int64)
+
+
+def voxel_evidence(proposals: Sequence[NDArray[np.int64]], score: NDArray[np.float32], count: int) -> NDArray[np.float32]:
+    """Evidence for voxels from that for the proposals that hold them.
+
+    An object is best seen in the proposal that fits it, so a voxel takes the best score of those that hold it. But of a proposal that
+    overlaps a better one (the target and something that touches it), the rest is judged by its own proposals where it has some.
+
+    Args:
+        proposals: P sets of voxel indices. score: [C, P]. count: M, of voxels.
+
+    Returns:
+        float32 [C, M], -inf where no proposal holds the voxel.
+    """
+    member = np.zeros((len(proposals), count), np.float32)
+    for row, voxels in zip(member, proposals, strict=True):
+        row[voxels] = 1
+    size = member.sum(1)
+    evidence = np.full((len(score), count), -np.inf, np.float32)
+    for own, values in zip(evidence, score, strict=True):
+        free = np.ones(count, np.float32)
+        order = np.argsort(-values, kind="stable")
+        for rank, best in enumerate(order, 1):
+            rest = member[best] * free
+            if rest.sum() < (1 - _TOUCHING) * size[best]:
+                later = order[rank:]
+                within = later[member[later] @ rest > _WITHIN * size[later]]
+                rest *= 1 - member[within].max(0, initial=0)
+            chosen = rest > 0
+            own[chosen], free[chosen] = values[best], 0
+    return evidence

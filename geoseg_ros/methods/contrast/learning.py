@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from typing import TypeVar
 
 import torch
@@ -17,6 +17,7 @@ from geoseg_ros.learning.photo_references import find_photo_references, halves_o
 from geoseg_ros.methods.contrast.observations import BuildConfig, Observations, Proposals
 from geoseg_ros.methods.contrast.pack import Concept
 from geoseg_ros.methods.contrast.references import Contrast, References, SizePrior, strongest
+from geoseg_ros.methods.contrast.rivals import Split
 from geoseg_ros.methods.contrast.selection import select_views
 from geoseg_ros.packs.bank import VIEW_TOKENS, BackgroundBank, per_proposal, spread
 from geoseg_ros.projection.proposal_views import DrawnProposals
@@ -37,14 +38,19 @@ def learn(name: str, seen: Observations, backbone: ImageBackbone, bank: Backgrou
     null_views = {domain: _nullhalves_of(seen.without_clouds, bank, domain) for domain in Domain}
     items = {d: {k: rows[d].first(VIEW_TOKENS).tokens for k, rows in enumerate(seen.clouds) if d in rows} for d in Domain}
     null = {domain: [half.first(VIEW_TOKENS).tokens for half in halves] for domain, halves in null_views.items()}
-    selection = select_views(items, null, references, config.coseg, config.train)
+    # items without the target say better what it is not
+    alone = not (without or seen.without_clouds)
+    inside = dict(enumerate(seen.inside)) if alone else None
+    selection = select_views(items, null, references, config.coseg, config.train, inside)
     views = selection.references
     if not own:  # a concept given by clouds alone: what its views show is what photographs are searched for
         references = References(torch.cat([drawn.own for drawn in views.values()]), references.context, references.background)
     best = [seen.clouds[cloud][Domain.SHADED].size[proposal] for cloud, proposal in selection.best.items()]
     other_sizes = torch.cat([half.size for halves in null_views.values() for half in halves])
     size = SizePrior.of(torch.stack(best), other_sizes) if len(best) >= LEAST_SIZES and len(other_sizes) else None
-    references = References(references.foreground, references.context, references.background, views, size)
+    references = replace(references, views=views, size=size)
+    if selection.split:
+        references = replace(references, level=_levels(seen.clouds, selection.split, references, config))
     stamp = time.gmtime(int(os.environ.get("SOURCE_DATE_EPOCH", time.time())))
     info = {
         "created": time.strftime("%Y-%m-%d", stamp),
@@ -69,6 +75,22 @@ def learn(name: str, seen: Observations, backbone: ImageBackbone, bank: Backgrou
         {domain: _alternate(*halves) for domain, halves in null_views.items()},
         info=info,
     )
+
+
+def _levels(clouds: Sequence[Proposals], split: Split, references: References, config: BuildConfig) -> dict[Domain, float]:
+    """Evidence halfway between the target's proposals and their rivals', per domain."""
+    contrast = Contrast([references], config.coseg.neighbours, config.coseg.size_weight)
+    levels = {}
+    for domain in Domain:
+        middle = []
+        for group in (split.target, split.rival):
+            rows = [clouds[k][domain][flags] for k, flags in group.items() if domain in clouds[k] and flags.any()]
+            if rows:
+                some = DrawnProposals.join(rows, rows[0].tokens.shape[1], rows[0].tokens.shape[2])
+                middle.append(float((contrast.view(some.tokens, domain).mean(2) + contrast.size(some.size))[0].median()))
+        if len(middle) == 2:
+            levels[domain] = sum(middle) / 2
+    return levels
 
 
 def _null_photos(references: References, without: Sequence[torch.Tensor], bank: BackgroundBank, config: BuildConfig) -> torch.Tensor:

@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 from functools import partial
 from typing import TypeVar
 
+import torch
 from numpy.typing import NDArray
 
 from geoseg_ros.backbones.base import ImageBackbone
@@ -16,6 +17,7 @@ from geoseg_ros.backbones.tokens import Domain, photo_tokens, unit
 from geoseg_ros.errors import InputError
 from geoseg_ros.geometry.analysis import GeometryConfig
 from geoseg_ros.geometry.cloud import Cloud
+from geoseg_ros.geometry.proposals import overlaps
 from geoseg_ros.io.items import Items
 from geoseg_ros.learning.photo_references import Photograph
 from geoseg_ros.methods.contrast.config import CosegConfig, TrainConfig
@@ -52,12 +54,14 @@ class Observations:
     """Attributes:
     images: of each photograph the unit tokens [h, w, D], one map per scale.
     clouds: of each cloud its proposals per view domain: coloured clouds in both, others shaded; empty where it has none.
-    without_images, without_clouds: the same of what does not show the concept.
+    inside: of each cloud [p, p], the share of each of its proposals (row) that lies in each other.
+    without_images, without_clouds: as images and clouds, of what does not show the concept.
     image_numbers, cloud_numbers: which of the given items they are, ascending; empty: all of them, in order.
     """
 
     images: Sequence[Photograph]
     clouds: Sequence[Proposals]
+    inside: Sequence[torch.Tensor]
     without_images: Sequence[Photograph]
     without_clouds: Sequence[Proposals]
     image_numbers: Sequence[int] = ()
@@ -73,6 +77,7 @@ class Observations:
             self,
             images=rest(self.images, images),
             clouds=rest(self.clouds, clouds),
+            inside=rest(self.inside, clouds),
             image_numbers=rest(self.image_numbers, images),
             cloud_numbers=rest(self.cloud_numbers, clouds),
         )
@@ -119,22 +124,27 @@ def observe(
         return {f"{s}": unit(photo_tokens(backbone, image, config.coseg.image_side, s)[0], bank.mean) for s in scales}
 
     def proposals(cloud: Cloud) -> Worked:
-        views = CloudScene(cloud, backbone, config.scene).views
+        scene = CloudScene(cloud, backbone, config.scene)
+        views = scene.views
         if views is None:
             return {}
         kept = keep_proposals(views.unit(bank.mean), VIEW_TOKENS)
-        return {f"{views.domain.value}.tokens": kept.tokens, f"{views.domain.value}.size": kept.size}
+        inside = torch.from_numpy(overlaps(scene.geometry.proposals, len(scene.geometry.xyz)))
+        return {f"{views.domain.value}.tokens": kept.tokens, f"{views.domain.value}.size": kept.size, "inside": inside}
 
     def photographs(stage: str, items: Iterable[NDArray]) -> dict[int, Photograph]:
         return {number: [seen[f"{s}"] for s in config.train.scales] for number, seen in look(stage, items, photograph)}
 
-    def drawn(stage: str, items: Iterable[Cloud]) -> dict[int, Proposals]:
-        return {number: _both_domains(seen) for number, seen in look(stage, items, proposals)}
-
-    own = photographs("images", images), drawn("clouds", clouds)
-    rest = photographs("images without", without_images), drawn("clouds without", without_clouds)
+    photos, drawn = photographs("images", images), dict(look("clouds", clouds, proposals))
+    without = photographs("images without", without_images), dict(look("clouds without", without_clouds, proposals))
     return Observations(
-        list(own[0].values()), list(own[1].values()), list(rest[0].values()), list(rest[1].values()), list(own[0]), list(own[1])
+        list(photos.values()),
+        [_both_domains(seen) for seen in drawn.values()],
+        [seen.get("inside", torch.zeros(0, 0)) for seen in drawn.values()],
+        list(without[0].values()),
+        [_both_domains(seen) for seen in without[1].values()],
+        list(photos),
+        list(drawn),
     )
 
 

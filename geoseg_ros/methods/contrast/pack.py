@@ -58,6 +58,7 @@ class Concept:
             tensors |= {f"views.{domain.value}.{part}": tokens.half() for part, tokens in parts}
         if references.size is not None:
             tensors["size.own"], tensors["size.other"] = references.size.own.float(), references.size.other.float()
+        tensors |= {f"level.{domain.value}": torch.tensor([level]) for domain, level in references.level.items()}
         for domain, rows in self.null_views.items():
             tensors[f"null.views.{domain.value}"], tensors[f"null.size.{domain.value}"] = rows.tokens.half(), rows.size.float()
         return Pack(self.name, METHOD, self.backbone, self.backbone_hash, tensors, info=self.info)
@@ -80,7 +81,8 @@ class Concept:
             _check_shapes(tensors)
             size = SizePrior(tensors["size.own"], tensors["size.other"]) if "size.own" in tensors else None
             background = (tensors["background.0"], tensors["background.1"])
-            references = References(tensors["foreground"], tensors["context"], background, views, size)
+            level = {domain: float(tensors[f"level.{domain.value}"]) for domain in Domain if f"level.{domain.value}" in tensors}
+            references = References(tensors["foreground"], tensors["context"], background, views, size, level)
             return cls(
                 pack.name, pack.backbone, pack.backbone_hash, tensors["mean"], references, tensors["null.photos"], null_views, pack.info
             )
@@ -92,8 +94,8 @@ class Concept:
 def _check_shapes(tensors: Mapping[str, torch.Tensor]) -> None:
     """ValueError unless every tensor is finite and has the shape that its name promises."""
     for key, tensor in tensors.items():
-        axes = 1 if key == "mean" else 3 if key.startswith(("null.views.", "null.photos")) else 2
-        last = 3 if "size." in key else tensors["mean"].numel()
+        axes = 1 if key.startswith(("mean", "level.")) else 3 if key.startswith(("null.views.", "null.photos")) else 2
+        last = 3 if "size." in key else 1 if key.startswith("level.") else tensors["mean"].numel()
         if tensor.dim() != axes or tensor.shape[-1] != last or not bool(torch.isfinite(tensor).all()):
             raise ValueError(f"{key}: expected {axes} axes, the last of {last} finite numbers, got {list(tensor.shape)}")
     for domain in Domain:

@@ -77,10 +77,13 @@ class References(PhotoReferences):
     Attributes:
         views: per view domain, where the concept has clouds.
         size: where it has enough of them.
+        level: per domain, where rivals from within the set are known: the evidence halfway between these and the target. What is below is
+            none, however little of the kind is elsewhere.
     """
 
     views: Mapping[Domain, ViewReferences] = field(default_factory=dict)
     size: SizePrior | None = None
+    level: Mapping[Domain, float] = field(default_factory=dict)
 
     @classmethod
     def of(cls, photos: PhotoReferences) -> References:

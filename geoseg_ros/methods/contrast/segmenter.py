@@ -70,10 +70,12 @@ class ContrastSegmenter:
         best = evidence.proposal.max(1)
         p, voxel_p = np.ones(count), np.ones(evidence.voxel.shape)
         for i in range(count):
-            proposal_p = p_value(evidence.proposal[i], null[i])
+            level = self._contrast.concepts[i].level.get(views.domain, -np.inf)
+            proposal_p = np.where(evidence.proposal[i] < level, 1.0, p_value(evidence.proposal[i], null[i]))
             candidates = proposal_p[evidence.distinct[i]]
             p[i] = step_down(proposal_p.min(), candidates, evidence.tries)
-            voxel_p[i] = step_down(p_value(evidence.voxel[i], null[i]), candidates, evidence.tries)
+            of_voxel = np.where(evidence.voxel[i] < level, 1.0, p_value(evidence.voxel[i], null[i]))
+            voxel_p[i] = step_down(of_voxel, candidates, evidence.tries)
         is_known = self._known(known)
         winner = evidence.voxel.argmax(0)
         won_p = np.take_along_axis(voxel_p, winner[None], 0)[0]

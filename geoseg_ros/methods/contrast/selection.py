@@ -12,6 +12,7 @@ from geoseg_ros.backbones.tokens import Domain
 from geoseg_ros.learning.affinity import affinity, evenly, prototypes, recurrence
 from geoseg_ros.methods.contrast.config import CosegConfig, TrainConfig
 from geoseg_ros.methods.contrast.references import Contrast, References, ViewReferences
+from geoseg_ros.methods.contrast.rivals import Split, split_kinds
 from geoseg_ros.packs.bank import spread
 
 NULL_PROPOSALS = 64  # per half, enough for a mean
@@ -21,10 +22,12 @@ Scores = dict[int, torch.Tensor]
 
 @dataclass(frozen=True)
 class Selection:
-    """Attributes: references of each domain; best: of each cloud whose best proposal stands out from the null proposals, its number."""
+    """Attributes: references of each domain; best: of each cloud whose best proposal stands out from the null proposals, its number; split:
+    target and rivals, where kinds were told apart."""
 
     references: dict[Domain, ViewReferences]
     best: dict[int, int]
+    split: Split | None = None
 
 
 class _Drawn:
@@ -108,8 +111,10 @@ def select_views(
     photos: References,
     coseg: CosegConfig,
     train: TrainConfig,
+    inside: Mapping[int, torch.Tensor] | None = None,
 ) -> Selection:
-    """Choose the proposals that recur in the concept's clouds and not elsewhere.
+    """Choose the proposals that recur in the concept's clouds and not elsewhere. Where the clouds hold several kinds of objects, the
+    photographs decide which (:mod:`geoseg_ros.methods.contrast.rivals`).
 
     A proposal is chosen or not as a whole: where clouds are coloured, its score is the mean of what its colour and its shape say. The best
     proposal of a cloud is a positive, and so are those that reach ``own_share`` of its height above the level of the null proposals. What
@@ -120,10 +125,17 @@ def select_views(
         clouds: per domain, cloud number -> tokens [p, t, D] of its proposals, the same proposals in each domain.
         null: per domain, tokens [., t, D] of proposals from elsewhere, in two halves.
         photos: the references from the photographs; their foreground may be empty.
+        inside: cloud number -> [p, p], share of each proposal that lies in each other; None: kinds are not told apart.
     """
     drawn = [_Drawn(domain, items, null[domain], photos, coseg, train) for domain, items in clouds.items() if items]
     if not drawn:
         return Selection({}, {})
+    together = set.intersection(*(set(d.items) for d in drawn))
+    split = inside and split_kinds([{k: d.items[k] for k in sorted(together)} for d in drawn], photos.foreground, inside, coseg.neighbours)
+    if split:
+        nothing = {k: torch.zeros(len(t), dtype=torch.bool) for d in drawn for k, t in d.items.items()}
+        best = {k: int(split.score[k].argmax()) for k, flags in split.target.items() if flags.any()}
+        return Selection({d.domain: d.references({**nothing, **split.target}, {**nothing, **split.rival}) for d in drawn}, best, split)
     positive: dict[int, torch.Tensor] = {}
     negative: dict[int, torch.Tensor] = {}
     standing_out: dict[int, int] = {}

@@ -5,7 +5,7 @@ import torch
 from geoseg_ros.backbones.tokens import Domain
 from geoseg_ros.geometry.analysis import analyse_cloud
 from geoseg_ros.geometry.cloud import Cloud
-from geoseg_ros.methods.contrast.evidence import cloud_evidence
+from geoseg_ros.methods.contrast.evidence import cloud_evidence, voxel_evidence
 from geoseg_ros.methods.contrast.pack import Concept
 from geoseg_ros.methods.contrast.references import Contrast
 from geoseg_ros.projection.proposal_views import DrawnProposals, keep_proposals, look_at_proposals
@@ -96,3 +96,15 @@ def test_up_is_the_normal_of_the_floor_in_body_and_optical_frames(seen):
     assert analyse_cloud(Cloud(floor)).up @ [0, 0, 1] > 0.99
     wall = floor[:, [0, 2, 1]] * [1, -1, 1]
     assert analyse_cloud(Cloud(wall.astype(np.float32)[:0])).up.tolist() == [0, 0, 1]
+
+
+def test_what_touches_the_target_is_judged_by_its_own_proposals():
+    target, neighbour = np.arange(6), np.arange(6, 10)
+    both, crumb = np.arange(10), np.arange(10, 12)
+    score = np.array([[0.3, 0.5, -0.4, 0.1]], np.float32)
+    found = voxel_evidence([both, target, neighbour, crumb], score, 13)
+    assert found[0].tolist() == pytest.approx([0.5] * 6 + [-0.4] * 4 + [0.1] * 2 + [-np.inf])
+    found = voxel_evidence([both, target, crumb], score[:, [0, 1, 3]], 13)  # the rest has no proposal: it is taken for the target's
+    assert found[0].tolist() == pytest.approx([0.5] * 6 + [0.3] * 4 + [0.1] * 2 + [-np.inf])
+    whole = voxel_evidence([both, target, neighbour], np.array([[0.6, 0.5, -0.4]], np.float32), 10)
+    assert (whole == np.float32(0.6)).all()  # a whole that is better than its parts

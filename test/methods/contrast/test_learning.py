@@ -12,7 +12,9 @@ from geoseg_ros.methods.contrast.learning import LARGEST_NULL
 from geoseg_ros.methods.contrast.method import ContrastMethod
 from geoseg_ros.methods.contrast.pack import Concept
 from geoseg_ros.methods.contrast.references import Contrast
+from geoseg_ros.methods.contrast.segmenter import ContrastSegmenter
 from geoseg_ros.packs.bank import per_proposal
+from geoseg_ros.projection.scene import CloudScene
 from support.fake_world import CONFIG, picture, table
 
 
@@ -106,3 +108,27 @@ def test_progress_counts_each_stage(fake_backbone, fake_bank):
     material = Material("red", [picture(k, ("red",))[0] for k in range(3)], iter([table(0, ("red",))[0]]))
     ContrastMethod().learn(material, Context(fake_backbone, fake_bank, settings=CONFIG, progress=lambda *step: told.append(step)))
     assert told == [("images", 1, 3), ("images", 2, 3), ("images", 3, 3), ("clouds", 1, 0)]
+
+
+def test_the_pictures_decide_between_two_kinds(fake_backbone, fake_bank):
+    """Every cloud holds something red and something cyan, and nothing else is known than pictures of the one or of the other."""
+    clouds = [table(k, ("red", "cyan"))[0] for k in range(8)]
+    nothing = {"clouds": clouds, "without_images": [], "without_clouds": []}
+    for name in ("red", "cyan"):
+        images = [picture(k, (name, *("green", "yellow")[: k % 3]))[0] for k in range(6)]
+        concept = small(fake_backbone, fake_bank, images=images, **nothing)
+        assert set(concept.references.level) == set(Domain)
+        again = Concept.from_pack(concept.to_pack())
+        assert again.references.level == pytest.approx(concept.references.level)
+        segmenter = ContrastSegmenter([again], CONFIG.coseg)
+        for k in range(100, 103):
+            cloud, truth = table(k, ("red", "cyan"))
+            scene = CloudScene(cloud, fake_backbone, CONFIG.scene)
+            label = scene.geometry.point_values(segmenter.cloud(scene, ("red",)).label)
+            own, other = (truth == 1, truth == 2) if name == "red" else (truth == 2, truth == 1)
+            assert (label[own] == 1).mean() > 0.8 and (label[other] == 0).mean() > 0.95
+
+
+def test_items_without_the_target_say_better_what_it_is_not(fake_backbone, fake_bank):
+    clouds = [table(k, ("red", "cyan"))[0] for k in range(8)]
+    assert small(fake_backbone, fake_bank, clouds=clouds).references.level == {}
