@@ -40,7 +40,7 @@ from numpy.typing import NDArray
 
 from geoseg_ros.cli.backbone_options import add_backbone, add_backend
 from geoseg_ros.cli.method_options import add_method, method_settings
-from geoseg_ros.cli.train import UNFINISHED, add_seconds, check_pack_file, check_seconds, few, told_of_interrupt
+from geoseg_ros.cli.train import UNFINISHED, add_seconds, check_pack_file, check_seconds, few, kept_on_interrupt
 from geoseg_ros.errors import InputError
 from geoseg_ros.files import check_output, check_result_names
 
@@ -50,6 +50,7 @@ if TYPE_CHECKING:
     from geoseg_ros.results import SetCloud, SetImage, SetResult
 
 
+KINDS = ("images", "clouds")
 RESULTS = {"images": (".png", "_overlay.jpg"), "clouds": (".npy", ".ply")}  # ends of the names of results
 
 
@@ -74,34 +75,25 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> dict[str, object]:
     """Segment both folders and return the summary."""
-    from geoseg_ros.api import check_name, cosegment
+    from geoseg_ros.api import cosegment
     from geoseg_ros.cli.backbone_options import open_image_backbone
     from geoseg_ros.cli.progress import Stages
     from geoseg_ros.files import write_text
-    from geoseg_ros.io.folders import load_clouds, load_images
     from geoseg_ros.io.items import Items, open_without
 
     begin = time.monotonic()
     out = Path(options.out)
-    check_name(options.name, "--name")
-    check_seconds(options.seconds)
-    inputs = [options.images, options.clouds, *options.without, *options.without_clouds]
-    if options.save_pack:
-        check_pack_file(Path(options.save_pack), "--save-pack", inputs)
-    if not 1 <= options.folds <= 100:
-        raise InputError(f"--folds: expected 1 to 100, got {options.folds}")
-    if options.images is None and options.clouds is None:
-        raise InputError("expected --images, --clouds, or both")
-    images = None if options.images is None else load_images(options.images)
-    clouds = None if options.clouds is None else load_clouds(options.clouds)
+    _check_options(options)
+    folders = _load(options)
+    images, clouds = (Items([folders[kind]] if kind in folders else []) for kind in KINDS)
     without, without_clouds = open_without(options.without, options.without_clouds)
-    _check_out(out, inputs, {"images": images, "clouds": clouds})
+    _check_out(out, _inputs(options), folders)
     backbone = open_image_backbone(options)
     resume = out / UNFINISHED
-    with Stages("item", options.json) as progress, told_of_interrupt(resume, options.json):
+    with Stages("item", options.json) as progress, kept_on_interrupt(resume, options.json):
         result = cosegment(
-            Items([] if images is None else [images]),
-            Items([] if clouds is None else [clouds]),
+            images,
+            clouds,
             without,
             without_clouds,
             method=options.method,
@@ -119,11 +111,7 @@ def run(options: argparse.Namespace) -> dict[str, object]:
         summary |= {"supervision": backbone.supervision, "backend": backbone.backend}
         if options.save_pack:
             summary["pack"] = {"file": options.save_pack, "version": result.pack.save(options.save_pack)}
-        summary["folds"] = dict(zip(("images", "clouds"), result.folds, strict=True))
-        summary["learnt_from"] = dict(zip(("images", "clouds"), result.used, strict=True))
-        summary |= {"common": result.common, "common_p_value": result.common_p_value}
-        summary["images"] = [] if images is None else _write(images, result.images, out, _write_image)
-        summary["clouds"] = [] if clouds is None else _write(clouds, result.clouds, out, _write_cloud)
+        summary |= _write_results(result, folders, out)
     warnings = [line.replace("outliers=False", "--no-outliers") for line in result.warnings] + few(summary["learnt_from"])
     summary["warnings"] = [*result.skipped, *warnings]
     summary["seconds"] = round(time.monotonic() - begin, 1)
@@ -134,6 +122,48 @@ def run(options: argparse.Namespace) -> dict[str, object]:
             print(line, file=sys.stderr)
         _print(result, summary, out)
     return {"out": str(out), **summary}
+
+
+def _inputs(options: argparse.Namespace) -> list[str | None]:
+    return [options.images, options.clouds, *options.without, *options.without_clouds]
+
+
+def _check_options(options: argparse.Namespace) -> None:
+    """InputError for what can be known to be wrong before any input is read."""
+    from geoseg_ros.api import check_name
+
+    check_name(options.name, "--name")
+    check_seconds(options.seconds)
+    if options.save_pack:
+        check_pack_file(Path(options.save_pack), "--save-pack", _inputs(options))
+    if not 1 <= options.folds <= 100:
+        raise InputError(f"--folds: expected 1 to 100, got {options.folds}")
+    if options.images is None and options.clouds is None:
+        raise InputError("expected --images, --clouds, or both")
+
+
+def _load(options: argparse.Namespace) -> dict[str, Folder[Any]]:
+    """The folders that were given, by kind."""
+    from geoseg_ros.io.folders import load_clouds, load_images
+
+    folders: dict[str, Folder[Any]] = {}
+    if options.images is not None:
+        folders["images"] = load_images(options.images)
+    if options.clouds is not None:
+        folders["clouds"] = load_clouds(options.clouds)
+    return folders
+
+
+def _write_results(result: SetResult, folders: dict[str, Folder[Any]], out: Path) -> dict[str, Any]:
+    """Write the results of every item; returns their entries in the summary, and what was found out about the set."""
+    return {
+        "folds": dict(zip(KINDS, result.folds, strict=True)),
+        "learnt_from": dict(zip(KINDS, result.used, strict=True)),
+        "common": result.common,
+        "common_p_value": result.common_p_value,
+        "images": _write(folders["images"], result.images, out, _write_image) if "images" in folders else [],
+        "clouds": _write(folders["clouds"], result.clouds, out, _write_cloud) if "clouds" in folders else [],
+    }
 
 
 def _print(result: SetResult, summary: dict[str, Any], out: Path) -> None:
@@ -159,12 +189,12 @@ def result_names(paths: Sequence[Path]) -> dict[Path, str]:
         names |= {path: path.name for path in clashing}
 
 
-def _check_out(out: Path, inputs: Sequence[str | None], sources: dict[str, Folder[Any] | None]) -> None:
+def _check_out(out: Path, inputs: Sequence[str | None], folders: dict[str, Folder[Any]]) -> None:
     """InputError if results would lie among the inputs or in a file, or replace what is no result."""
     if os.path.isfile(out):
         raise InputError(f"--out: {out} is a file, expected a folder")
     check_output(out, "--out", inputs)
-    files = [(kind, stem) for kind, source in sources.items() if source is not None for stem in result_names(source.paths).values()]
+    files = [(kind, stem) for kind, folder in folders.items() for stem in result_names(folder.paths).values()]
     check_result_names(out, ["summary.json", *(stem + end for kind, stem in files for end in RESULTS[kind])], "--out", _is_result(out))
 
 

@@ -74,7 +74,7 @@ def check_seconds(seconds: float | None) -> None:
 
 
 @contextmanager
-def told_of_interrupt(folder: Path, quiet: bool) -> Iterator[None]:
+def kept_on_interrupt(folder: Path, quiet: bool) -> Iterator[None]:
     """Say after Ctrl-C that the work is not lost; of bad input nothing is kept."""
     new = not folder.parent.exists()
     try:
@@ -90,7 +90,7 @@ def told_of_interrupt(folder: Path, quiet: bool) -> Iterator[None]:
 
 def run(options: argparse.Namespace) -> dict[str, object]:
     """Train, check, and return what was learnt."""
-    from geoseg_ros.api import Pipeline, check_name, learn_concept
+    from geoseg_ros.api import Pipeline, learn_concept
     from geoseg_ros.cli.backbone_options import open_image_backbone
     from geoseg_ros.cli.progress import Stages
     from geoseg_ros.io.items import open_clouds, open_images, open_without
@@ -100,20 +100,13 @@ def run(options: argparse.Namespace) -> dict[str, object]:
         return make_recipe(options)
     begin = time.monotonic()
     out = Path(options.out)
-    check_name(options.name, "--name")
-    check_pack_file(out, "--out", [*options.images, *options.clouds, *options.without, *options.without_clouds])
-    check_seconds(options.seconds)
-    if not 1 <= options.limit <= 100_000:
-        raise InputError(f"--limit: expected 1 to 100000, got {options.limit}")
-    if not options.images and not options.clouds:
-        raise InputError("expected --images, --clouds, or both")
+    _check_options(options)
     images = open_images(options.images, options.image, options.limit)
     clouds = open_clouds(options.clouds, options.points, options.limit)
-    without, without_clouds = open_without(options.without, options.without_clouds)
+    items = (images, clouds, *open_without(options.without, options.without_clouds))
     backbone = open_image_backbone(options)
     folder = out.with_name(f".{out.name}{UNFINISHED}")
-    items = (images, clouds, without, without_clouds)
-    with Stages("item", options.json) as progress, told_of_interrupt(folder, options.json), catch_warnings(record=True) as trouble:
+    with Stages("item", options.json) as progress, kept_on_interrupt(folder, options.json), catch_warnings(record=True) as trouble:
         simplefilter("always", UserWarning)
         pack = learn_concept(
             options.name,
@@ -133,17 +126,7 @@ def run(options: argparse.Namespace) -> dict[str, object]:
     warnings = [f"skipped {line}" for source in items for line in source.warnings]
     warnings += [str(entry.message) for entry in trouble if entry.category is UserWarning]
     warnings += advice(training, check)
-    if not options.json:
-        print(f"{out}: concept '{options.name}', version {version}, {out.stat().st_size / 1e6:.1f} MB, for {backbone.name}")
-        print(
-            f"learnt from {training['images']} images and {training['clouds']} clouds, "
-            f"against {training['without_images']} images and {training['without_clouds']} clouds without it"
-        )
-        found = [f"{check[f'{kind}_present']} of {check[kind]} {kind}" for kind in ("images", "clouds") if check[kind]]
-        print(f"finds it again in {' and '.join(found)} of the training items (not held out)")
-        for line in warnings:
-            print(f"warning: {line}", file=sys.stderr)
-    return {
+    summary: dict[str, Any] = {
         "out": str(out),
         "name": options.name,
         "version": version,
@@ -155,6 +138,36 @@ def run(options: argparse.Namespace) -> dict[str, object]:
         "warnings": warnings,
         "seconds": round(time.monotonic() - begin, 1),
     }
+    if not options.json:
+        _print(summary)
+    return summary
+
+
+def _check_options(options: argparse.Namespace) -> None:
+    """InputError for what can be known to be wrong before any input is read."""
+    from geoseg_ros.api import check_name
+
+    check_name(options.name, "--name")
+    check_pack_file(Path(options.out), "--out", [*options.images, *options.clouds, *options.without, *options.without_clouds])
+    check_seconds(options.seconds)
+    if not 1 <= options.limit <= 100_000:
+        raise InputError(f"--limit: expected 1 to 100000, got {options.limit}")
+    if not options.images and not options.clouds:
+        raise InputError("expected --images, --clouds, or both")
+
+
+def _print(summary: dict[str, Any]) -> None:
+    training, check = summary["training"], summary["self_check"]
+    size = f"{summary['bytes'] / 1e6:.1f} MB"
+    print(f"{summary['out']}: concept '{summary['name']}', version {summary['version']}, {size}, for {summary['backbone']}")
+    print(
+        f"learnt from {training['images']} images and {training['clouds']} clouds, "
+        f"against {training['without_images']} images and {training['without_clouds']} clouds without it"
+    )
+    present = [f"{check[f'{kind}_present']} of {check[kind]} {kind}" for kind in ("images", "clouds") if check[kind]]
+    print(f"finds it again in {' and '.join(present)} of the training items (not held out)")
+    for line in summary["warnings"]:
+        print(f"warning: {line}", file=sys.stderr)
 
 
 def check_pack_file(path: Path, option: str, inputs: Iterable[str | None] = (), bank: bool = False) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -12,7 +12,7 @@ import numpy as np
 from geoseg_ros.errors import InputError
 from geoseg_ros.io import messages as codec
 from geoseg_ros.io.message_definitions import CAMERA_INFO_TYPE, CLOUD_TYPE, COMPRESSED_TYPE, IMAGE_TYPE, TRANSFORMS_TYPE
-from geoseg_ros.io.recordings import Recording, RecordingWriter
+from geoseg_ros.io.recordings import RawMessage, Recording, RecordingWriter
 from geoseg_ros.results import CloudResult
 from geoseg_ros.runtime.node_parameters import NodeParameters
 from geoseg_ros.runtime.placement import Placement
@@ -115,35 +115,60 @@ def replay(
     total = sum(recording.topics()[topic].messages for topic in chosen)
     report = ReplayReport()
     place = _placing(recording, parameters.target_frame) if parameters.target_frame else None
+    inputs = _Inputs(recording, chosen)
     with RecordingWriter(out) as writer:
-        types = writer.types.types
-        step = StreamStep(types, parameters.tracking, place, report.warn)
+        step = StreamStep(writer.types.types, parameters.tracking, place, report.warn)
         step.use(pipeline)
-        info, colors = None, RecentImages()
-        color = next((topic for topic, inputs in chosen.items() if "color" in inputs), "")
-        labels = types["std_msgs/msg/String"](data=codec.label_info(pipeline.labels))
+        results = _Results(writer, node, codec.label_info(pipeline.labels))
         for done, raw in enumerate(recording.messages(list(chosen)), 1):
             try:
-                message, inputs = recording.decode(raw), chosen[raw.topic]
-                if "camera_info" in inputs:
-                    info = message
-                if "color" in inputs:
-                    colors.add(message)
-                for kind in (name for name in _WORKED_ON if name in inputs):
-                    item = DepthFrame(message, info, colors, _named(chosen, "camera_info"), color) if kind == "depth" else message
+                for kind, item in inputs.read(raw):
                     wanted = [name for name in outputs if (name in IMAGE_OUTPUTS) == (kind == "image")]
-                    found = step.segment(item, raw.type, raw.topic, parameters, wanted)
-                    if found is None:
-                        continue
-                    for name, encoded in step.encode(found, parameters, wanted).items():
-                        if not writer.counts:
-                            writer.write_message(f"{node}/label_info", raw.stamp_ns, labels, latched=True)
-                        writer.write_message(f"{node}/{name}", raw.stamp_ns, _recordable(encoded))
-                    report.count(found)
+                    segmented = step.segment(item, raw.type, raw.topic, parameters, wanted)
+                    if segmented is not None:
+                        results.write(step.encode(segmented, parameters, wanted), raw.stamp_ns)
+                        report.count(segmented)
             except InputError as error:
                 report.rejected.append(str(error))
             progress(done, total)
     return report
+
+
+class _Inputs:
+    """Makes the inputs of the stream step from messages; keeps the calibration and the recent colour images for depth images."""
+
+    def __init__(self, recording: Recording, chosen: dict[str, set[str]]) -> None:
+        self._recording, self._chosen = recording, chosen
+        self._info: Any = None
+        self._colors = RecentImages()
+        self._info_topic, self._color_topic = _named(chosen, "camera_info", "camera_info"), _named(chosen, "color", "")
+
+    def read(self, raw: RawMessage) -> list[tuple[str, Any]]:
+        """(name out of ``_WORKED_ON``, input) for each input that the message is. Raises InputError where it cannot be decoded."""
+        message, names = self._recording.decode(raw), self._chosen[raw.topic]
+        if "camera_info" in names:
+            self._info = message
+        if "color" in names:
+            self._colors.add(message)
+        return [(name, self._depth(message) if name == "depth" else message) for name in _WORKED_ON if name in names]
+
+    def _depth(self, message: Any) -> DepthFrame:
+        return DepthFrame(message, self._info, self._colors, self._info_topic, self._color_topic)
+
+
+class _Results:
+    """Writes what the node would have published, after one message with its labels."""
+
+    def __init__(self, writer: RecordingWriter, node: str, labels: str) -> None:
+        self._writer, self._node = writer, node
+        self._labels = writer.types.types["std_msgs/msg/String"](data=labels)
+
+    def write(self, messages: Mapping[str, Any], stamp_ns: int) -> None:
+        """Write messages by the names of their outputs."""
+        for name, message in messages.items():
+            if not self._writer.counts:
+                self._writer.write_message(f"{self._node}/label_info", stamp_ns, self._labels, latched=True)
+            self._writer.write_message(f"{self._node}/{name}", stamp_ns, _recordable(message))
 
 
 def choose_topics(recording: Recording, parameters: NodeParameters, topics: ReplayTopics, node: str) -> dict[str, set[str]]:
@@ -221,8 +246,9 @@ class _Choice:
         return topic
 
 
-def _named(chosen: dict[str, set[str]], name: str) -> str:
-    return next((topic for topic, inputs in chosen.items() if name in inputs), name)
+def _named(chosen: dict[str, set[str]], name: str, otherwise: str) -> str:
+    """The topic of an input, or ``otherwise`` where none is chosen."""
+    return next((topic for topic, inputs in chosen.items() if name in inputs), otherwise)
 
 
 def _placing(recording: Recording, target: str) -> Callable[[Any], Placement]:

@@ -15,10 +15,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from geoseg_ros.simulation import materials
-from geoseg_ros.simulation.families import FURNITURE, PARTS, Catalogue
+from geoseg_ros.simulation.families import FURNITURE, Catalogue
 from geoseg_ros.simulation.materials import Material
 from geoseg_ros.simulation.meshes import TexturedMesh
 from geoseg_ros.simulation.raycast import RayCaster
+from geoseg_ros.simulation.shapes import PARTS
 from geoseg_ros.simulation.solids import BOX, QUAD, Builder, Solids, axis_matrix, concatenate, yaw_matrix
 
 FLOOR, WALL, CEILING, FITTING = (PARTS.index(p) for p in ("floor", "wall", "ceiling", "fitting"))

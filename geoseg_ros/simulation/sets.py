@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from itertools import islice
 from typing import TypeVar
 
@@ -224,34 +225,67 @@ def concept_set(
     dials = make_dials(preset) if dials is None else dials
     dials.catalogue.check([family])
     n_clouds, n_images = dials.clouds if n_clouds is None else n_clouds, dials.images if n_images is None else n_images
-    near = dials.catalogue.similar(family)
-    avoid = {family, *absent} | (set() if dials.similar else near)
-    confounder = next(n for n in ("cabinet", "plant", "bin") if n not in near | {family, *absent})
-    image_avoid = avoid | ({confounder} if dials.confounder else set())
-
-    def source(kind: str, k: int) -> SeedSource:
-        return SeedSource(seed, f"{stream}/{family}/{kind}/{k}")
-
-    def cloud(k: int) -> CloudItem:
-        s = source("clouds", k)
-        rng = np.random.default_rng(s.draw("view"))
-        extra = [confounder] if rng.random() < dials.confounder else []
-        return make_cloud(s, None if rng.random() < dials.outliers else family, avoid | {confounder}, dials, sensor, extra)
-
-    def image(k: int) -> ImageItem:
-        s = source("images", k)
-        rng = np.random.default_rng(s.draw("view"))
-        return make_image(s, None if rng.random() < dials.outliers else family, image_avoid, dials)
-
+    items = _ItemMaker(family, frozenset(absent), dials, sensor, seed, stream)
     made = ConceptSet(
         family,
-        list(parallel(cloud, range(n_clouds), progress)),
-        list(parallel(image, range(n_images), progress)),
-        list(parallel(lambda k: make_cloud(source("without_clouds", k), None, avoid, dials, sensor), range(n_without_clouds), progress)),
-        list(parallel(lambda k: make_image(source("without_images", k), None, image_avoid, dials), range(n_without_images), progress)),
+        list(parallel(items.cloud, range(n_clouds), progress)),
+        list(parallel(items.image, range(n_images), progress)),
+        list(parallel(items.cloud_without, range(n_without_clouds), progress)),
+        list(parallel(items.image_without, range(n_without_images), progress)),
     )
     check_unpaired([*made.clouds, *made.without_clouds], [*made.images, *made.without_images])
     return made
+
+
+@dataclass(frozen=True)
+class _ItemMaker:
+    """Makes the items of one set by their numbers. Attributes as the arguments of :func:`concept_set`."""
+
+    family: str
+    absent: frozenset[str]
+    dials: Dials
+    sensor: str
+    seed: int
+    stream: str
+
+    @cached_property
+    def avoid(self) -> set[str]:
+        """Families that stand in no room by chance."""
+        return {self.family, *self.absent} | (set() if self.dials.similar else self.dials.catalogue.similar(self.family))
+
+    @cached_property
+    def confounder(self) -> str:
+        """The family that stands in many rooms of clouds, and in none of pictures."""
+        near = self.dials.catalogue.similar(self.family)
+        return next(n for n in ("cabinet", "plant", "bin") if n not in near | {self.family, *self.absent})
+
+    @cached_property
+    def image_avoid(self) -> set[str]:
+        """The same as ``avoid`` for pictures."""
+        return self.avoid | ({self.confounder} if self.dials.confounder else set())
+
+    def cloud(self, k: int) -> CloudItem:
+        source = self._source("clouds", k)
+        rng = np.random.default_rng(source.draw("view"))
+        extra = [self.confounder] if rng.random() < self.dials.confounder else []
+        return make_cloud(source, self._shown(rng), self.avoid | {self.confounder}, self.dials, self.sensor, extra)
+
+    def image(self, k: int) -> ImageItem:
+        source = self._source("images", k)
+        return make_image(source, self._shown(np.random.default_rng(source.draw("view"))), self.image_avoid, self.dials)
+
+    def cloud_without(self, k: int) -> CloudItem:
+        return make_cloud(self._source("without_clouds", k), None, self.avoid, self.dials, self.sensor)
+
+    def image_without(self, k: int) -> ImageItem:
+        return make_image(self._source("without_images", k), None, self.image_avoid, self.dials)
+
+    def _source(self, kind: str, k: int) -> SeedSource:
+        return SeedSource(self.seed, f"{self.stream}/{self.family}/{kind}/{k}")
+
+    def _shown(self, rng: np.random.Generator) -> str | None:
+        """The family, or None for an outlier."""
+        return None if rng.random() < self.dials.outliers else self.family
 
 
 def check_unpaired(first: Sequence[CloudItem | ImageItem], second: Sequence[CloudItem | ImageItem]) -> None:

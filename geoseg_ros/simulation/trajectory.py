@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -164,51 +164,18 @@ def record(out: str | os.PathLike[str], config: WalkConfig, progress: Callable[[
         GeosegError: a concept cannot be shown.
     """
     root = Path(out)
-    lidar = config.sensor == "lidar"
-    rate = config.cloud_rate or (10.0 if lidar else 5.0)
-    cloud_stamps = _stamps(config.seconds, rate)
+    cloud_stamps = _stamps(config.seconds, config.cloud_rate or (10.0 if config.sensor == "lidar" else 5.0))
     image_stamps = _stamps(config.seconds, config.image_rate) + 37_000_000
-    count = min(config.pictures, len(image_stamps))
-    total, done = len(cloud_stamps) + count, 0
-
-    def step() -> None:
-        nonlocal done
-        done += 1
-        if progress is not None:
-            progress(done, total)
-
+    n_pictures = min(config.pictures, len(image_stamps))
+    step = _counter(progress, len(cloud_stamps) + n_pictures)
     scene = walk_scene(config)
     poses = walk_poses(scene, config, cloud_stamps)
-    pictures = walk_pictures(config, count, step)
+    pictures = walk_pictures(config, n_pictures, step)
     _check_other_seeds(scene, [item for item, _ in pictures])
-    sensor: Lidar | DepthCamera = Lidar() if lidar else DepthCamera()
-
-    shut = close_doors(scene)
-
-    def scan(m: int) -> Scan:
-        near = abs(float(poses[m].position[0]) - scene.zones[0][1]) < _DOOR_OPENS
-        return sensor.scan(scene if near else shut, poses[m], np.random.default_rng((config.seed, 7, m)))
-
-    labels, instances, sizes, next_image = [], [], [], 0
-    frame = config.cloud_frame or ("lidar" if lidar else "depth_optical_frame")
-    with RecordingWriter(root / "recording", storage="mcap") as writer:
-
-        def write_images(until: int) -> None:
-            nonlocal next_image
-            while next_image < len(image_stamps) and image_stamps[next_image] < until:
-                rgb = pictures[next_image % len(pictures)][0].rgb
-                writer.write_image(config.image_topic, int(image_stamps[next_image]), config.image_frame, rgb)
-                next_image += 1
-
-        for stamp, scanned in zip(cloud_stamps, parallel(scan, range(len(poses)), step), strict=True):
-            write_images(int(stamp))
-            writer.write_cloud(config.cloud_topic, int(stamp), frame, scanned.cloud)
-            labels.append(config.labels(scanned.family))
-            instances.append(scanned.instance.astype(np.uint16))
-            sizes.append(len(scanned.cloud))
-        write_images(int(image_stamps[-1]) + 1)
-    matrices = np.tile(np.eye(4, dtype=np.float32), (len(poses), 1, 1))
-    matrices[:, :3, :3], matrices[:, :3, 3] = [p.rotation for p in poses], [p.position for p in poses]
+    scans = _walk_scans(scene, config, poses, step)
+    images = [item.rgb for item, _ in pictures]
+    labels, instances = _write_recording(root / "recording", config, cloud_stamps, scans, image_stamps, images)
+    sizes = [len(label) for label in labels]
     save_truth(
         root / "truth.npz",
         Truth(
@@ -217,9 +184,9 @@ def record(out: str | os.PathLike[str], config: WalkConfig, progress: Callable[[
             cloud_offsets=np.concatenate([[0], np.cumsum(sizes)]).astype(np.int64),
             cloud_labels=np.concatenate(labels),
             cloud_instances=np.concatenate(instances),
-            cloud_poses=matrices,
+            cloud_poses=_matrices(poses),
             image_stamps=image_stamps,
-            image_index=(np.arange(len(image_stamps)) % len(pictures)).astype(np.int32),
+            image_index=(np.arange(len(image_stamps)) % n_pictures).astype(np.int32),
             image_masks=np.stack([mask for _, mask in pictures]),
         ),
     )
@@ -229,9 +196,56 @@ def record(out: str | os.PathLike[str], config: WalkConfig, progress: Callable[[
         "concepts": list(config.concepts),
         "clouds": len(cloud_stamps),
         "images": len(image_stamps),
-        "pictures": len(pictures),
+        "pictures": n_pictures,
         "points": int(np.mean(sizes)),
     }
+
+
+def _walk_scans(scene: Scene, config: WalkConfig, poses: Sequence[Pose], progress: Callable[[], object]) -> Iterator[Scan]:
+    """What the sensor measures at each pose; the door is open where the robot is near it."""
+    sensor: Lidar | DepthCamera = Lidar() if config.sensor == "lidar" else DepthCamera()
+    shut = close_doors(scene)
+
+    def scan(m: int) -> Scan:
+        near = abs(float(poses[m].position[0]) - scene.zones[0][1]) < _DOOR_OPENS
+        return sensor.scan(scene if near else shut, poses[m], np.random.default_rng((config.seed, 7, m)))
+
+    return parallel(scan, range(len(poses)), progress)
+
+
+def _write_recording(
+    path: Path,
+    config: WalkConfig,
+    cloud_stamps: NDArray[np.int64],
+    scans: Iterable[Scan],
+    image_stamps: NDArray[np.int64],
+    pictures: Sequence[NDArray[np.uint8]],
+) -> tuple[list[NDArray[np.uint8]], list[NDArray[np.uint16]]]:
+    """Write clouds and images in the order of their stamps; ``pictures`` repeat. Returns labels and instances of each cloud's points."""
+    labels, instances, written = [], [], 0
+    frame = config.cloud_frame or ("lidar" if config.sensor == "lidar" else "depth_optical_frame")
+    with RecordingWriter(path, storage="mcap") as writer:
+
+        def write_images(until: int) -> None:
+            nonlocal written
+            for k in range(written, until):
+                writer.write_image(config.image_topic, int(image_stamps[k]), config.image_frame, pictures[k % len(pictures)])
+            written = until
+
+        for stamp, scan in zip(cloud_stamps, scans, strict=True):
+            write_images(int(np.searchsorted(image_stamps, stamp)))
+            writer.write_cloud(config.cloud_topic, int(stamp), frame, scan.cloud)
+            labels.append(config.labels(scan.family))
+            instances.append(scan.instance.astype(np.uint16))
+        write_images(len(image_stamps))
+    return labels, instances
+
+
+def _matrices(poses: Sequence[Pose]) -> NDArray[np.float32]:
+    """The poses as float32 [M, 4, 4]."""
+    matrices = np.tile(np.eye(4, dtype=np.float32), (len(poses), 1, 1))
+    matrices[:, :3, :3], matrices[:, :3, 3] = [p.rotation for p in poses], [p.position for p in poses]
+    return matrices
 
 
 def write_training(
@@ -253,15 +267,8 @@ def write_training(
         clouds, images, without: items; ``without`` counts pictures, half as many clouds come along.
         progress: called with (done, total).
     """
-    root, done = Path(out), 0
-    total = len(config.concepts) * (clouds + images + without + without // 2)
-
-    def step() -> None:
-        nonlocal done
-        done += 1
-        if progress is not None:
-            progress(done, total)
-
+    root = Path(out)
+    step = _counter(progress, len(config.concepts) * (clouds + images + without + without // 2))
     for concept in config.concepts:
         made = concept_set(
             concept, clouds, images, config.seed, dials=config.dials(), sensor=config.sensor,
@@ -279,6 +286,19 @@ def write_training(
             for k, shot in enumerate(shots):
                 write_image(root / concept / folder / f"{k:03d}.png", shot.rgb)
     return {"training": str(root), "concepts": list(config.concepts), "clouds": clouds, "images": images, "without": without}
+
+
+def _counter(progress: Callable[[int, int], object] | None, total: int) -> Callable[[], None]:
+    """A function that counts its calls and reports (done, total) to ``progress``."""
+    done = 0
+
+    def step() -> None:
+        nonlocal done
+        done += 1
+        if progress is not None:
+            progress(done, total)
+
+    return step
 
 
 def _stamps(seconds: float, rate: float) -> NDArray[np.int64]:

@@ -5,11 +5,12 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from geoseg_ros.simulation.families import FAMILIES, FURNITURE, NAMES, PARTS
+from geoseg_ros.simulation.families import FAMILIES, FURNITURE, NAMES
 from geoseg_ros.simulation.materials import TEXTURES, Material, albedo
 from geoseg_ros.simulation.render import Camera, find_view, look_at, render
 from geoseg_ros.simulation.rooms import FLOOR, SeedSource, _overlap, close_doors, footprint_distance, make_scene
 from geoseg_ros.simulation.sensors import DepthCamera, Lidar, Scanner, level_pose, optical_pose
+from geoseg_ros.simulation.shapes import PARTS
 from geoseg_ros.simulation.solids import BOX, Builder
 
 
