@@ -25,6 +25,7 @@ SET_P_MAX = 0.01  # items are taken for unrelated unless their combined p-value 
 ITEM_P_MAX = 0.1  # of an item of a set that has something in common
 LOUDEST = 0.05  # p-value below which an item speaks no louder for the set
 USUAL_SHARE = 0.5
+SMALLEST_P = 1e-6  # what is below is the tail of a fit to a few hundred null items; 1e-20 says no more than this
 Flags = NDArray[np.bool_]
 
 
@@ -37,7 +38,7 @@ def decide(
 
     Then most items show it, and an item does if its p-value is below ``ITEM_P_MAX`` (of what does show the thing, half is above the
     ``p_max`` of items of which nothing is known), and as much as ``USUAL_SHARE`` of what speaks for the middling item speaks for it:
-    the logarithm of the p-value times the likeness (:func:`likeness`).
+    the logarithm of the p-value, bounded at ``SMALLEST_P``, times the likeness (:func:`likeness`).
 
     A modality with too few items to leave some out has judged itself: ``p_max`` decides, and it says nothing about the set.
 
@@ -53,7 +54,7 @@ def decide(
             shown.append(p < config.p_max)
             continue
         tests.append(combined(p))
-        support = -np.log(p) * likeness_of(fitted, seen, config, len(p))
+        support = -np.log(np.maximum(p, SMALLEST_P)) * likeness_of(fitted, seen, config, len(p))
         shown.append((p < judging(config, folds).p_max) & (support >= USUAL_SHARE * np.median(support)))
     p_value = min(1.0, len(tests) * min(tests)) if tests else None
     common = not outliers or p_value is None or p_value < SET_P_MAX
