@@ -19,9 +19,10 @@ from geoseg_ros.backbones.registry import open_backbone
 from geoseg_ros.errors import InputError
 from geoseg_ros.geometry.cloud import Cloud
 from geoseg_ros.io.items import gather_clouds, gather_images
-from geoseg_ros.methods.base import Context, Material, Method, Progress, SetOptions, silent
+from geoseg_ros.methods.base import Context, Material, Method, SetOptions
 from geoseg_ros.methods.registry import LIVE_SETTINGS, open_method
 from geoseg_ros.packs.pack import Pack
+from geoseg_ros.progress import Progress, silent
 from geoseg_ros.projection.token_cache import TokenCache
 from geoseg_ros.results import SetResult
 from geoseg_ros.runtime.pipeline import Pipeline, PipelineConfig, open_pipeline

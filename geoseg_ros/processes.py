@@ -21,9 +21,7 @@ from pathlib import Path
 from typing import Any
 
 from geoseg_ros.errors import GeosegError, InputError
-
-Progress = Callable[[str, float], None]
-"""Called with (what is being done, share done 0..1)."""
+from geoseg_ros.progress import Progress
 
 _LOG_PREFIX = re.compile(r"^\[\w+\] \[[\d.]+\] \[[\w.]+\]: ")  # of ROS
 _NICE = 5  # of jobs: whoever waits for one has other work to do meanwhile
@@ -232,7 +230,7 @@ def run_job(
             if "result" in message:
                 return dict(message["result"])
             if message and progress is not None:
-                progress(message["phase"], message["share"])
+                progress(message["stage"], message["done"], message["total"])
 
 
 def _message(line: str) -> dict[str, Any]:
@@ -262,7 +260,7 @@ def serve_job(run: Callable[[dict[str, Any], Progress], dict[str, Any]]) -> int:
 
     os.nice(_NICE)
     try:
-        send(result=run(json.loads(sys.stdin.readline()), lambda phase, share: send(phase=phase, share=share)))
+        send(result=run(json.loads(sys.stdin.readline()), lambda stage, done, total: send(stage=stage, done=done, total=total)))
     except (InputError, GeosegError) as error:
         send(error=" ".join(str(error).split()), input=isinstance(error, InputError))
         return 2 if isinstance(error, InputError) else 1

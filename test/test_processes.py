@@ -140,7 +140,7 @@ def test_a_group_waits_for_one_and_watches_the_others(tmp_path):
         ("raise ValueError('odd\\nvalue')", GeosegError, "ended with code 1: value"),
         ("serve_job(lambda o, p: (_ for _ in ()).throw(InputError('no\\nparser')))", InputError, "^no parser$"),
         ("serve_job(lambda o, p: (_ for _ in ()).throw(GeosegError('no memory')))", GeosegError, "^no memory$"),
-        ("import os; os.write(1, b'5\\n{\"phase\": '); os._exit(4)", GeosegError, "ended with code 4: it said nothing"),
+        ("import os; os.write(1, b'5\\n{\"stage\": '); os._exit(4)", GeosegError, "ended with code 4: it said nothing"),
     ],
 )
 def test_a_job_that_fails_says_why_in_one_line(code, error, line, serve):
@@ -150,18 +150,18 @@ def test_a_job_that_fails_says_why_in_one_line(code, error, line, serve):
 
 
 def test_a_job_reports_its_progress_and_its_result_alone(serve):
-    module = serve("serve_job(lambda job, progress: [print('chatter'), progress('half', 0.5)] and {'seconds': job['n']})")
-    seen: list[tuple[str, float]] = []
+    module = serve("serve_job(lambda job, progress: [print('chatter'), progress('half', 1, 2)] and {'seconds': job['n']})")
+    seen: list[tuple[str, int, int]] = []
     assert run_job("work", module, {"n": 3}, lambda *step: seen.append(step)) == {"seconds": 3}
-    assert seen == [("half", 0.5)]
+    assert seen == [("half", 1, 2)]
 
 
 def test_a_cancelled_job_is_gone_at_once(serve, tmp_path):
-    module = serve("import os, time\nserve_job(lambda job, progress: [progress(str(os.getpid()), 0.0), time.sleep(60)])")
+    module = serve("import os, time\nserve_job(lambda job, progress: [progress(str(os.getpid()), 0, 0), time.sleep(60)])")
     cancel, seen = threading.Event(), []
 
-    def progress(phase: str, share: float) -> None:
-        seen.append(int(phase))
+    def progress(stage: str, done: int, total: int) -> None:
+        seen.append(int(stage))
         cancel.set()
 
     begin = time.monotonic()

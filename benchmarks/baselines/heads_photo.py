@@ -100,7 +100,7 @@ def fit_head(tools: Tools, concept: Material, hidden: int, seed: int) -> Head:
 
 
 def _some(tokens: torch.Tensor) -> torch.Tensor:
-    return tokens[list(evenly(range(len(tokens)), MOST))]
+    return tokens[evenly(range(len(tokens)), MOST)]
 
 
 def dense_head(tools: Tools, hidden: int = 0) -> NamedMethod:

@@ -30,7 +30,7 @@ def engine_options(options: argparse.Namespace, device: str = "auto") -> EngineO
     def tell(line: str) -> None:
         print(f"geoseg {options.command}: {line}", file=sys.stderr)
 
-    def progress(phase: str, share: float) -> None:
+    def progress(phase: str, done: int, total: int) -> None:
         if phase not in begun:
             begun.add(phase)
             tell(f"engine: {phase}; this takes a while, once")

@@ -90,7 +90,7 @@ def _build(options: argparse.Namespace) -> dict[str, Any]:
             strict=True,
             precision=options.precision or EngineOptions.precision,
             cache=cache,
-            progress=lambda phase, share: stages(phase, round(100 * share), 100),
+            progress=stages,
         )
         source = ImageSource(backbone, engine, image_shapes(side))
         if options.backend == "onnxruntime":

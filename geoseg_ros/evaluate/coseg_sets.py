@@ -16,8 +16,7 @@ import numpy as np
 
 from geoseg_ros.errors import InputError
 from geoseg_ros.evaluate.datasets import s3dis, scanobjectnn, stanford2d3ds
-from geoseg_ros.evaluate.demo_report import spread
-from geoseg_ros.evaluate.items import CosegSet, Image, Item, instance_crops, transductive
+from geoseg_ros.evaluate.items import CosegSet, Image, Item, instance_crops, spread, transductive
 from geoseg_ros.geometry.cloud import Cloud
 from geoseg_ros.geometry.sampling import farthest_points
 from geoseg_ros.io.folders import list_images, read_image

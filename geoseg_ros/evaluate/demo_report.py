@@ -98,11 +98,6 @@ def _add(counts: list[_Counts], label: Labels, truth: Labels) -> None:
             count.false += bool(found.any())
 
 
-def spread(count: int, wanted: int) -> list[int]:
-    """At most ``wanted`` indices below ``count``, evenly spaced from the first to the last."""
-    return sorted({int(i) for i in np.linspace(0, count - 1, min(count, wanted)).round()}) if count else []
-
-
 def cloud_sheet(
     items: Iterable[tuple[Cloud, Labels, Labels | None]], names: Sequence[str], palette: NDArray[np.uint8]
 ) -> NDArray[np.uint8] | None:

@@ -12,7 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from geoseg_ros.errors import GeosegError
-from geoseg_ros.evaluate.demo_report import Scores, cloud_sheet, image_sheet, spread
+from geoseg_ros.evaluate.demo_report import Scores, cloud_sheet, image_sheet
+from geoseg_ros.evaluate.items import spread
 from geoseg_ros.files import write_text
 from geoseg_ros.geometry.cloud import Cloud
 from geoseg_ros.io import messages as codec

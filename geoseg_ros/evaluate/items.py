@@ -176,6 +176,14 @@ def instance_crops(item: Item[Cloud], scale: float, least: int = 64) -> list[Ite
     return crops
 
 
+def spread(count: int, wanted: int) -> list[int]:
+    """At most ``wanted`` indices below ``count``, evenly spaced from the first to the last.
+
+    Published sets are drawn with it, so it must not change; elsewhere :func:`geoseg_ros.learning.affinity.evenly` is used.
+    """
+    return sorted({int(i) for i in np.linspace(0, count - 1, min(count, wanted)).round()}) if count else []
+
+
 def check_answers(items: Sequence[Item[Any]], answers: Sequence[Answer]) -> None:
     """Raise ValueError unless there is one answer of the right shape per item."""
     if len(items) != len(answers):

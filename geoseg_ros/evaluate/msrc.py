@@ -24,8 +24,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from geoseg_ros.errors import InputError
-from geoseg_ros.evaluate.demo_report import spread
-from geoseg_ros.evaluate.items import CosegSet, Image, Item, transductive
+from geoseg_ros.evaluate.items import CosegSet, Image, Item, spread, transductive
 from geoseg_ros.io.folders import list_images, read_image
 from geoseg_ros.methods.base import Material
 

@@ -17,10 +17,10 @@ from geoseg_ros.evaluate.items import CosegSet, NamedMethod, paper_protocol
 from geoseg_ros.evaluate.methods import Tools, further_methods, own_methods
 from geoseg_ros.evaluate.table import Look, known, markdown, measure, summarise
 from geoseg_ros.evaluate.trivial import TRIVIAL
+from geoseg_ros.progress import Progress
 from geoseg_ros.runtime.pipeline import Pipeline
 
 Log = Callable[[str], object]
-Progress = Callable[[str, int, int], object]  # stage, done, total
 PROTOCOLS = ("robot", "paper", "both")
 MADE_ON_DEMAND = ("world", "false-alarms")  # need no data
 SENSOR = {"world": "lidar", "furniture": "depth"}  # what simulates the clouds of a table, unless the request says otherwise

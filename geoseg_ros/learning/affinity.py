@@ -1,24 +1,13 @@
-"""Correlation of tokens with sets of reference tokens.
-
-The mean of a set's queries is linear, so a whole set folds into one vector (:func:`mean_query`): the cost of an image does not grow
-with the set. Its robust sibling is the mean over the few most similar references (:func:`affinity`), on a bounded number of prototypes.
-"""
+"""Similarity of tokens with sets of reference tokens, which are bounded by prototypes and by evenly spread subsets."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import TypeVar
 
 import torch
 
-
-def mean_query(tokens: torch.Tensor, global_vectors: torch.Tensor | None = None, weight: float = 0.2) -> torch.Tensor:
-    """The vector u [D] for which ``k . u`` is the set's mean correlation with a key k (GeoFree-CoSeg, MGCM in closed form).
-
-    Args:
-        tokens: [n, D] of all images of the set. global_vectors: [V, D] class tokens, entering with ``weight`` (lambda, 0.2 in the paper).
-    """
-    query = tokens.mean(0)
-    return query if global_vectors is None else query + weight * global_vectors.mean(0)
+Item = TypeVar("Item")
 
 
 def affinity(tokens: torch.Tensor, references: torch.Tensor, neighbours: int, chunk: int = 4096) -> torch.Tensor:
@@ -46,9 +35,14 @@ def recurrence(items: Sequence[torch.Tensor], neighbours: int, partners: int) ->
     return result
 
 
-def evenly(items: Sequence[int], count: int) -> Sequence[int]:
+def evenly(items: Sequence[Item], count: int) -> list[Item]:
     """At most ``count`` of ``items``, evenly spread."""
-    return items if len(items) <= count else [items[k * len(items) // count] for k in range(count)]
+    return list(items) if len(items) <= count else [items[k * len(items) // count] for k in range(count)]
+
+
+def even_rows(tokens: torch.Tensor, count: int) -> torch.Tensor:
+    """``count`` rows of ``tokens`` [n, ...], evenly spread; rows repeat where there are fewer."""
+    return tokens[torch.arange(count) * len(tokens) // count]
 
 
 def prototypes(tokens: torch.Tensor, count: int, rounds: int = 8, limit: int = 20_000) -> torch.Tensor:
@@ -56,8 +50,8 @@ def prototypes(tokens: torch.Tensor, count: int, rounds: int = 8, limit: int = 2
     if len(tokens) <= count:
         return tokens.clone()
     if len(tokens) > limit:
-        tokens = tokens[torch.arange(limit) * len(tokens) // limit]
-    centres = tokens[torch.arange(count) * len(tokens) // count].clone()
+        tokens = even_rows(tokens, limit)
+    centres = even_rows(tokens, count)
     for _ in range(rounds):
         owner = torch.cat([(block @ centres.T).argmax(1) for block in tokens.split(4096)])
         total = torch.zeros_like(centres).index_add_(0, owner, tokens)

@@ -27,34 +27,32 @@ from geoseg_ros.learning.checkpoint import Checkpoint, Tensors, TrainingState, b
 from geoseg_ros.learning.fabric import open_fabric
 from geoseg_ros.learning.schedules import Schedule, constant
 from geoseg_ros.learning.steps import Step
+from geoseg_ros.settings import Settings, setting
 
 if TYPE_CHECKING:
     from lightning_fabric import Fabric
 
 
 @dataclass(frozen=True)
-class LoopConfig:
+class LoopConfig(Settings):
     """How a task is trained. It ends after ``epochs`` or ``seconds``, whichever comes first, and makes at least one step.
 
     Attributes:
-        epochs: passes over the data, or None. With 0 nothing is trained.
-        seconds: wall-clock limit, or None. One of the two must be given.
-        schedule: of the learning rate.
-        clip: largest norm of the gradient, or None.
-        average: decay of a moving average of weights and buffers, or None for none. It starts lower: (n + 1) / (n + 10) after n steps.
-        seed: of everything random.
-        stage: number of this stage in the checkpoint, from 1.
-        prefetch: batches that are prepared ahead, each in a thread of its own; the result does not depend on it.
+        schedule: factor of the learning rate over the training.
     """
 
-    epochs: float | None = None
-    seconds: float | None = None
+    epochs: float | None = setting(None, "passes over the data; 0: nothing is trained; none: limited by seconds", range=(0.0, math.inf))
+    seconds: float | None = setting(None, "wall-clock limit; none: limited by epochs", unit="s", range=(0.0, math.inf))
     schedule: Schedule = constant
-    clip: float | None = None
-    average: float | None = None
-    seed: int = 0
-    stage: int = 1
-    prefetch: int = 1
+    clip: float | None = setting(None, "largest norm of the gradient; none: not limited", range=(0.0, math.inf))
+    average: float | None = setting(
+        None,
+        "decay of a moving average of weights and buffers, lower at first: (n + 1) / (n + 10) after n steps; none: no average",
+        range=(0.0, 1.0),
+    )
+    seed: int = setting(0, "of everything random", range=(0, math.inf))
+    stage: int = setting(1, "number of this stage in the checkpoint", range=(1, math.inf))
+    prefetch: int = setting(1, "batches prepared ahead, each in its own thread; the result does not depend on it", range=(1, 64))
 
 
 @dataclass
@@ -146,12 +144,10 @@ def train(
         the end of the run; of a skipped stage an empty one.
 
     Raises:
-        InputError: no limit, a negative seed, or a checkpoint that does not fit. GeosegError: a loss or the gradient is no longer finite.
+        InputError: no limit, or a checkpoint that does not fit. GeosegError: a loss or the gradient is no longer finite.
     """
     if config.epochs is None and config.seconds is None:
         raise InputError("training: expected a limit, epochs or seconds")
-    if config.seed < 0:
-        raise InputError(f"seed: expected at least 0, got {config.seed}")
     if checkpoint is not None and checkpoint.found is not None and checkpoint.found.stage > config.stage:
         return Run()
     fabric = fabric or open_fabric()

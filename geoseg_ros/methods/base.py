@@ -7,7 +7,7 @@ A new method is a folder beside this file, or a package that names its class in 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Collection, Sequence
 from copy import copy
 from dataclasses import dataclass, field
 from typing import Any, Protocol
@@ -20,17 +20,11 @@ from geoseg_ros.errors import InputError
 from geoseg_ros.geometry.cloud import Cloud
 from geoseg_ros.packs.bank import BackgroundBank
 from geoseg_ros.packs.pack import Pack
+from geoseg_ros.progress import Progress, silent
 from geoseg_ros.projection.scene import CloudScene, ImageScene, SceneConfig
 from geoseg_ros.projection.token_cache import Remember, uncached
 from geoseg_ros.results import Presence
 from geoseg_ros.settings import Settings
-
-Progress = Callable[[str, int, int], object]
-"""Called with (stage, done, total); total 0: unknown."""
-
-
-def silent(stage: str, done: int, total: int) -> None:
-    """A :data:`Progress` that says nothing."""
 
 
 @dataclass(frozen=True)

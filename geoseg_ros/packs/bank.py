@@ -23,6 +23,7 @@ from geoseg_ros.backbones.tokens import Domain, photo_tokens, unit
 from geoseg_ros.errors import InputError
 from geoseg_ros.files import atomic_path, home
 from geoseg_ros.geometry.cloud import Cloud
+from geoseg_ros.learning.affinity import even_rows
 from geoseg_ros.projection.proposal_views import DrawnProposals, keep_proposals
 from geoseg_ros.projection.scene import CloudScene, SceneConfig
 
@@ -64,11 +65,6 @@ def per_proposal(domain: Domain) -> int:
     return VIEW_TOKENS * (2 if domain is Domain.COLOUR else 1)
 
 
-def spread(tokens: torch.Tensor, count: int) -> torch.Tensor:
-    """``count`` rows of ``tokens`` [n, D], evenly spread."""
-    return tokens[torch.arange(count) * len(tokens) // count]
-
-
 def build_bank(
     backbone: ImageBackbone,
     photos: Iterable[NDArray[np.uint8]],
@@ -82,7 +78,7 @@ def build_bank(
     for photo in photos:
         tokens = photo_tokens(backbone, photo, config.image_side)[0].reshape(-1, backbone.dim)
         means.append(tokens.mean(0))
-        kept.append(spread(tokens, PHOTO_TOKENS))
+        kept.append(even_rows(tokens, PHOTO_TOKENS))
         step()
     if not kept:
         raise InputError("background bank: expected at least one photograph")

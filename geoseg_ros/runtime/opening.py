@@ -75,10 +75,10 @@ class PipelineOpener:
         self._backbone = weakref.ref(pipeline.backbone)
         return pipeline
 
-    def _show(self, phase: str, share: float) -> None:
+    def _show(self, phase: str, done: int, total: int) -> None:
         if not self.progress.startswith(f"engine: {phase}"):
             self._log(f"engine: {phase}; this takes a while, once")
-        self.progress = f"engine: {phase} {100 * share:.0f} %" if share else f"engine: {phase}"
+        self.progress = f"engine: {phase} {100 * done / total:.0f} %" if done else f"engine: {phase}"
 
 
 class Opening(threading.Thread):

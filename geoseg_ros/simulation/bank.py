@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sized
+from collections.abc import Iterable, Sized
 from contextlib import suppress
 from itertools import chain
 
@@ -12,10 +12,10 @@ from numpy.typing import NDArray
 from geoseg_ros.backbones.base import ImageBackbone
 from geoseg_ros.errors import InputError
 from geoseg_ros.packs.bank import BackgroundBank, bank_paths, build_bank, find_bank, save_bank
+from geoseg_ros.progress import Progress, silent
 from geoseg_ros.projection.scene import SceneConfig
 from geoseg_ros.simulation.background import BackgroundConfig, background_clouds, background_pictures
 
-Progress = Callable[[str, int, int], object]
 STAGE = "background bank"
 
 
@@ -25,7 +25,7 @@ def make_bank(
     photographs_named: str = "",
     world: BackgroundConfig | None = None,
     config: SceneConfig | None = None,
-    progress: Progress = lambda stage, done, total: None,
+    progress: Progress = silent,
 ) -> BackgroundBank:
     """Make the background bank of a backbone.
 
@@ -52,7 +52,7 @@ def make_bank(
     return build_bank(backbone, items, background_clouds(world), source, config or SceneConfig(), step)
 
 
-def open_bank(backbone: ImageBackbone, progress: Progress = lambda stage, done, total: None) -> BackgroundBank:
+def open_bank(backbone: ImageBackbone, progress: Progress = silent) -> BackgroundBank:
     """The bank of a backbone: the shipped one, else that in the user's cache, else a new one from the procedural world, then cached.
 
     The cache is an optimisation: where it cannot be written, or is damaged, the bank is made again.

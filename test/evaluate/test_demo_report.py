@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 
 from geoseg_ros.display.pictures import contact_sheet, draw_cloud, fit, input_colours, label_colours
-from geoseg_ros.evaluate.demo_report import Scores, cloud_sheet, format_table, image_sheet, spread
+from geoseg_ros.evaluate.demo_report import Scores, cloud_sheet, format_table, image_sheet
+from geoseg_ros.evaluate.items import spread
 from geoseg_ros.geometry.cloud import Cloud
 from geoseg_ros.results import LabelSpace
 

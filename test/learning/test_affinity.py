@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 import torch
 
-from geoseg_ros.learning.affinity import affinity, mean_query, prototypes, recurrence
+from geoseg_ros.learning.affinity import affinity, even_rows, evenly, prototypes, recurrence
 
 
 def unit_tokens(seed, *shape):
@@ -10,11 +10,9 @@ def unit_tokens(seed, *shape):
     return torch.nn.functional.normalize(tokens, dim=-1)
 
 
-def test_mean_query_equals_the_mean_over_the_full_matrix():
-    keys, queries, globals_ = unit_tokens(0, 200, 32), unit_tokens(1, 6, 50, 32), unit_tokens(2, 6, 32)
-    full = (keys @ queries.reshape(-1, 32).T).mean(1) + 0.2 * (keys @ globals_.T).mean(1)
-    closed = keys @ mean_query(queries.reshape(-1, 32), globals_, 0.2)
-    assert torch.allclose(closed, full, atol=1e-5)
+def test_evenly_spread_items_and_rows():
+    assert evenly(range(9), 4) == [0, 2, 4, 6] and evenly("abc", 4) == ["a", "b", "c"]
+    assert even_rows(torch.arange(9), 4).tolist() == [0, 2, 4, 6] and even_rows(torch.arange(2), 4).tolist() == [0, 0, 1, 1]
 
 
 @pytest.mark.parametrize("neighbours", [1, 3, 7])

@@ -141,7 +141,7 @@ def test_the_diagnostics_show_how_far_a_build_is_and_a_stop_ends_it(packs, monke
     building = threading.Event()
 
     def with_engine(inner, options, shapes):
-        options.progress("building", 0.43)
+        options.progress("building", 43, 100)
         building.set()
         assert options.cancel.wait(20)
         raise RuntimeError("cancelled")

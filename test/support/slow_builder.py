@@ -28,7 +28,7 @@ def build(job, progress):
     with open(Path(job["folder"]) / PLAN, "wb", buffering=0) as plan:
         for i, piece in enumerate(PIECES):
             plan.write(piece)
-            progress("building", i / len(PIECES))
+            progress("building", i, len(PIECES))
             time.sleep(PAUSE)
     return {"seconds": len(PIECES) * PAUSE}
 

@@ -13,13 +13,14 @@ import torch
 from geoseg_ros.backbones.base import ImageBackbone
 from geoseg_ros.backbones.tokens import Domain
 from geoseg_ros.errors import InputError
+from geoseg_ros.learning.affinity import even_rows
 from geoseg_ros.learning.photo_references import find_photo_references, halves_of
 from geoseg_ros.methods.contrast.observations import BuildConfig, Observations, Proposals
 from geoseg_ros.methods.contrast.pack import Concept
 from geoseg_ros.methods.contrast.references import Contrast, References, SizePrior, strongest
 from geoseg_ros.methods.contrast.rivals import Split
 from geoseg_ros.methods.contrast.selection import select_views
-from geoseg_ros.packs.bank import VIEW_TOKENS, BackgroundBank, per_proposal, spread
+from geoseg_ros.packs.bank import VIEW_TOKENS, BackgroundBank, per_proposal
 from geoseg_ros.projection.proposal_views import DrawnProposals
 
 NULL_TOKENS = 16  # kept of a null photograph, evenly spread over those most like the concept
@@ -105,7 +106,7 @@ def _null_photos(references: References, without: Sequence[torch.Tensor], bank: 
     for row, tokens in enumerate(photo for pair in pairs for photo in pair):
         evidence = contrast.photo(tokens, [1 - row % 2])[0]
         best = evidence.topk(strongest(len(tokens), config.coseg.top_share)).indices
-        rows.append(spread(tokens[best], NULL_TOKENS))
+        rows.append(even_rows(tokens[best], NULL_TOKENS))
     return torch.stack(rows) if rows else torch.zeros(0, NULL_TOKENS, bank.mean.shape[0])
 
 

@@ -22,13 +22,13 @@ from geoseg_ros.io.items import Items
 from geoseg_ros.learning.photo_references import Photograph
 from geoseg_ros.methods.contrast.config import CosegConfig, TrainConfig
 from geoseg_ros.packs.bank import VIEW_TOKENS, BackgroundBank
+from geoseg_ros.progress import Progress, silent
 from geoseg_ros.projection.proposal_views import DrawnProposals, keep_proposals
 from geoseg_ros.projection.scene import CloudScene, SceneConfig
 from geoseg_ros.projection.token_cache import Remember, Worked, uncached
 from geoseg_ros.projection.views import ViewConfig
 from geoseg_ros.settings import Settings, section
 
-Progress = Callable[[str, int, int], object]
 Proposals = Mapping[Domain, DrawnProposals]
 Item = TypeVar("Item")
 FIRST = 4  # items of each kind that are seen however little time there is
@@ -91,7 +91,7 @@ def observe(
     backbone: ImageBackbone,
     bank: BackgroundBank,
     config: BuildConfig,
-    progress: Progress = lambda stage, done, total: None,
+    progress: Progress = silent,
     seconds: float | None = None,
     remember: Remember = uncached,
 ) -> Observations:

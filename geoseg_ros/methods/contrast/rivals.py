@@ -120,7 +120,7 @@ def _cross_validated(domains: Domains, groups: Split, neighbours: int) -> dict[i
             target, rival = (torch.cat(parts) for parts in sides)
             count = min(len(target), len(rival))
             if count:
-                rows = [part[list(evenly(range(len(part)), count))].flatten(0, 1) for part in (target, rival)]
+                rows = [part[evenly(range(len(part)), count)].flatten(0, 1) for part in (target, rival)]
                 own, other = (affinity(items[k], part, neighbours).mean(1) for part in rows)
                 result[k] += (own - other) / len(domains)
     return result

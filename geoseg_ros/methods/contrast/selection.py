@@ -9,11 +9,10 @@ import numpy as np
 import torch
 
 from geoseg_ros.backbones.tokens import Domain
-from geoseg_ros.learning.affinity import affinity, evenly, prototypes, recurrence
+from geoseg_ros.learning.affinity import affinity, even_rows, evenly, prototypes, recurrence
 from geoseg_ros.methods.contrast.config import CosegConfig, TrainConfig
 from geoseg_ros.methods.contrast.references import Contrast, References, ViewReferences
 from geoseg_ros.methods.contrast.rivals import Split, split_kinds
-from geoseg_ros.packs.bank import spread
 
 NULL_PROPOSALS = 64  # per half, enough for a mean
 Scores = dict[int, torch.Tensor]
@@ -46,7 +45,7 @@ class _Drawn:
         self._neighbours, self._train = coseg.neighbours, train
         dim = next(iter(items.values())).shape[-1]
         self.background = [prototypes(half.reshape(-1, dim), train.background_tokens // 2) for half in null]
-        self._null = [spread(half, min(len(half), NULL_PROPOSALS)) for half in null]
+        self._null = [even_rows(half, min(len(half), NULL_PROPOSALS)) for half in null]
 
         def seen_in_photographs(tokens: torch.Tensor) -> torch.Tensor:
             if len(photos.foreground) == 0:

@@ -7,6 +7,7 @@ from dataclasses import dataclass, fields, replace
 
 import torch
 
+from geoseg_ros.learning.affinity import evenly
 from geoseg_ros.methods.geofree.inputs import ImageTokens, PreparedCloud, stack
 from geoseg_ros.methods.geofree.model import Columns, CosegNetwork, Foreground, Partners, draw_columns
 
@@ -64,11 +65,6 @@ class Bank:
         return replace(self, **{f.name: getattr(self, f.name).to(device) for f in fields(self)})
 
 
-def spread(count: int, most: int) -> list[int]:
-    """At most ``most`` of ``count`` indices, evenly spread."""
-    return [k * count // most for k in range(most)] if count > most else list(range(count))
-
-
 @torch.no_grad()
 def build_bank(network: CosegNetwork, clouds: Sequence[PreparedCloud], images: ImageTokens, batch: int = 16) -> Bank:
     """The bank of a set (presence scores are added by :func:`geoseg_ros.methods.geofree.predict.calibrated`).
@@ -80,7 +76,7 @@ def build_bank(network: CosegNetwork, clouds: Sequence[PreparedCloud], images: I
     network.eval()
     config = network.config
     device = next(network.parameters()).device
-    images = images.select(spread(len(images), config.bank.images)).to(device)
+    images = images.select(evenly(range(len(images)), config.bank.images)).to(device)
     coarse = network.images(images.tokens, images.cls, evidence=images.evidence)
     count = coarse.weights.shape[1] if config.sampler.choose == "scores" else min(config.bank.patches, coarse.weights.shape[1])
     keep = coarse.weights.topk(count, dim=1).indices
@@ -90,7 +86,7 @@ def build_bank(network: CosegNetwork, clouds: Sequence[PreparedCloud], images: I
         further = (x[0].unflatten(0, (against.blocks, -1)) for x in (against.projected, against.refined))
         patches, refined = (torch.cat([a, b[:, :count]]) for a, b in zip((patches, refined), further, strict=True))
         mask = torch.cat([mask, mask.new_zeros(against.blocks, count)])
-    points = stack([clouds[k] for k in spread(len(clouds), config.bank.clouds)]).to(device)
+    points = stack(evenly(clouds, config.bank.clouds)).to(device)
     keys = min(config.sampler.key_points, points.shape[1])
     whole_partners = config.sampler.mutual == "released"  # it needs partners of all N points, and has only itself as one
     key_points, partners, backgrounds = [], [], []

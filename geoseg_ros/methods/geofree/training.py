@@ -18,11 +18,12 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
+from geoseg_ros.learning.affinity import evenly
 from geoseg_ros.learning.checkpoint import Checkpoint, Tensors, below, under
 from geoseg_ros.learning.fabric import open_fabric
 from geoseg_ros.learning.loop import LoopConfig, Run, Task, train
 from geoseg_ros.learning.steps import Step
-from geoseg_ros.methods.geofree.bank import Bank, build_bank, spread
+from geoseg_ros.methods.geofree.bank import Bank, build_bank
 from geoseg_ros.methods.geofree.config import FitConfig, StageConfig
 from geoseg_ros.methods.geofree.inputs import ImageTokens, stack
 from geoseg_ros.methods.geofree.model import CosegNetwork, Pooled
@@ -154,8 +155,9 @@ class SharedState:
         """Check every set for a collapse."""
         for name in self.names:
             images, points = self.images[name], self.points[name]
-            some = images.select(spread(len(images), CHECKED))
-            self.history.checks.append((stage, epoch, name, check_collapse(self.network, points[spread(len(points), CHECKED)], some)))
+            some = images.select(evenly(range(len(images)), CHECKED))
+            points = points[evenly(range(len(points)), CHECKED)]
+            self.history.checks.append((stage, epoch, name, check_collapse(self.network, points, some)))
 
 
 class Stage(Task):

@@ -12,7 +12,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from geoseg_ros.errors import GeosegError, InputError
-from geoseg_ros.processes import Progress, run_job, serve_job
+from geoseg_ros.processes import run_job, serve_job
+from geoseg_ros.progress import Progress
 from geoseg_ros.runtime.engines import trt
 from geoseg_ros.runtime.engines.cache import CacheEntry, EngineCache, EngineKey, engine_key
 from geoseg_ros.runtime.engines.options import EngineOptions
@@ -123,7 +124,7 @@ def _export(job: Mapping[str, Any], folder: Path, progress: Progress) -> dict[st
     from geoseg_ros.backbones.registry import open_backbone
     from geoseg_ros.runtime.engines.export import export_image
 
-    progress("exporting", 0.0)
+    progress("exporting", 0, 0)
     backbone = open_backbone(job["backbone"])
     if backbone.hash != job["hash"]:
         raise InputError(f"backbone '{job['backbone']}': changed while it was in use")

@@ -26,7 +26,8 @@ from typing import Any
 from geoseg_ros.errors import GeosegError, InputError
 from geoseg_ros.files import expanded
 from geoseg_ros.files import home as user_home
-from geoseg_ros.processes import Cancelled, Progress
+from geoseg_ros.processes import Cancelled
+from geoseg_ros.progress import Progress
 from geoseg_ros.runtime.engines.spec import EngineSpec
 
 FORMAT = 1
@@ -203,7 +204,7 @@ class EngineCache:
         Args:
             key: What the engine is for.
             build: Called at most once.
-            progress: Called with (what is being done, share) while this process waits for another.
+            progress: Called while this process waits for another.
             cancel: When set, waiting is given up; ``build`` watches it by itself.
             rejected: Id of a build that does not work; it is removed and rebuilt.
 
@@ -291,7 +292,7 @@ class EngineCache:
                     yield
                     return
             if progress is not None:
-                progress("waiting for another process that builds it", 0.0)
+                progress("waiting for another process that builds it", 0, 0)
             if cancel is not None and cancel.is_set():
                 raise Cancelled("engine: cancelled while waiting for another process")
             time.sleep(_POLL)

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from geoseg_ros.errors import InputError
-from geoseg_ros.processes import Progress
+from geoseg_ros.progress import Progress
 from geoseg_ros.runtime.engines.cache import EngineCache
 from geoseg_ros.runtime.engines.spec import PRECISIONS
 from geoseg_ros.settings import Settings, setting
@@ -25,7 +25,7 @@ class EngineOptions(Settings):
 
     Attributes:
         cache: Where built engines are kept; default: the user's cache.
-        progress: Called with (phase, share) while something is built.
+        progress: Called while something is built.
         cancel: When set, the build is given up.
         log: Called with a line for the user: an engine is rebuilt, a backend has failed.
     """

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from geoseg_ros.errors import GeosegError, InputError
-from geoseg_ros.processes import Progress
+from geoseg_ros.progress import Progress
 from geoseg_ros.runtime.engines.options import TENSORRT
 from geoseg_ros.runtime.engines.spec import EngineSpec
 
@@ -104,7 +104,7 @@ def build_plan(
         spec: What to build. Every type is as the ONNX file says (strong typing); ``fp32`` uses no TF32.
         flavour: ``tensorrt`` builds for the GPU of this machine, ``tensorrt_rtx`` for ``capabilities`` without a GPU.
         capabilities: CUDA compute capabilities, such as (86, 89, 120); none: the usual ones of tensorrt_rtx (80, 86, 89, 120).
-        progress: Called with (phase, share), which never falls.
+        progress: Called with (phase, percent, 100); the percentage never falls.
         tensorrt: The module, where it is loaded already.
 
     Raises:
@@ -189,7 +189,7 @@ def _monitor(trt: Any, progress: Progress) -> Any:
 
         def step_complete(self, phase_name: str, step: int) -> bool:
             self.phases.step(phase_name, step)
-            progress(phase_name, self.phases.fraction)
+            progress(phase_name, round(100 * self.phases.fraction), 100)
             return True
 
     return Monitor()

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from geoseg_ros.methods.geofree.bank import Bank, build_bank, spread
+from geoseg_ros.methods.geofree.bank import Bank, build_bank
 from geoseg_ros.methods.geofree.inputs import stack
 from geoseg_ros.methods.geofree.model import Columns, Foreground, draw_columns
 from geoseg_ros.methods.geofree.objective import image_step, joint_step
@@ -168,7 +168,6 @@ def test_bank_is_bounded():
     made = network(config)
     bank = build_bank(made, clouds(9), images(8), batch=4)
     assert bank.patches.shape[:2] == (3, 7) and len(bank.key_points) == 4
-    assert spread(9, 4) == [0, 2, 4, 6] and spread(3, 4) == [0, 1, 2]
 
 
 def test_predictions_depend_on_nothing_but_their_item(trained):

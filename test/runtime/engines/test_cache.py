@@ -17,6 +17,7 @@ import pytest
 
 from geoseg_ros.errors import GeosegError, InputError
 from geoseg_ros.processes import Cancelled
+from geoseg_ros.progress import silent
 from geoseg_ros.runtime.engines.build import PLAN, work
 from geoseg_ros.runtime.engines.cache import ENTRY, EngineCache, EngineKey, check_entry, engine_key
 from geoseg_ros.runtime.engines.spec import EngineSpec, TensorRange
@@ -209,10 +210,10 @@ def test_killed_builds_of_tensorrt_for_rtx_too(tmp_path):
 def test_cancel_ends_the_child_and_the_waiting(tmp_path, monkeypatch):
     monkeypatch.setenv("PYTHONPATH", PYTHONPATH)
     cancel, log, cache = threading.Event(), tmp_path / "log", EngineCache(tmp_path / "cache")
-    seen: list[tuple[str, float]] = []
+    seen: list[tuple[str, int]] = []
 
-    def progress(phase: str, share: float) -> None:
-        seen.append((phase, share))
+    def progress(stage: str, done: int, total: int) -> None:
+        seen.append((stage, done))
         cancel.set()
 
     begin = time.monotonic()
@@ -227,7 +228,7 @@ def test_cancel_ends_the_child_and_the_waiting(tmp_path, monkeypatch):
     while len(log.read_text().split()) < 2:
         time.sleep(0.01)
     with pytest.raises(Cancelled, match="waiting for another process"):
-        cache.get_or_build(KEY, Builder(), lambda phase, share: seen.append((phase, share)), cancel)
+        cache.get_or_build(KEY, Builder(), lambda *step: seen.append(step), cancel)
     assert seen[-1][0].startswith("waiting") and other.wait(30) == 0
 
 
@@ -250,7 +251,7 @@ def test_a_full_disk_names_the_folder_of_the_cache(monkeypatch):
 
     monkeypatch.setattr("geoseg_ros.runtime.engines.build._export", full)
     with pytest.raises(GeosegError, match="^/cache: No space left on device$"):
-        work({"work": "export", "folder": "/cache/.entry~1"}, lambda phase, share: None)
+        work({"work": "export", "folder": "/cache/.entry~1"}, silent)
 
 
 CODE = """
