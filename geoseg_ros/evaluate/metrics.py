@@ -39,11 +39,6 @@ class Counts:
         found = self.tp + self.fp
         return self.tp / found if found else float(self.fn == 0)
 
-    def recall(self) -> float:
-        """tp / (tp + fn); 1 where there was nothing to find."""
-        true = self.tp + self.fn
-        return self.tp / true if true else 1.0
-
 
 def count(predicted: Mask, truth: Mask, counted: Mask | None = None) -> Counts:
     """Counts of one item; only where ``counted`` holds, if given."""

@@ -45,14 +45,6 @@ def backbone_tokens(backbone: ImageBackbone) -> Tokens:
     return lambda image: backbone.tokens(image[None])[0][0].cpu()
 
 
-def colour_and_place(image: Image) -> torch.Tensor:
-    """What any backbone has to beat: mean colour and position of cells of 16 x 16 pixels, [h, w, 5]."""
-    grid = (image.shape[1] // 16, image.shape[0] // 16)
-    place = np.stack(np.meshgrid(np.linspace(-0.5, 0.5, grid[0]), np.linspace(-0.5, 0.5, grid[1])), -1)
-    colour = cv2.resize(image, grid, interpolation=cv2.INTER_AREA) / 255
-    return torch.from_numpy(np.concatenate([colour, place], -1)).float()
-
-
 def token_classes(tokens: Tokens, photographs: Sequence[Photograph], step: Callable[[], object] = lambda: None) -> TokenScore:
     """Score tokens. ``step`` is called after each photograph.
 

@@ -23,7 +23,7 @@ from geoseg_ros.files import write_bytes
 from geoseg_ros.geometry.cloud import Cloud
 from geoseg_ros.io.bin_clouds import parse_bin
 from geoseg_ros.io.fields import Fields, cloud_from_fields, colour_bytes, make_cloud
-from geoseg_ros.io.pcd import format_pcd, parse_pcd
+from geoseg_ros.io.pcd import parse_pcd
 from geoseg_ros.io.ply import format_ply, parse_ply
 
 CLOUD_SUFFIXES = (".pcd", ".ply", ".npy", ".npz", ".bin")
@@ -87,11 +87,6 @@ def read_cloud_fields(path: str | os.PathLike[str]) -> tuple[Cloud, Fields]:
 def write_ply(path: str | os.PathLike[str], cloud: Cloud) -> None:
     """Write a binary little-endian PLY with the cloud's colour; every point in order, also the invalid ones."""
     write_bytes(path, format_ply(cloud))
-
-
-def write_pcd(path: str | os.PathLike[str], cloud: Cloud, extra_fields: Fields | None = None) -> None:
-    """Write a binary PCD: x y z, rgb where the cloud has colour, and ``extra_fields`` (name -> number array [N])."""
-    write_bytes(path, format_pcd(cloud, extra_fields))
 
 
 def _read_npy(source: str) -> tuple[Cloud, Fields]:

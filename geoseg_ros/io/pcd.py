@@ -7,11 +7,9 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.spatial.transform import Rotation
 
 from geoseg_ros.errors import InputError, warn
-from geoseg_ros.geometry.cloud import Cloud
-from geoseg_ros.io.fields import Fields, pack_rgb, parse_table, typed_column
+from geoseg_ros.io.fields import Fields, parse_table, typed_column
 
 _HEADER_BYTES = 1 << 16
 _LARGEST_POINT = 1 << 20  # bytes
@@ -54,45 +52,6 @@ def parse_pcd(content: bytes, source: str) -> tuple[Fields, tuple[int, int] | No
         columns = _compressed_columns(header, body, header.points * point_size, source)
     fields = {name: column for name, column in zip(header.names, columns, strict=True) if name != "_"}  # "_" is PCL's padding
     return fields, (header.height, header.width) if header.height > 1 else None, header.pose
-
-
-def format_pcd(cloud: Cloud, extra_fields: Fields | None = None) -> bytes:
-    """A binary PCD: x y z, rgb packed in a float32 where the cloud has colour, then the extra columns in their own types.
-
-    x y z are float32, or float64 where the cloud came in another frame.
-
-    Raises:
-        ValueError: an extra column does not have one plain number per point, or takes the name of x, y, z, rgb.
-    """
-    count = len(cloud)
-    xyz = cloud.original()
-    columns: Fields = {name: xyz[:, axis] for axis, name in enumerate("xyz")}
-    if cloud.rgb is not None:
-        columns["rgb"] = pack_rgb(cloud.rgb).view(np.float32)
-    for name, column in (extra_fields or {}).items():
-        if name in columns or name.split() != [name]:
-            raise ValueError(f"extra field {name!r}: taken or not one word")
-        if column.shape != (count,) or column.dtype.kind not in "fiu" or column.itemsize not in (1, 2, 4, 8):
-            raise ValueError(f"extra field {name}: expected [{count}] of a plain number type, got {column.dtype} {column.shape}")
-        columns[name] = column
-    table = np.empty(count, [(name, column.dtype.newbyteorder("<")) for name, column in columns.items()])
-    for name, column in columns.items():
-        table[name] = column
-    height, width = cloud.shape or (1, count)
-    lines = (
-        "# .PCD v0.7 - Point Cloud Data file format",
-        "VERSION 0.7",
-        "FIELDS " + " ".join(columns),
-        "SIZE " + " ".join(str(c.itemsize) for c in columns.values()),
-        "TYPE " + " ".join(c.dtype.kind.upper() for c in columns.values()),
-        "COUNT " + " ".join("1" for _ in columns),
-        f"WIDTH {width}",
-        f"HEIGHT {height}",
-        "VIEWPOINT " + " ".join(f"{value:.17g}" for value in _viewpoint(cloud)),
-        f"POINTS {count}",
-        "DATA binary",
-    )
-    return ("\n".join(lines) + "\n").encode() + table.tobytes()
 
 
 def _parse_header(content: bytes, source: str) -> _Header:
@@ -163,14 +122,6 @@ def _pose(words: list[str], source: str) -> NDArray[np.float64] | None:
     ]
     matrix[:3, 3] = shift
     return None if np.array_equal(matrix, np.eye(4)) else matrix
-
-
-def _viewpoint(cloud: Cloud) -> list[float]:
-    """tx ty tz qw qx qy qz of the sensor, as far as the cloud knows it: where only the origin was moved, it does not."""
-    if cloud.rotation is None or cloud.origin is None:
-        return [0, 0, 0, 1, 0, 0, 0]
-    x, y, z, w = Rotation.from_matrix(cloud.rotation).as_quat()
-    return [*cloud.origin.tolist(), *(float(value) for value in (w, x, y, z))]
 
 
 def _ascii_columns(header: _Header, body: memoryview, source: str) -> list[NDArray]:

@@ -7,7 +7,7 @@ Pixel coordinates are (u, v), to the right and down; whole numbers are the centr
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any, ClassVar, TypeVar
 
 import numpy as np
@@ -89,44 +89,6 @@ class Camera:
         """bool [...]: whether pixel coordinates [..., 2] lie in the image, whose borders are half a pixel outside the outer centres."""
         pixels = np.asarray(pixels)
         return np.asarray(((pixels >= -0.5) & (pixels < np.array(self.size) - 0.5)).all(axis=-1))
-
-    def unproject(self, pixels: ArrayLike, depth: ArrayLike) -> Floats:
-        """World points float64 [..., 3] at pixel coordinates [..., 2] and depths [...], metres along the optical axis."""
-        depth = np.asarray(depth, np.float64)[..., None]
-        plane = (np.asarray(pixels, np.float64) - self.intrinsics[:2, 2]) @ np.linalg.inv(self.intrinsics[:2, :2]).T
-        local = np.concatenate([plane * depth if self.perspective else plane, np.broadcast_to(depth, (*plane.shape[:-1], 1))], axis=-1)
-        return local @ self.rotation + self.position
-
-    def unproject_image(self, depth: NDArray[np.floating]) -> NDArray[np.float32]:
-        """World points float32 [H, W, 3] of a depth image [H, W], metres; NaN where the depth is not finite and positive.
-
-        Raises:
-            InputError: the depth image has another size than the camera.
-        """
-        if depth.shape != self.size[::-1]:
-            raise InputError(
-                f"depth image: {depth.shape[1]} x {depth.shape[0]}, expected the {self.size[0]} x {self.size[1]} of its camera"
-            )
-        v, u = np.indices(depth.shape)
-        with np.errstate(over="ignore", invalid="ignore"):
-            measured = np.where(np.isfinite(depth) & (depth > 0), depth, np.nan)
-            return self.unproject(np.stack([u, v], axis=-1), measured).astype(np.float32)
-
-    def rays(self, pixels: ArrayLike) -> tuple[Floats, Floats]:
-        """Origins and unit directions, float64 [..., 3], in the world, of the rays through pixel coordinates [..., 2]."""
-        pixels = np.asarray(pixels, np.float64)
-        ones = np.ones(pixels.shape[:-1])
-        origin = np.broadcast_to(self.position, (*ones.shape, 3)) if self.perspective else self.unproject(pixels, 0 * ones)
-        direction = self.unproject(pixels, ones) - origin
-        return origin, direction / np.linalg.norm(direction, axis=-1, keepdims=True)
-
-    def resized(self: AnyCamera, size: tuple[int, int]) -> AnyCamera:
-        """The same camera whose picture is scaled to another width and height."""
-        scale = np.array(size, np.float64) / self.size
-        intrinsics = self.intrinsics.copy()
-        intrinsics[:2] *= scale[:, None]
-        intrinsics[:2, 2] += scale / 2 - 0.5  # pixel centres are whole numbers: the corner of the image is at -0.5
-        return replace(self, intrinsics=intrinsics, size=size)
 
 
 class PerspectiveCamera(Camera):

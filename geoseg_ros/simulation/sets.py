@@ -297,22 +297,6 @@ def check_unpaired(first: Sequence[CloudItem | ImageItem], second: Sequence[Clou
             raise GeosegError(f"clouds and images share {len(a & b)} {kind} seeds, expected none")
 
 
-def trivial_scores(truths: Sequence[NDArray[np.uint8]], families: Sequence[NDArray[np.int16]]) -> dict[str, float]:
-    """Micro IoU of two masks that need no method; where one of them is high, the set is too easy.
-
-    Args:
-        truths: of each item, 1 = wanted.
-        families: of each item, 0 = floor, walls and fittings.
-
-    Returns:
-        "all": everything is foreground; "not_room": everything but floor, walls and fittings (a perfect plane removal).
-    """
-    wanted = sum(int(t.sum()) for t in truths)
-    everything = sum(t.size for t in truths)
-    objects = sum(int(np.count_nonzero(f)) for f in families)
-    return {"all": wanted / max(everything, 1), "not_room": wanted / max(objects, 1)}
-
-
 def parallel(make: Callable[[Job], Made], jobs: Iterable[Job], progress: Callable[[], object] | None = None) -> Iterator[Made]:
     """``map`` on two threads with results in order. Compiled loops release the interpreter lock; Open3D holds it while it casts."""
     with ThreadPoolExecutor(2) as pool:

@@ -8,12 +8,13 @@ import torch.nn.functional as F
 
 from geoseg_ros.backbones.registry import open_backbone
 from geoseg_ros.evaluate.msrc import read_photographs
-from geoseg_ros.evaluate.token_classes import backbone_tokens, colour_and_place, token_classes
+from geoseg_ros.evaluate.token_classes import backbone_tokens, token_classes
 from geoseg_ros.geometry.neighbours import knn
 from geoseg_ros.geometry.normals import normals
 from geoseg_ros.io.cloud_files import read_cloud_fields
 from geoseg_ros.projection.views import ViewConfig, draw_views, index_of, paint_views
 from support.paths import SHARED
+from support.trivial_methods import colour_and_place
 
 pytestmark = pytest.mark.slow
 

@@ -10,7 +10,8 @@ import torch
 from geoseg_ros.cli.main import main
 from geoseg_ros.errors import InputError
 from geoseg_ros.evaluate.msrc import CLASSES, Photograph
-from geoseg_ros.evaluate.token_classes import colour_and_place, token_classes
+from geoseg_ros.evaluate.token_classes import token_classes
+from support.trivial_methods import colour_and_place
 
 GREEN, BLUE = (20, 200, 30), (20, 60, 200)
 

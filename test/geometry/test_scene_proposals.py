@@ -14,9 +14,10 @@ from geoseg_ros.errors import InputError
 from geoseg_ros.geometry.analysis import GeometryConfig, analyse_cloud
 from geoseg_ros.geometry.cloud import Cloud
 from geoseg_ros.geometry.proposals import ProposalConfig, overlaps
-from geoseg_ros.io.cloud_files import read_cloud_fields, write_pcd
+from geoseg_ros.io.cloud_files import read_cloud_fields
 from support.geometry_worlds import TABLE, best_iou, camera_scene, cast
 from support.paths import SHARED
+from support.pcd_files import write_pcd
 
 MOSD = SHARED / "data/clouds/mosd"
 EYE, TARGET = (0, -1.0, 0.8), (0, 0.1, 0.05)

@@ -13,8 +13,9 @@ import pytest
 from geoseg_ros.errors import InputError
 from geoseg_ros.geometry.cloud import Cloud
 from geoseg_ros.io import lzf
-from geoseg_ros.io.cloud_files import CLOUD_SUFFIXES, read_cloud, read_cloud_fields, write_pcd, write_ply
+from geoseg_ros.io.cloud_files import CLOUD_SUFFIXES, read_cloud, read_cloud_fields, write_ply
 from support.paths import SHARED
+from support.pcd_files import write_pcd
 
 MOSD = SHARED / "data/clouds/mosd"
 

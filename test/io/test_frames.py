@@ -10,11 +10,11 @@ import pytest
 from geoseg_ros.cli.main import main
 from geoseg_ros.errors import InputError
 from geoseg_ros.geometry.cloud import Cloud
-from geoseg_ros.io.cloud_files import write_pcd
 from geoseg_ros.io.folders import write_image
 from geoseg_ros.io.messages import cloud_from_message, image_from_message
 from geoseg_ros.io.pack_frames import START_NS, FrameTiming, pack_frames
 from geoseg_ros.io.recordings import Recording
+from support.pcd_files import write_pcd
 
 
 @pytest.fixture

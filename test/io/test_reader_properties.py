@@ -22,11 +22,12 @@ from geoseg_ros.errors import InputError  # noqa: E402
 from geoseg_ros.geometry.cloud import Cloud  # noqa: E402
 from geoseg_ros.io import messages as codec  # noqa: E402
 from geoseg_ros.io.bin_clouds import parse_bin  # noqa: E402
-from geoseg_ros.io.cloud_files import read_cloud, read_cloud_fields, write_pcd, write_ply  # noqa: E402
+from geoseg_ros.io.cloud_files import read_cloud, read_cloud_fields, write_ply  # noqa: E402
 from geoseg_ros.io.encoded_images import decode_pixels  # noqa: E402
 from geoseg_ros.io.fields import colour_bytes  # noqa: E402
 from geoseg_ros.io.folders import read_image  # noqa: E402
 from geoseg_ros.io.recordings import Recording, RecordingWriter  # noqa: E402
+from support.pcd_files import write_pcd
 
 pytestmark = pytest.mark.filterwarnings("ignore::UserWarning")
 FEW = settings(max_examples=60, deadline=None, suppress_health_check=list(HealthCheck))

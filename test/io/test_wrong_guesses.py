@@ -12,11 +12,12 @@ import pytest
 
 from geoseg_ros.errors import InputError
 from geoseg_ros.geometry.cloud import Cloud
-from geoseg_ros.io.cloud_files import read_cloud, read_cloud_fields, write_pcd, write_ply
+from geoseg_ros.io.cloud_files import read_cloud, read_cloud_fields, write_ply
 from geoseg_ros.io.fields import colour_bytes
 from geoseg_ros.io.folders import read_image, write_image
 from geoseg_ros.io.items import gather_images, open_clouds, open_images
 from geoseg_ros.io.recordings import RecordingWriter
+from support.pcd_files import write_pcd
 
 RNG = np.random.default_rng(0)
 

@@ -1,4 +1,4 @@
-"""The renderer: what is nearest wins, triangles know where they are hit, gaps of surfaces close."""
+"""The renderer: the nearest point wins, gaps of surfaces close, light follows the normals."""
 
 import os
 import subprocess
@@ -11,15 +11,12 @@ from hypothesis import strategies as st
 from scipy.spatial.transform import Rotation
 
 from geoseg_ros.projection.cameras import OrthographicCamera, PerspectiveCamera, camera_matrix, camera_pose
-from geoseg_ros.projection.render import Rendering, close_gaps, interpolate, render_points, render_triangles
+from geoseg_ros.projection.render import Rendering, close_gaps, render_points
 from geoseg_ros.projection.shading import GREY, colour_picture, eye_dome, shaded_picture
 from support.paths import PYTHONPATH
 
 KINDS = (PerspectiveCamera, OrthographicCamera)
 CUBE = np.array([[x, y, z] for x in (-1, 1) for y in (-1, 1) for z in (-1, 1)], np.float64)
-SIDES = np.array(
-    [[0, 1, 3], [0, 3, 2], [4, 6, 7], [4, 7, 5], [0, 4, 5], [0, 5, 1], [2, 3, 7], [2, 7, 6], [0, 2, 6], [0, 6, 4], [1, 5, 7], [1, 7, 3]]
-)
 
 
 def camera(kind=PerspectiveCamera, position=(0, 0, -4), turn=(0, 0, 0), size=(64, 48), focal=40.0):
@@ -28,101 +25,11 @@ def camera(kind=PerspectiveCamera, position=(0, 0, -4), turn=(0, 0, 0), size=(64
     return kind(camera_pose(rotation, np.array(position, float)), camera_matrix(focal, ((size[0] - 1) / 2, (size[1] - 1) / 2)), size)
 
 
-def all_rays(seen_by):
-    """Origins and directions through every pixel's centre, [H * W, 3]."""
-    v, u = np.indices(seen_by.size[::-1])
-    return seen_by.rays(np.stack([u.ravel(), v.ravel()], 1))
-
-
-def first_hits(seen_by, vertices, triangles):
-    """Depth [H, W] of the nearest triangle by intersection of rays (Moeller & Trumbore), infinite where there is none."""
-    origin, direction = all_rays(seen_by)
-    nearest = np.full(len(origin), np.inf)
-    for a, b, c in vertices[triangles]:
-        p = np.cross(direction, c - a)
-        scale = p @ (b - a)
-        with np.errstate(all="ignore"):
-            offset = origin - a
-            s = (offset * p).sum(1) / scale
-            q = np.cross(offset, b - a)
-            t = (direction * q).sum(1) / scale
-            far = q @ (c - a) / scale
-            hit = (s >= 0) & (t >= 0) & (s + t <= 1) & (far > 0)
-        depth = far * (direction @ seen_by.rotation[2])
-        nearest = np.where(hit & (depth < nearest), depth, nearest)
-    return nearest.reshape(seen_by.size[::-1])
-
-
-@pytest.mark.parametrize("kind", KINDS)
-def test_a_cube_seen_from_the_front(kind):
-    seen = render_triangles(camera(kind), CUBE, SIDES)
-    front = seen.depth[seen.shown]
-    np.testing.assert_allclose(front, 3, atol=1e-6)  # the cube's front is 3 m away
-    width = 2 * 40 / 3 if kind is PerspectiveCamera else 2 * 40
-    rows, columns = np.nonzero(seen.shown)
-    assert np.ptp(columns) + 1 == pytest.approx(min(width, 64), abs=1) and np.ptp(rows) + 1 == pytest.approx(min(width, 48), abs=1)
-    assert seen.shown[rows.min() : rows.max() + 1, columns.min() : columns.max() + 1].all(), "no cracks"
-    assert set(SIDES[seen.index[seen.shown]].ravel()) <= {0, 2, 4, 6}, "only the corners of the front"
-    assert not np.isfinite(seen.depth[~seen.shown]).any() and (seen.index[~seen.shown] == -1).all()
-
-
-@given(
-    st.sampled_from(KINDS),
-    st.lists(st.floats(-1, 1), min_size=3, max_size=3),
-    st.lists(st.floats(-2, 2), min_size=3, max_size=3),
-    st.integers(0, 2**32 - 1),
-)
-@settings(max_examples=25, deadline=None)
-def test_triangles_agree_with_rays(kind, turn, position, seed):
-    """Any triangles, also such as reach behind the camera."""
-    vertices = np.random.default_rng(seed).uniform(-3, 3, (12, 3))
-    triangles = np.arange(12).reshape(4, 3)
-    view = camera(kind, position, turn, (32, 24), 20.0)
-    seen, truth = render_triangles(view, vertices, triangles), first_hits(view, vertices, triangles)
-    both = seen.shown & np.isfinite(truth) & (truth > 2e-3)
-    assert (seen.shown != (np.isfinite(truth) & (truth > 1e-3))).sum() <= 2, "but for centres exactly on an edge"
-    wrong = np.abs(seen.depth[both] - truth[both]) > 1e-4 * (1 + truth[both])
-    assert wrong.sum() <= 2
-    # the barycentric coordinates lead to the point on the ray
-    points = interpolate(seen, triangles, vertices, np.nan)[seen.shown]
-    pixels, depth = view.project(points)
-    v, u = np.nonzero(seen.shown)
-    near = depth > 0.05
-    np.testing.assert_allclose(pixels[near], np.stack([u, v], 1)[near], atol=0.02)
-    np.testing.assert_allclose(depth[near], seen.depth[seen.shown][near], rtol=1e-3)
-
-
-def test_neighbouring_triangles_leave_no_crack():
-    """A fine wavy sheet: every pixel inside its outline is covered."""
-    x, y = np.meshgrid(np.linspace(-1, 1, 41), np.linspace(-1, 1, 41))
-    vertices = np.stack([x.ravel(), y.ravel(), 0.1 * np.sin(7 * x + 3 * y).ravel()], 1)
-    corner = (np.arange(40)[:, None] * 41 + np.arange(40)).ravel()
-    triangles = np.concatenate([np.stack([corner, corner + 1, corner + 41], 1), np.stack([corner + 1, corner + 42, corner + 41], 1)])
-    seen = render_triangles(camera(turn=(0.1, 0.2, 0.3), position=(0.5, 0, -3), size=(160, 120), focal=90), vertices, triangles)
-    rows, columns = np.nonzero(seen.shown)
-    for row in np.unique(rows):
-        inside = columns[rows == row]
-        assert len(inside) == np.ptp(inside) + 1
-
-
-def test_interpolation_is_perspective_correct():
-    """A long floor: the world coordinate of each pixel is that of its ray."""
-    floor = np.array([[-1, 1, 1], [1, 1, 1], [1, 1, 30], [-1, 1, 30.0]])
-    view = camera(position=(0, 0, 0))
-    seen = render_triangles(view, floor, np.array([[0, 1, 2], [0, 2, 3]]))
-    z = interpolate(seen, np.array([[0, 1, 2], [0, 2, 3]]), floor[:, 2:])[..., 0]
-    v = np.nonzero(seen.shown)[0]
-    np.testing.assert_allclose(z[seen.shown], 40 / (v - 23.5), rtol=1e-5)
-
-
 @pytest.mark.parametrize("kind", KINDS)
 def test_nearest_wins_and_equals_go_to_the_lower_row(kind):
     xyz = np.array([[0, 0, 2.0], [0, 0, 1], [0, 0, 1], [0, 0, -5], [0, 0, np.nan], [np.inf, 0, 1], [1e300, 0, 1]])
     seen = render_points(camera(kind, size=(9, 9)), xyz, radius=1)
     assert (seen.index[3:6, 3:6] == 1).all() and seen.shown.sum() == 9 and (seen.depth[seen.shown] == 5).all()
-    triangle = np.array([[-1, -1, 1], [1, -1, 1], [0, 1, 1.0]])
-    twice = render_triangles(camera(kind), triangle, np.array([[0, 1, 2], [1, 2, 0]]))
-    assert twice.shown.sum() > 50 and set(np.unique(twice.index)) == {-1, 0}
 
 
 @given(st.integers(0, 2**32 - 1), st.sampled_from(KINDS), st.integers(0, 2))
@@ -139,7 +46,8 @@ def test_the_order_of_points_does_not_matter(seed, kind, radius):
 
 
 def test_squares_at_the_border_are_cut():
-    xyz = camera().unproject([[0, 0], [-1, 20], [64, 20], [-3, 30]], np.ones(4))
+    pixels = np.array([[0, 0], [-1, 20], [64, 20], [-3, 30]])
+    xyz = np.column_stack([(pixels - [31.5, 23.5]) / 40, np.full(4, -3.0)])  # 1 m before the camera
     seen = render_points(camera(), xyz, radius=1)
     assert seen.shown[:2, :2].all() and seen.shown[19:22, 0].all() and seen.shown[19:22, 63].all() and seen.shown.sum() == 10
 
@@ -147,9 +55,6 @@ def test_squares_at_the_border_are_cut():
 def test_near_and_far():
     xyz = np.array([[0, 0, -3.5], [0, 0, 1]])
     assert render_points(camera(), xyz, near=0.6).index.max() == 1 and render_points(camera(), xyz).index.max() == 0
-    assert not render_triangles(camera(), CUBE, SIDES, near=6).shown.any()
-    inside = render_triangles(camera(position=(0, 0, 0)), CUBE, SIDES)
-    assert inside.shown.all(), "from inside a cube it is everywhere"
 
 
 def test_gaps_close_and_what_shines_through_goes():
@@ -178,7 +83,8 @@ def test_holes_are_filled_up_to_a_share():
 
 def test_pictures_in_colour_and_with_light():
     view = camera()
-    seen = render_triangles(view, CUBE, SIDES)
+    xyz = np.column_stack([np.linspace(-1, 1, 12), np.zeros((12, 2))])
+    seen = render_points(view, xyz, radius=3)
     colours = np.arange(36, dtype=np.uint8).reshape(12, 3)
     picture = colour_picture(seen, colours)
     assert (picture[seen.shown] == colours[seen.index[seen.shown]]).all() and (picture[~seen.shown] == GREY).all()
@@ -202,21 +108,10 @@ def test_edges_of_depth_are_darkened():
 
 def test_wrong_input_is_refused_before_it_is_compiled_code():
     view, seen = camera(), render_points(camera(), CUBE)
-    for vertices, triangles in (
-        (CUBE, SIDES + 1),
-        (CUBE, SIDES - 1),
-        (CUBE, SIDES.astype(float)),
-        (CUBE[:, :2], SIDES),
-        (CUBE, SIDES[:, :2]),
-    ):
-        with pytest.raises(ValueError, match="expected"):
-            render_triangles(view, vertices, triangles)
     for call in (
         lambda: render_points(view, CUBE[:, :2]),
         lambda: render_points(view, CUBE, radius=-1),
-        lambda: render_triangles(view, CUBE, SIDES, near=0),
         lambda: close_gaps(seen, view, 0),
-        lambda: interpolate(seen, SIDES, CUBE),
         lambda: colour_picture(seen, np.zeros((2, 3), np.uint8)),
         lambda: shaded_picture(seen, view, np.zeros((8, 2))),
         lambda: shaded_picture(seen, view, CUBE, "cartoon"),
@@ -225,10 +120,7 @@ def test_wrong_input_is_refused_before_it_is_compiled_code():
             call()
     nothing = render_points(view, np.zeros((0, 3)))
     assert not nothing.shown.any() and not close_gaps(nothing, view, 2, 0.1).shown.any()
-    assert not render_triangles(view, np.zeros((0, 3)), np.zeros((0, 3), int)).shown.any()
     assert (colour_picture(nothing, np.zeros((0, 3), np.uint8)) == GREY).all()
-    odd = np.array([[0, 0, np.nan], [1, 0, 0], [0, 1, 0], [0, 0, 0], [0, 0, 1], [1e300, 0, 0]])
-    assert not render_triangles(view, odd, np.array([[0, 1, 2], [3, 3, 4], [5, 3, 4], [3, 4, 4]])).shown.any()
 
 
 def test_every_number_of_threads_gives_the_same_bytes():

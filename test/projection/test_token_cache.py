@@ -1,7 +1,4 @@
 import errno
-import os
-import time
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -85,81 +82,3 @@ def test_a_full_disk_gives_the_place_back_to_the_results(tmp_path, monkeypatch):
     monkeypatch.setattr(token_cache, "write_bytes", full)
     assert "a" in known.remember("see", RGB, counting([])) and "No space left" in known.trouble
     assert not (tmp_path / "x").exists()
-
-
-def test_done_removes_the_folder(tmp_path):
-    known = TokenCache(tmp_path / "x", 0)
-    known.remember("see", XYZ, counting([]))
-    assert any((tmp_path / "x").iterdir())
-    known.done()
-    known.done()
-    assert not (tmp_path / "x").exists()
-
-
-SIZE = 1000
-
-
-def kilobyte(calls=None):
-    def work():
-        if calls is not None:
-            calls.append(1)
-        return {"a": torch.zeros(SIZE, dtype=torch.uint8)}
-
-    return work
-
-
-def test_a_bound_drops_what_was_not_used_for_longest(tmp_path):
-    item = [np.full(3, k) for k in range(4)]
-    known = TokenCache(tmp_path, "x", limit=3 * SIZE + 500)
-    for k in range(3):
-        known.remember("see", item[k], kilobyte())
-        for file in tmp_path.iterdir():  # as if it all had happened earlier
-            os.utime(file, ns=(file.stat().st_atime_ns, file.stat().st_mtime_ns - 10**9))
-    calls = []
-    known.remember("see", item[0], kilobyte(calls))  # used again
-    known.remember("see", item[3], kilobyte())  # one too many
-    assert not calls and len(list(tmp_path.iterdir())) == 3
-    for k in (0, 2, 3):
-        TokenCache(tmp_path, "x", limit=3 * SIZE + 500).remember("see", item[k], kilobyte(calls))
-    assert not calls and known.trouble == ""
-    known.remember("see", item[1], kilobyte(calls))
-    assert len(calls) == 1
-
-
-def test_a_result_beyond_the_bound_is_not_kept(tmp_path):
-    known = TokenCache(tmp_path / "x", 0, limit=SIZE)
-    assert len(known.remember("see", XYZ, kilobyte())["a"]) == SIZE
-    assert not (tmp_path / "x").exists() and known.trouble == ""
-
-
-def test_files_of_others_stay_but_abandoned_ones_go(tmp_path):
-    for name, age in ((".fresh.safetensors", 0), (".old.safetensors", 7200), ("notes.txt", 7200)):
-        (tmp_path / name).write_bytes(bytes(10 * SIZE))
-        os.utime(tmp_path / name, (time.time() - age,) * 2)
-    TokenCache(tmp_path, 0, limit=2 * SIZE).remember("see", XYZ, kilobyte())
-    names = {file.name for file in tmp_path.iterdir()}
-    assert {".fresh.safetensors", "notes.txt"} < names and ".old.safetensors" not in names and len(names) == 3
-
-
-def test_a_full_disk_leaves_a_lasting_cache_alone(tmp_path, monkeypatch):
-    known = TokenCache(tmp_path, 0, limit=10 * SIZE)
-    known.remember("see", XYZ, kilobyte())
-
-    def full(path, data):
-        raise OSError(errno.ENOSPC, "No space left on device")
-
-    monkeypatch.setattr(token_cache, "write_bytes", full)
-    known.remember("see", RGB, kilobyte())
-    assert "No space left" in known.trouble and len(list(tmp_path.iterdir())) == 1
-
-
-def test_another_backbone_finds_nothing(tmp_path, fake_backbone):
-    calls = []
-    first = TokenCache.of_backbone(tmp_path, fake_backbone, ("side", 640), 10 * SIZE)
-    first.remember("see", XYZ, kilobyte(calls))
-    TokenCache.of_backbone(tmp_path, fake_backbone, ("side", 640), 10 * SIZE).remember("see", XYZ, kilobyte(calls))
-    assert len(calls) == 1
-    other = SimpleNamespace(hash="another")
-    TokenCache.of_backbone(tmp_path, other, ("side", 640), 10 * SIZE).remember("see", XYZ, kilobyte(calls))
-    TokenCache.of_backbone(tmp_path, fake_backbone, ("side", 320), 10 * SIZE).remember("see", XYZ, kilobyte(calls))
-    assert len(calls) == 3

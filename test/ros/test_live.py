@@ -18,11 +18,11 @@ import pytest
 from geoseg_ros.cli.main import main
 from geoseg_ros.errors import GeosegError, InputError
 from geoseg_ros.geometry.cloud import Cloud
-from geoseg_ros.io.cloud_files import write_pcd
 from geoseg_ros.io.folders import read_image, write_image
 from geoseg_ros.io.recordings import Recording, RecordingWriter
 from geoseg_ros.simulation.truth import Truth
 from support.paths import ROOT
+from support.pcd_files import write_pcd
 
 pytest.importorskip("rclpy", reason="needs ROS 2")
 pytest.importorskip("geoseg_ros.msg", reason="needs the messages of this package")

@@ -14,9 +14,10 @@ from geoseg_ros.io.cloud_files import read_cloud
 from geoseg_ros.io.recordings import Recording
 from geoseg_ros.simulation.families import FURNITURE
 from geoseg_ros.simulation.rooms import footprint_distance
-from geoseg_ros.simulation.sets import PRESETS, SENSORS, check_unpaired, concept_set, make_dials, trivial_scores
+from geoseg_ros.simulation.sets import PRESETS, SENSORS, check_unpaired, concept_set, make_dials
 from geoseg_ros.simulation.trajectory import WalkConfig, _check_other_seeds, record, walk_path, walk_poses, walk_scene
 from geoseg_ros.simulation.truth import load_truth
+from support.trivial_methods import trivial_scores
 
 
 @pytest.fixture(scope="module")

@@ -26,7 +26,6 @@ ITEM_P_MAX = 0.1  # of an item of a set that has something in common
 LOUDEST = 0.05  # p-value below which an item speaks no louder for the set
 USUAL_SHARE = 0.5
 SMALLEST_P = 1e-6  # what is below is the tail of a fit to a few hundred null items; 1e-20 says no more than this
-Flags = NDArray[np.bool_]
 
 
 def decide(

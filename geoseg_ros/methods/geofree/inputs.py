@@ -175,7 +175,7 @@ def voxel_view_tokens(scene: SceneGeometry, views: ProposalViews) -> NDArray[np.
     count = views.grid[0] // 2 if views.domain is Domain.COLOUR else views.grid[0]
     tokens = views.tokens.unflatten(1, views.grid)[:, :count].flatten(0, 1)
     index = views.index[:, :count].reshape(-1, *views.index.shape[2:])
-    features, shown = lift_tokens(tokens, index, np.arange(len(scene.xyz)), len(scene.xyz))
+    features, shown = lift_tokens(tokens, index, len(scene.xyz))
     result = comparable(features, None).numpy().astype(np.float32)
     result[~shown.numpy()] = np.nan
     return result
