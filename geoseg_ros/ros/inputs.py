@@ -119,7 +119,7 @@ class Inputs:
             subscription = subscribe(self._node, kind, topic, put, stream)
             self._subscriptions.append(subscription)
             if kind is CameraInfo:  # a driver may have sent it once, before this node came
-                self._subscriptions.append(subscribe_latched(self._node, kind, topic, put))
+                self._subscriptions.append(subscribe_latched(self._node, kind, topic, self._keep))
             if stream is not None:
                 stream.best_effort = subscription.qos_profile.reliability == ReliabilityPolicy.BEST_EFFORT
                 stream.begin()
@@ -169,6 +169,12 @@ class Inputs:
             self.newest[name] = (type_name(kind), message)
 
         self._plan.append((kind, topic, put))
+
+    def _keep(self, message: CameraInfo) -> None:
+        """What was sent before; what is sent from now on comes here as well, and is counted by the other subscription."""
+        state = self.companions["camera_info"]
+        state.received = max(state.received, 1)
+        self.newest[state.topic] = (state.message_type, message)
 
     def _depth(self, message: Image) -> DepthFrame:
         topic = "~/camera_info"

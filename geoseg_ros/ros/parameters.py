@@ -128,6 +128,15 @@ def follow(node: Node, current: Parameters, accept: Callable[[Parameters], str],
         store(new)
         return SetParametersResult(successful=True)
 
+    lists = {setting.name for setting in list_settings(current) if setting.many and setting.kind is str}
+
+    def typed(parameters: list[Parameter]) -> list[Parameter]:
+        """An empty list has no type: ``ros2 param set NODE packs "[]"`` sends one of booleans."""
+        empty = {p.name for p in parameters if p.name in lists and p.type_.name.endswith("_ARRAY") and len(p.value) == 0}
+        return [Parameter(p.name, value=[""]) if p.name in empty else p for p in parameters]
+
+    if hasattr(node, "add_pre_set_parameters_callback"):  # not in Humble
+        node.add_pre_set_parameters_callback(typed)
     node.add_on_set_parameters_callback(changed)
 
 

@@ -13,7 +13,7 @@ from std_msgs.msg import Header
 
 from geoseg_ros.geometry.cloud import Cloud
 from geoseg_ros.io import messages as codec
-from geoseg_ros.results import CloudResult, LabelSpace
+from geoseg_ros.results import CloudResult, LabelSpace, ObjectInstance
 from geoseg_ros.ros.message_types import InstalledTypes
 from support.ros_cases import byte_array, cloud_message, picture, points, positions
 
@@ -123,3 +123,20 @@ def test_float64_far_from_the_origin_keeps_its_millimetres_and_goes_back():
     np.testing.assert_allclose(cloud.original(), far, atol=1e-4)
     out = codec.labelled_cloud_message(TYPES, message.header, cloud, labelled(cloud, [1] * 6), LabelSpace(("a",)).palette())
     np.testing.assert_allclose([[row[axis] for axis in "xyz"] for row in decode_labelled(out)], far, rtol=1e-7)
+
+
+def test_markers_that_are_filled_again_are_as_new_ones():
+    palette = PALETTE
+
+    def things(count):
+        return [
+            ObjectInstance(1 + i % 2, f"thing {i}", i + 1, 0.9, 0.1, np.full(3, float(i)), np.eye(3), np.full(3, 1.0 + i), 5, track=i)
+            for i in range(count)
+        ]
+
+    message = None
+    for count in (2, 0, 3, 1):
+        given, header = things(count), Header(frame_id=f"frame {count}")
+        poses = codec.object_poses(TYPES, given)
+        message = codec.marker_array(TYPES, header, given, poses, palette, message)
+        assert message == codec.marker_array(TYPES, header, given, poses, palette) and len(message.markers) == 1 + 2 * count

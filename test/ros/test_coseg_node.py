@@ -9,7 +9,8 @@ import pytest
 pytest.importorskip("rclpy")
 
 from rclpy.parameter import Parameter
-from rclpy.qos import ReliabilityPolicy
+from rclpy.qos import QoSProfile, ReliabilityPolicy
+from sensor_msgs.msg import PointCloud2
 from std_msgs.msg import String
 
 from geoseg_ros.io import messages as codec
@@ -19,6 +20,11 @@ from support.live_node import LATCHED
 from support.ros_cases import XYZ, cloud_message, image_message, labels_of, large_cloud_message, picture, points
 
 pytestmark = pytest.mark.dds
+
+try:
+    from rclpy.event_handler import PublisherEventCallbacks
+except ImportError:  # Humble
+    from rclpy.qos_event import PublisherEventCallbacks
 
 
 def test_answers_keep_order_stamp_and_frame(live):
@@ -192,6 +198,19 @@ def test_default_quality_of_service(live):
     assert (input_qos().reliability, input_qos().depth) == (ReliabilityPolicy.BEST_EFFORT, 1)
     publisher = next(p for p in node.publishers if p.topic_name == "/coseg_node/points_labeled")
     assert (publisher.qos_profile.reliability, publisher.qos_profile.depth) == (ReliabilityPolicy.RELIABLE, 1)
+
+
+def test_a_publisher_that_cannot_be_heard_is_named(live):
+    node = live(status_period=0.1, listen=())  # the tests' inputs are reliable
+    weak = QoSProfile(depth=1, reliability=ReliabilityPolicy.BEST_EFFORT)
+    silent = PublisherEventCallbacks(use_default_callbacks=False)
+    node.client.create_publisher(PointCloud2, "/coseg_node/points", weak, event_callbacks=silent)
+    node.wait(lambda: node.lines)
+    line = node.lines[0]
+    assert line.startswith("/coseg_node/points: a publisher cannot be heard, 2 publishers (")
+    assert line.endswith("client offers less: set qos_overrides./coseg_node/points.subscription.reliability to best_effort")
+    cloud = next(s for s in node.node._diagnostics.report().status if s.name == "coseg_node: cloud")
+    assert cloud.level == b"\x01" and "QoS of a publisher does not match" in cloud.message
 
 
 def test_views_hold_for_organised_colour_clouds(live):

@@ -5,10 +5,14 @@ import pytest
 
 pytest.importorskip("rclpy")
 
+import rclpy
+from rclpy.context import Context
+from rclpy.node import Node
 from sensor_msgs.msg import CameraInfo
 
 from geoseg_ros.io import messages as codec
 from support.fake_pipeline import FakePipeline
+from support.live_node import LATCHED
 from support.ros_cases import image_message, labels_of, picture
 
 pytestmark = pytest.mark.dds
@@ -114,3 +118,30 @@ def test_colour_that_does_not_come_is_told_and_counted(live):
     assert values["uncoloured"] == "1" and float(values["color_age_s"]) == 10.0
     assert {"coseg_node: color", "coseg_node: camera_info"} <= set(report)
     assert {value.key: value.value for value in report["coseg_node: color"].values}["received"] == "1"
+
+
+def test_what_was_sent_once_before_the_node_came_is_taken(live):
+    """Calibration always; any other input where its durability is overridden."""
+    context = Context()
+    rclpy.init(context=context)
+    driver = Node("driver", context=context)
+    try:
+        info = CameraInfo(width=2, height=2)
+        info.k = np.array([2.0, 0, 0.5, 0, 2.0, 0.5, 0, 0, 1.0])
+        sent = {"camera_info": info, "color": image_message(picture(2, 2), "rgb8", frame="optical", stamp=(50, 0))}
+        publishers = {name: driver.create_publisher(type(message), f"/coseg_node/{name}", LATCHED) for name, message in sent.items()}
+        for name, message in sent.items():
+            publishers[name].publish(message)
+        options = {"qos_overrides./coseg_node/color.subscription.durability": "transient_local"}
+        node = live(listen=("points_labeled",), cloud_source="depth", image_transport="none", **options)
+        node.wait(lambda: all(node.node.inputs.companion(f"~/{name}") for name in sent))
+        node.send("depth", image_message(np.array([[500, 1500], [0, 2000]], np.uint16), "16UC1", frame="optical", stamp=(50, 0)))
+        node.wait(lambda: node.received["points_labeled"])
+        assert labels_of(node.received["points_labeled"][0]) == [0, 2, 0, 2] and node.counts("cloud").rejected == 0
+        publishers["camera_info"].publish(info)
+        companions = node.node.inputs.companions
+        node.wait(lambda: companions["camera_info"].rate.started())
+        assert (companions["camera_info"].received, companions["color"].received) == (2, 1), "each is counted once"
+    finally:
+        driver.destroy_node()
+        rclpy.try_shutdown(context=context)

@@ -64,7 +64,11 @@ class LiveNode:
             self.client.create_subscription(Log, "/rosout", self._log, ROSOUT)
             self.client.create_subscription(String, "/coseg_node/label_info", lambda m: self.labels.append(m.data), LATCHED)
             self.client.create_subscription(DiagnosticArray, "/diagnostics", self.diagnostics.append, 10)
-            self._publishers = {name: self.client.create_publisher(kind, f"/coseg_node/{name}", RELIABLE) for name, kind in INPUTS.items()}
+            kept = {name for name in INPUTS if f"qos_overrides./coseg_node/{name}.subscription.durability" in parameters}
+            self._publishers = {
+                name: self.client.create_publisher(kind, f"/coseg_node/{name}", LATCHED if name in kept else RELIABLE)
+                for name, kind in INPUTS.items()
+            }
             self.executor.add_node(self.node)
             self._client_executor.add_node(self.client)
             self._spinners[1].start()
