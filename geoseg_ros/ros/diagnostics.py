@@ -214,9 +214,11 @@ class Diagnostics:
 
 
 def _advice(stream: StreamState) -> str:
-    if not stream.best_effort or os.environ.get("FASTDDS_DEFAULT_PROFILES_FILE"):
+    if not stream.best_effort:
         return ""
-    return "; for large messages set FASTDDS_DEFAULT_PROFILES_FILE to config/fastdds_shm.xml in both processes, or the QoS to reliable"
+    profile = os.environ.get("FASTDDS_DEFAULT_PROFILES_FILE")
+    where = f"to {profile} for the publisher, too" if profile else "to config/fastdds_shm.xml in both processes"
+    return f"; for large messages set FASTDDS_DEFAULT_PROFILES_FILE {where}, or the publisher's QoS to reliable"
 
 
 def _memory() -> dict[str, str]:

@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
-from rclpy.clock import ClockType
+from rclpy.clock import Clock, ClockType
 from rclpy.node import Node
 from rclpy.qos import ReliabilityPolicy
 from rclpy.time import Time
@@ -16,7 +16,7 @@ from sensor_msgs.msg import CameraInfo, CompressedImage, Image, PointCloud2
 from geoseg_ros.errors import InputError
 from geoseg_ros.ros.message_types import type_name
 from geoseg_ros.ros.parameters import refuse_unknown
-from geoseg_ros.ros.qos import subscribe, subscribe_latched
+from geoseg_ros.ros.qos import offered_reliable, reliability_is_given, subscribe, subscribe_latched
 from geoseg_ros.runtime.mailbox import Mailbox
 from geoseg_ros.runtime.node_parameters import NodeParameters
 from geoseg_ros.runtime.rgbd import KEPT, DepthFrame, RecentImages
@@ -28,6 +28,7 @@ except ImportError:
     message_filters = None
 
 _Put = Callable[[Any], None]
+_LOOK = 1.0  # seconds between two looks at what the publishers offer
 
 
 class Arrival(NamedTuple):
@@ -87,7 +88,9 @@ class Inputs:
     def __init__(self, node: Node, parameters: NodeParameters) -> None:
         self._node = node
         self._plan: list[tuple[Any, str, _Put]] = []
-        self._subscriptions: list[Any] = []
+        self._subscriptions: dict[str, Any] = {}  # by the node's name of the topic
+        self._latched: Any = None
+        self._timer: Any = None
         self.streams: dict[str, StreamState] = {}
         self.companions: dict[str, CompanionState] = {}
         self.paused = False
@@ -114,25 +117,46 @@ class Inputs:
     def open(self) -> None:
         """Subscribe. Raises InputError for a quality of service that does not exist."""
         for kind, topic, put in self._plan:
-            name = self._node.resolve_topic_name(topic)
-            stream = next((s for s in self.streams.values() if s.topic == name), None)
-            subscription = subscribe(self._node, kind, topic, put, stream)
-            self._subscriptions.append(subscription)
+            self._subscribe(kind, topic, put, bool(offered_reliable(self._node, self._node.resolve_topic_name(topic))))
             if kind is CameraInfo:  # a driver may have sent it once, before this node came
-                self._subscriptions.append(subscribe_latched(self._node, kind, topic, self._keep))
-            if stream is not None:
-                stream.best_effort = subscription.qos_profile.reliability == ReliabilityPolicy.BEST_EFFORT
-                stream.begin()
+                self._latched = subscribe_latched(self._node, kind, topic, self._keep)
+        for stream in self.streams.values():
+            stream.begin()
         refuse_unknown(self._node)
+        self._timer = self._node.create_timer(_LOOK, self._follow_publishers, clock=Clock(clock_type=ClockType.STEADY_TIME))
 
     def close(self) -> None:
         """Unsubscribe, and forget what has not been worked on."""
-        for subscription in self._subscriptions:
+        if self._timer is not None:
+            self._node.destroy_timer(self._timer)
+        for subscription in [*self._subscriptions.values(), *filter(None, [self._latched])]:
             self._node.destroy_subscription(subscription)
+        self._timer = self._latched = None
         self._subscriptions.clear()
         self.mailbox.clear()
         self.newest.clear()
         self._colors.clear()
+
+    def _subscribe(self, kind: Any, topic: str, put: _Put, reliable: bool) -> None:
+        name = self._node.resolve_topic_name(topic)
+        stream = next((s for s in self.streams.values() if s.topic == name), None)
+        subscription = subscribe(self._node, kind, topic, put, stream, reliable)
+        self._subscriptions[topic] = subscription
+        if stream is not None:
+            stream.best_effort = subscription.qos_profile.reliability == ReliabilityPolicy.BEST_EFFORT
+            stream.count_losses_anew()
+
+    def _follow_publishers(self) -> None:
+        """Reliable where all publishers offer it, since best effort loses most large messages of Fast DDS as it comes; else best effort."""
+        for kind, topic, put in self._plan:
+            name = self._node.resolve_topic_name(topic)
+            reliable = self._subscriptions[topic].qos_profile.reliability == ReliabilityPolicy.RELIABLE
+            offered = offered_reliable(self._node, name)
+            if offered in (None, reliable) or reliability_is_given(self._node, name):
+                continue
+            self._node.get_logger().info(f"{name}: subscribed {'reliable' if offered else 'best effort'}, as its publishers offer")
+            self._node.destroy_subscription(self._subscriptions.pop(topic))
+            self._subscribe(kind, topic, put, bool(offered))
 
     def pause(self, paused: bool) -> None:
         """Forget messages from now on, or take them again."""

@@ -40,10 +40,21 @@ def latched_qos() -> QoSProfile:
     return profile
 
 
-def overridable() -> QoSOverridingOptions:
-    """History, depth, reliability and durability may be set by parameters (read when the topic is created)."""
+def overridable(reliability: bool = True) -> QoSOverridingOptions:
+    """History, depth, durability and, where asked for, reliability may be set by parameters (read when the topic is created)."""
     kinds = QoSPolicyKind
-    return QoSOverridingOptions((kinds.HISTORY, kinds.DEPTH, kinds.RELIABILITY, kinds.DURABILITY))
+    return QoSOverridingOptions((kinds.HISTORY, kinds.DEPTH, kinds.DURABILITY, *((kinds.RELIABILITY,) if reliability else ())))
+
+
+def reliability_is_given(node: Node, topic: str) -> bool:
+    """Whether the user has set the reliability of an input. ``topic`` is resolved."""
+    return f"qos_overrides.{topic}.subscription.reliability" in getattr(node, "_parameter_overrides", {})
+
+
+def offered_reliable(node: Node, topic: str) -> bool | None:
+    """Whether all publishers of a topic offer reliable delivery; None where there is none."""
+    found = node.get_publishers_info_by_topic(topic)
+    return all(info.qos_profile.reliability == ReliabilityPolicy.RELIABLE for info in found) if found else None
 
 
 def subscribe_latched(node: Node, kind: Any, topic: str, callback: Callable[[Any], None]) -> Any:
@@ -52,16 +63,22 @@ def subscribe_latched(node: Node, kind: Any, topic: str, callback: Callable[[Any
     return node.create_subscription(kind, topic, callback, latched_qos(), event_callbacks=quiet)
 
 
-def subscribe(node: Node, kind: Any, topic: str, callback: Callable[[Any], None], watch: Watch | None = None) -> Any:
-    """Subscribe an input. ``watch`` hears what the middleware notices about it."""
-    arguments: dict[str, Any] = {"qos_overriding_options": overridable()}
+def subscribe(
+    node: Node, kind: Any, topic: str, callback: Callable[[Any], None], watch: Watch | None = None, reliable: bool = False
+) -> Any:
+    """Subscribe an input. ``watch`` hears what the middleware notices about it; what the user has set beats ``reliable``."""
+    profile = input_qos()
+    if reliable:
+        profile.reliability = ReliabilityPolicy.RELIABLE
+    options = overridable(reliability_is_given(node, node.resolve_topic_name(topic)))
+    arguments: dict[str, Any] = {"qos_overriding_options": options}
     if watch is not None:
         try:
             events = SubscriptionEventCallbacks(
                 message_lost=lambda event: watch.lose(event.total_count),
                 incompatible_qos=lambda event: watch.mismatch(event.total_count),
             )
-            return node.create_subscription(kind, topic, callback, input_qos(), event_callbacks=events, **arguments)
+            return node.create_subscription(kind, topic, callback, profile, event_callbacks=events, **arguments)
         except UnsupportedEventTypeError:
             pass
-    return node.create_subscription(kind, topic, callback, input_qos(), **arguments)
+    return node.create_subscription(kind, topic, callback, profile, **arguments)

@@ -125,9 +125,13 @@ class StreamState:
     def begin(self) -> None:
         """Called when the input is subscribed: silence counts from now."""
         self.rate = Rate()
-        self.silent = self.losing = self.mismatched = False
-        self._lost_earlier = self.lost  # the middleware counts anew for every subscription
+        self.silent = self.losing = False
+        self.count_losses_anew()
         self._told.clear()
+
+    def count_losses_anew(self) -> None:
+        """Called when the input is subscribed with another quality of service: the middleware counts anew for every subscription."""
+        self._lost_earlier, self.mismatched = self.lost, False
 
     def lose(self, total: int) -> None:
         """Called by the middleware."""

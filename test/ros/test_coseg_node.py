@@ -14,9 +14,9 @@ from sensor_msgs.msg import PointCloud2
 from std_msgs.msg import String
 
 from geoseg_ros.io import messages as codec
-from geoseg_ros.ros import diagnostics, message_types, publishers
+from geoseg_ros.ros import diagnostics, inputs, message_types, publishers
 from support.fake_pipeline import FakePipeline
-from support.live_node import LATCHED
+from support.live_node import LATCHED, LiveNode
 from support.ros_cases import XYZ, cloud_message, image_message, labels_of, large_cloud_message, picture, points
 
 pytestmark = pytest.mark.dds
@@ -198,6 +198,23 @@ def test_default_quality_of_service(live):
     assert (input_qos().reliability, input_qos().depth) == (ReliabilityPolicy.BEST_EFFORT, 1)
     publisher = next(p for p in node.publishers if p.topic_name == "/coseg_node/points_labeled")
     assert (publisher.qos_profile.reliability, publisher.qos_profile.depth) == (ReliabilityPolicy.RELIABLE, 1)
+
+
+def test_inputs_are_reliable_where_all_publishers_are(live, monkeypatch):
+    monkeypatch.setattr(LiveNode, "_inputs", staticmethod(lambda **_: []))  # no overrides
+    monkeypatch.setattr(inputs, "_LOOK", 0.05)
+    node = live(listen=("points_labeled",), image_transport="none")
+    stream = node.node.inputs.streams["cloud"]
+    node.wait(lambda: not stream.best_effort)
+    weak = node.client.create_publisher(PointCloud2, "/coseg_node/points", QoSProfile(depth=1, reliability=ReliabilityPolicy.BEST_EFFORT))
+    node.wait(lambda: stream.best_effort and weak.get_subscription_count())
+    for publish in (weak.publish, lambda message: node.send("points", message)):
+        count = len(node.received["points_labeled"])
+        publish(cloud_message(points()))
+        node.wait(lambda: len(node.received["points_labeled"]) == count + 1)  # noqa: B023
+    node.client.destroy_publisher(weak)
+    node.wait(lambda: not stream.best_effort)
+    assert node.lines == [] and stream.lost == 0
 
 
 def test_a_publisher_that_cannot_be_heard_is_named(live):
