@@ -82,7 +82,7 @@ def cosegment(
     chosen = open_method(method)
     context, kept = _context(chosen, backbone, settings, config, progress, resume)
     model = chosen.learn_set(material, context, SetOptions(outliers, folds, seconds, keep_pack=keep_pack))
-    result = segment_set(model, name, gather_images(material.images).named, gather_clouds(material.clouds).named, context, config, outliers)
+    result = segment_set(model, name, gather_images(material.images), gather_clouds(material.clouds), context, config, outliers)
     skipped = [line for items in _sources(material) for line in items.warnings]
     warnings = [kept.trouble] if kept is not None and kept.trouble else []
     if not outliers and result.common_p_value is not None and result.common_p_value >= SET_P_MAX:

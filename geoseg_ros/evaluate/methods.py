@@ -9,6 +9,7 @@ from functools import cached_property
 from geoseg_ros.backbones.base import ImageBackbone
 from geoseg_ros.evaluate.items import Answer, CosegSet, Image, Item, Mask, NamedMethod, Predictions
 from geoseg_ros.geometry.cloud import Cloud
+from geoseg_ros.io.items import Arrays, Items
 from geoseg_ros.methods.base import Context, Material, Method, Pack, SetModel, SetOptions
 from geoseg_ros.methods.registry import method_names, open_method
 from geoseg_ros.packs.bank import BackgroundBank
@@ -76,7 +77,8 @@ class PackMethod:
         if self._last is None or self._last[0] is not items:
             self._last = items, self._method.learn_set(own, context, SetOptions(rivals=rivals))
         model = self._last[1].with_outliers(outliers)
-        images, clouds = ([(item.name, item.data) for item in kind] for kind in (items.images, items.clouds))
+        images = Items([Arrays([item.data for item in items.images])])
+        clouds = Items([Arrays([item.data for item in items.clouds])])
         found = segment_set(model, own.name, images, clouds, context, self._tools.config, outliers)
         return Predictions([_set_answer(item) for item in found.images], [_set_answer(item) for item in found.clouds])
 

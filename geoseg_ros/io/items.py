@@ -136,31 +136,9 @@ class Items(Generic[Item]):
         return any(item is own for own in self)
 
     @property
-    def named(self) -> Named[Item]:
-        """The same with their names."""
-        return Named(self)
-
-    @property
     def warnings(self) -> list[str]:
         """One line for each item skipped so far."""
         return [line for source in self.sources for line in source.warnings]
-
-
-class Named(Generic[Item]):
-    """Pairs of name and item."""
-
-    def __init__(self, items: Items[Item]) -> None:
-        self._items = items
-
-    def __len__(self) -> int:
-        return len(self._items)
-
-    def __iter__(self) -> Iterator[tuple[str, Item]]:
-        return ((name, item) for _, name, item in self._items.pick())
-
-    def numbered(self) -> Iterator[tuple[int, str, Item]]:
-        """With the numbers of :meth:`Items.pick`."""
-        return self._items.pick()
 
 
 def open_images(paths: Iterable[str | os.PathLike[str]], topic: str | None = None, limit: int = LIMIT) -> Items[NDArray[np.uint8]]:

@@ -2,51 +2,54 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence, Sized
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
+from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
 from geoseg_ros.geometry.cloud import Cloud
-from geoseg_ros.io.items import Named as NamedItems
+from geoseg_ros.io.items import Items
 from geoseg_ros.methods.base import Context, Segmenter, SetModel
 from geoseg_ros.projection.token_cache import Worked
 from geoseg_ros.results import CloudResult, ImageResult, Presence, SetCloud, SetImage, SetResult
 from geoseg_ros.runtime.pipeline import Pipeline, PipelineConfig
 
-Named = Iterable[tuple[str, NDArray[np.uint8] | Cloud]]
-
 
 def segment_set(
-    model: SetModel, name: str, images: Named, clouds: Named, context: Context, config: PipelineConfig, outliers: bool = True
+    model: SetModel,
+    name: str,
+    images: Items[NDArray[np.uint8]],
+    clouds: Items[Cloud],
+    context: Context,
+    config: PipelineConfig,
+    outliers: bool = True,
 ) -> SetResult:
     """Label the items of a set.
 
     Args:
         model: what was learnt from the set.
         name: the target's label.
-        images, clouds: pairs of a name and an item, read one at a time.
+        images, clouds: read one at a time.
         context: backbone, progress, and what was worked out before.
         outliers: False: every item is known to show the target.
     """
     pipelines: dict[int, Pipeline] = {}  # the model keeps its segmenters, so that their ids stay taken
     known = () if outliers else (name,)
 
-    def judge(kind: str, items: Named, judge_of: Callable[[int], tuple[Segmenter, str]]) -> list[_Judged]:
+    def judge(kind: str, items: Items[Any], judge_of: Callable[[int], tuple[Segmenter, str]]) -> list[_Judged]:
         judged = []
-        total = len(items) if isinstance(items, Sized) else 0
-        numbered = items.numbered() if isinstance(items, NamedItems) else ((number, *pair) for number, pair in enumerate(items))
-        for number, item_name, item in numbered:
+        for number, item_name, item in items.pick():
             segmenter, version = judge_of(number)
             step = f"judge {version}, shown {known}"
             if id(segmenter) not in pipelines:
                 pipelines[id(segmenter)] = Pipeline.of(context.backbone, segmenter, config)
             work = partial(_work, pipelines[id(segmenter)], item, known)
             judged.append(_Judged.read(item_name, name, context.remember(step, item, work)))
-            context.progress(f"segmenting {kind}", number + 1, total)
+            context.progress(f"segmenting {kind}", number + 1, len(items))
         return judged
 
     image_judged, cloud_judged = judge("images", images, model.image_judge), judge("clouds", clouds, model.cloud_judge)
