@@ -119,3 +119,18 @@ def test_costmap_example_listens_to_the_obstacles() -> None:
     assert node == "coseg_node" and f'"{topic}"' in source and sources["concepts"]["data_type"] == "PointCloud2"
     assert not sources["concepts"]["clearing"] and any(entry["clearing"] for entry in sources.values())
     assert "config/nav2_costmap_example.yaml" in (ROOT / "docs" / "navigation.md").read_text()
+
+
+def test_aggregator_example_takes_the_diagnostics_of_the_node() -> None:
+    example = yaml.safe_load((ROOT / "config" / "diagnostics_aggregator_example.yaml").read_text())["analyzers"]["ros__parameters"]
+    (analyzer,) = (entry for entry in example.values() if isinstance(entry, dict))
+    source = (ROOT / "geoseg_ros" / "ros" / "diagnostics.py").read_text()
+    assert analyzer["expected"] == [f"{start}pipeline" for start in analyzer["startswith"]] and 'f"{self._name}: pipeline"' in source
+    assert "config/diagnostics_aggregator_example.yaml" in (ROOT / "docs" / "node.md").read_text()
+
+
+def test_changelog_has_the_form_of_ros_packages() -> None:
+    changelog = pytest.importorskip("catkin_pkg.changelog", reason="catkin_pkg reads it")
+    read = changelog.get_changelog_from_path(ROOT / "CHANGELOG.rst", "geoseg_ros")
+    versions = [version for version, _, entries in read.foreach_version() if entries]
+    assert "0.1.0" in versions and "\nForthcoming\n---" in (ROOT / "CHANGELOG.rst").read_text()
