@@ -18,9 +18,8 @@ from geoseg_ros.errors import GeosegError, InputError
 from geoseg_ros.packs.pack import Pack
 from geoseg_ros.runtime.engines.backbone import EngineBackbone
 from geoseg_ros.runtime.engines.choose import ImageSource, open_session
-from geoseg_ros.runtime.engines.options import ORDER, TENSORRT, EngineOptions
+from geoseg_ros.runtime.engines.options import ORDER, PRECISIONS, TENSORRT, EngineOptions
 from geoseg_ros.runtime.engines.sessions import Session, TorchSession
-from geoseg_ros.runtime.engines.spec import PRECISIONS
 from geoseg_ros.runtime.pipeline import Pipeline
 from geoseg_ros.simulation.rooms import SeedSource
 from geoseg_ros.simulation.sets import make_cloud, make_dials, make_image
@@ -67,7 +66,7 @@ def _opened(inner: TorchBackbone, options: EngineOptions) -> Iterator[Backend]:
     name, place = options.backend, torch.device(options.device)
     before = device_memory(place)
     try:
-        session, reason, _ = open_session(ImageSource(inner, options), options)
+        session, reason, _ = open_session(ImageSource(inner, options))
     except (InputError, GeosegError) as error:
         yield Backend(name if name in TENSORRT else f"{name}-{place}", inner, None, " ".join(str(error).split()))
         return
@@ -93,7 +92,7 @@ def parity_row(backend: Backend, packs: tuple[str, ...]) -> tuple[Row, Agreement
     loaded = [Pack.load(name) for name in packs]
     found = compare(Pipeline(backend.inner, loaded), Pipeline(backend.whole, loaded), images, clouds)
     masks, labels = (f"{np.mean(values):.4f}" for values in (found.masks, found.labels))
-    precision = backend.session.precision
+    precision = backend.session.spec.precision
     verdict = "same" if found.passes(precision) else f"DIFFERS (expected {LEAST if precision == 'fp32' else LEAST_HALF}, {LEAST})"
     return [backend.name, precision, masks, labels, verdict], found
 
@@ -145,8 +144,11 @@ def _session_rows(
     device = torch.device("cpu" if backend.name.endswith("-cpu") else "cuda")
     kind = "graph " if backend.name == "torch-cuda" else ""
     for shape in SHAPES:
-        name, least = f"{backend.name} {kind}{session.precision}", work[shape].least_seconds(peaks[device.type], session.precision)
-        given = {session.spec.inputs[0].name: torch.full((*shape, 3), 90.0, device=device)}
+        name, least = (
+            f"{backend.name} {kind}{session.spec.precision}",
+            work[shape].least_seconds(peaks[device.type], session.spec.precision),
+        )
+        given = torch.full((*shape, 3), 90.0, device=device)
         yield timing_row(name, shape, partial(session.run, given), least, device, runs)
         images = np.full((*shape, 3), 90, np.uint8)
         yield timing_row(f"{name}, with copies", shape, partial(backend.whole.tokens, images), least, device, runs)
@@ -160,7 +162,9 @@ def backends_report(device: torch.device, packs: tuple[str, ...], runs: int) -> 
     found = [parity_row(backend, packs) for backend in backends]
     head = ["backend", "precision", "J of masks", "equal labels", "against PyTorch on the processor"]
     lines = ["### Backends", "", *table(head, [row for row, _ in found]), ""]
-    lines += [f"Opened by {b.name} {b.session.precision}: {b.held / 1e6:.0f} MB of the device." for b in backends if b.session and b.held]
+    lines += [
+        f"Opened by {b.name} {b.session.spec.precision}: {b.held / 1e6:.0f} MB of the device." for b in backends if b.session and b.held
+    ]
     lines += ["", f"Milliseconds of {runs} runs. Roofline: what a large matrix product or a large copy reached here, with this work.", ""]
     head = ["what", "images", "p50", "p95", "p99", "PyTorch's memory, MB", "roofline", "share"]
     lines += table(head, timing_rows(inner, backends, device, runs))

@@ -36,11 +36,13 @@ class OnnxBackbone:
 
     Attributes, beside those of every backbone:
         path: of the file. input_name, output_names: used of it. channels_first: layout of the input, and of the feature maps.
-        batch: what the file fixes it to, or None. sides: (height, width) that it fixes, each may be None.
+        backend: what runs it. batch: what the file fixes it to, or None. sides: (height, width) that it fixes, each may be None.
         mean, deviation: float32 [3] of the pixels.
 
     The global vector is the mean token. Raises InputError for an absent file, one that is not ONNX, or one with other inputs or outputs.
     """
+
+    backend = "onnxruntime-cpu"
 
     def __init__(self, file: str, name: str) -> None:
         try:

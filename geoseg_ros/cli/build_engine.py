@@ -21,8 +21,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from geoseg_ros.errors import GeosegError, InputError
-from geoseg_ros.runtime.engines.options import ORDER, TENSORRT, EngineOptions
-from geoseg_ros.runtime.engines.spec import PRECISIONS
+from geoseg_ros.runtime.engines.options import ORDER, PRECISIONS, TENSORRT, EngineOptions
 
 if TYPE_CHECKING:
     from geoseg_ros.runtime.engines.cache import CacheEntry
@@ -69,8 +68,6 @@ def _build(options: argparse.Namespace) -> dict[str, Any]:
     from geoseg_ros.methods.contrast.config import CosegConfig
     from geoseg_ros.packs.pack import Pack
     from geoseg_ros.runtime.engines import build, trt
-    from geoseg_ros.runtime.engines.backbone import image_shapes
-    from geoseg_ros.runtime.engines.cache import EngineCache
     from geoseg_ros.runtime.engines.choose import ImageSource
 
     side = CosegConfig().image_side if options.side is None else options.side
@@ -83,25 +80,25 @@ def _build(options: argparse.Namespace) -> dict[str, Any]:
     pack = Pack.load(options.pack)
     backbone = open_backbone(pack.backbone)
     pack.check_backbone(backbone.name, backbone.hash)
-    cache = EngineCache(options.out, log=lambda line: print(line, file=sys.stderr))
     with Stages("%", options.json) as stages:
         engine = EngineOptions(
             options.backend,
             strict=True,
             precision=options.precision or EngineOptions.precision,
-            cache=cache,
+            cache=options.out,
             progress=stages,
+            log=lambda line: print(line, file=sys.stderr),
         )
-        source = ImageSource(backbone, engine, image_shapes(side))
+        source = ImageSource(backbone, engine, side)
         if options.backend == "onnxruntime":
-            entry = source.entry(options.backend)
+            entry, _ = source.exported(options.backend)
         else:
             trt.load_tensorrt(options.backend)  # before the export, which takes longer
             if options.backend == "tensorrt":
                 capabilities: tuple[int, ...] = (build.gpu_here()[1],)
             else:
                 capabilities = tuple(options.compute_capability or ((build.gpu_here()[1],) if engine.on_gpu() else CAPABILITIES))
-            entry = build.built_engine(source.spec(options.backend), options.backend, engine, capabilities)
+            entry = source.engine(source.exported(options.backend)[1], options.backend, capabilities)
     return _describe(entry, options.json)
 
 
@@ -151,7 +148,6 @@ def _describe(entry: CacheEntry, quiet: bool) -> dict[str, Any]:
     facts = {
         "folder": str(entry.folder),
         "files": sorted(p.name for p in entry.folder.iterdir()),
-        "network": entry.key.name,
         "backend": entry.key.flavour,
         "version": fields.get("version"),
         "precision": fields.get("precision"),
@@ -160,14 +156,13 @@ def _describe(entry: CacheEntry, quiet: bool) -> dict[str, Any]:
         "bytes": entry.bytes,
         **entry.notes,
     }
-    facts.pop("spec", None)
     if not quiet:
         made_for = f"GPUs {', '.join(map(str, entry.key.capabilities))}" if entry.key.capabilities else ""
         gpu = fields.get("gpu")
         made_for = made_for or (f"{gpu['name']} ({gpu['capability']})" if gpu else "any processor")
         version = f" {fields['version']}" if fields.get("version") else ""
         print(f"{entry.folder}")
-        print(f"{entry.key.name} for {entry.key.flavour}{version}, {fields.get('precision')}, {entry.bytes / 1e6:.1f} MB, {made_for}")
+        print(f"image for {entry.key.flavour}{version}, {fields.get('precision')}, {entry.bytes / 1e6:.1f} MB, {made_for}")
         details = [f"built {facts['built']}"]
         if facts.get("seconds") is not None:
             details.append(f"in {facts['seconds']:.1f} s")

@@ -10,7 +10,6 @@ import weakref
 from collections.abc import Callable
 from typing import Any, Protocol
 
-from geoseg_ros.runtime.engines.cache import EngineCache
 from geoseg_ros.runtime.engines.options import EngineOptions
 from geoseg_ros.runtime.node_parameters import NodeParameters
 from geoseg_ros.runtime.pipeline import PipelineConfig, open_pipeline
@@ -60,7 +59,7 @@ class PipelineOpener:
             parameters.backend_strict,
             parameters.device,
             parameters.engine_precision,
-            EngineCache(parameters.engine_cache or None, log=self._log),
+            parameters.engine_cache or None,
             self._show,
             self._cancel,
             self._log,

@@ -25,7 +25,7 @@ from geoseg_ros.packs.pack import Pack
 from geoseg_ros.projection.scene import CloudScene, ImageScene, SceneConfig
 from geoseg_ros.projection.views import ViewConfig
 from geoseg_ros.results import CloudResult, ImageResult, LabelSpace, Presence
-from geoseg_ros.runtime.engines.backbone import image_shapes, with_engine
+from geoseg_ros.runtime.engines.backbone import with_engine
 from geoseg_ros.runtime.engines.options import EngineOptions
 from geoseg_ros.runtime.objects import build_objects
 from geoseg_ros.settings import Settings, section
@@ -213,7 +213,7 @@ def open_pipeline(
     if opened is None or opened.hash != loaded[0].backbone_hash:
         name = backbone or loaded[0].backbone
         if engines is not None:
-            opened = with_engine(open_backbone(name, "cpu"), engines, image_shapes(config.coseg.image_side))
+            opened = with_engine(open_backbone(name, "cpu"), engines, config.coseg.image_side)
         else:
             opened = open_backbone(name, ("cuda" if torch.cuda.is_available() else "cpu") if device == "auto" else device)
     return Pipeline(opened, loaded, config)

@@ -95,7 +95,7 @@ def test_the_exported_network_is_built_once_and_found_by_the_node(pack, network,
     lines = text.splitlines()
     assert code == 0 and err == "" and lines[0] == built["folder"] and "any processor" in lines[1] and built["built"] in lines[2], "found"
     engine = with_engine(
-        TinyBackbone(network, f"geoseg_tiny:{network}"), EngineOptions("onnxruntime", True, "cpu", cache=EngineCache(out, log=pytest.fail))
+        TinyBackbone(network, f"geoseg_tiny:{network}"), EngineOptions("onnxruntime", True, "cpu", cache=out, log=pytest.fail)
     )
     assert engine.backend == "onnxruntime-cpu" and len(list(out.glob("image-*"))) == 1
     assert geoseg("--check", built["folder"])[0] == geoseg("--check", Path(built["folder"]) / "image-fp32.onnx")[0] == 0
@@ -119,7 +119,7 @@ def test_check_says_whether_this_machine_would_use_it(version, gpu, line, geoseg
         (folder / "engine.plan").write_bytes(b"plan")
         return {"seconds": 2.0, "activation_bytes": 19_000_000}
 
-    key = EngineKey("image", "tensorrt_rtx", {"version": "1.7.1", "precision": "fp16"}, (86, 89))
+    key = EngineKey("tensorrt_rtx", {"version": "1.7.1", "precision": "fp16"}, (86, 89))
     folder = EngineCache(tmp_path).get_or_build(key, build).folder
     monkeypatch.setattr("geoseg_ros.runtime.engines.trt.load_tensorrt", lambda flavour: type("trt", (), {"__version__": version}))
     monkeypatch.setattr(torch.cuda, "is_available", lambda: gpu is not None)

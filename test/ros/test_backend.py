@@ -15,8 +15,8 @@ pytest.importorskip("rclpy")
 
 from geoseg_ros.ros.coseg_node import main
 from geoseg_ros.runtime.engines.backbone import EngineBackbone
-from geoseg_ros.runtime.engines.sessions import EngineError, check_inputs
-from geoseg_ros.runtime.engines.spec import EngineSpec, TensorRange
+from geoseg_ros.runtime.engines.sessions import EngineError
+from geoseg_ros.runtime.engines.spec import EngineSpec, ShapeRange
 from geoseg_ros.runtime.opening import PipelineOpener
 from support.fake_world import picture, table
 from support.live_node import LiveNode
@@ -32,17 +32,14 @@ class Session:
     """Runs a backbone as an engine would, until ``broken``."""
 
     def __init__(self, inner, backend):
-        self.inner, self.backend, self.precision, self.broken = inner, backend, "fp16", False
-        self.spec = EngineSpec(
-            "image", None, (TensorRange("images", (1, 16, 16, 3), (1, 64, 64, 3), (8, 512, 512, 3)),), ("tokens", "vector"), "fp16", ""
-        )
+        self.inner, self.backend, self.broken = inner, backend, False
+        self.spec = EngineSpec(None, (ShapeRange((1, 16, 16, 3), (1, 64, 64, 3), (8, 512, 512, 3)),), "fp16", "")
 
-    def run(self, inputs):
-        check_inputs(self.spec, inputs)
+    def run(self, images):
+        self.spec.check(images)
         if self.broken:
             raise EngineError("the device is gone")
-        tokens, vector = self.inner.tokens(inputs["images"].numpy().astype(np.uint8))
-        return {"tokens": tokens, "vector": vector}
+        return self.inner.tokens(images.numpy().astype(np.uint8))
 
     def close(self):
         pass
@@ -63,7 +60,7 @@ def gpu(monkeypatch):
     """A machine with TensorRT: the sessions that run there, in order."""
     sessions = []
 
-    def with_engine(inner, options, shapes):
+    def with_engine(inner, options, side):
         sessions[:] = [Session(inner, "tensorrt"), Session(inner, "onnxruntime-cpu")]
         return EngineBackbone(inner, sessions[0], "tensorrt fp16 (the first choice)", options.strict, options.log, sessions[1:])
 
@@ -140,7 +137,7 @@ def test_strict_rejects_and_recovers_with_the_device(packs, gpu):
 def test_the_diagnostics_show_how_far_a_build_is_and_a_stop_ends_it(packs, monkeypatch):
     building = threading.Event()
 
-    def with_engine(inner, options, shapes):
+    def with_engine(inner, options, side):
         options.progress("building", 43, 100)
         building.set()
         assert options.cancel.wait(20)

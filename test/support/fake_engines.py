@@ -9,14 +9,17 @@ import numpy as np
 import torch
 
 from geoseg_ros.errors import GeosegError, InputError
-from geoseg_ros.runtime.engines.sessions import EngineError, check_inputs
-from geoseg_ros.runtime.engines.spec import EngineSpec, TensorRange
+from geoseg_ros.runtime.engines.cache import EngineCache
+from geoseg_ros.runtime.engines.choose import ImageSource
+from geoseg_ros.runtime.engines.options import EngineOptions
+from geoseg_ros.runtime.engines.sessions import EngineError
+from geoseg_ros.runtime.engines.spec import EngineSpec, ShapeRange
 from support.fake_world import FakeBackbone
 
 
 def make_spec(largest: int = 64, batch: int = 4, precision: str = "fp32") -> EngineSpec:
-    shapes = TensorRange("images", (1, 16, 16, 3), (1, 32, 32, 3), (batch, largest, largest, 3))
-    return EngineSpec("image", Path("none.onnx"), (shapes,), ("tokens", "global_vector"), precision, "fake")
+    shapes = ShapeRange((1, 16, 16, 3), (1, 32, 32, 3), (batch, largest, largest, 3))
+    return EngineSpec(Path("none.onnx"), (shapes,), precision, "fake")
 
 
 class FakeSession:
@@ -24,17 +27,15 @@ class FakeSession:
 
     def __init__(self, backend: str, spec: EngineSpec | None = None, fail_at: int | None = None, value: float = 0.0) -> None:
         self.backend, self.spec, self.fail_at, self.value = backend, spec or make_spec(), fail_at, value
-        self.precision = self.spec.precision
         self.runs, self.closed = [], False
 
-    def run(self, inputs: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
-        check_inputs(self.spec, inputs)
-        images = inputs["images"]
+    def run(self, images: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        self.spec.check(images)
         self.runs.append(tuple(images.shape))
         if self.fail_at is not None and len(self.runs) >= self.fail_at:
             raise EngineError("the device\nis gone")
         tokens = images.unfold(1, 16, 16).unfold(2, 16, 16).mean((-1, -2)) + self.value
-        return {"tokens": tokens, "global_vector": tokens.mean((1, 2))}
+        return tokens, tokens.mean((1, 2))
 
     def close(self) -> None:
         self.closed = True
@@ -52,25 +53,22 @@ class MeanBackbone(FakeBackbone):
         return tokens, tokens.mean((1, 2))
 
 
-class FakeSource:
-    """``broken``: backends whose ``spec`` or module raises, with the error that it raises. ``onnx``: its file."""
+class FakeSource(ImageSource):
+    """``onnx``: its file. Attributes: asked: (backend, ready) of each export."""
 
-    def __init__(self, onnx: Path | None = None, **broken: Exception) -> None:
-        self.onnx, self.broken, self.asked, self.checked = onnx, broken, [], []
+    def __init__(self, options: EngineOptions, onnx: Path | None = None) -> None:
+        self.options, self.onnx, self.asked = options, onnx, []
+        self.cache = EngineCache(options.cache, log=options.log)
 
-    def spec(self, backend: str, ready: bool = False) -> EngineSpec:
+    def exported(self, backend: str, ready: bool = False) -> tuple[None, EngineSpec]:
         self.asked.append((backend, ready))
-        if backend in self.broken:
-            raise self.broken[backend]
-        return replace(make_spec(), onnx=self.onnx) if self.onnx else make_spec()
+        return None, replace(make_spec(), onnx=self.onnx) if self.onnx else make_spec()
 
     def torch_session(self, device: torch.device) -> FakeSession:
-        if f"torch_{device.type}" in self.broken:
-            raise self.broken[f"torch_{device.type}"]
         return FakeSession(f"torch-{device.type}")
 
     def check(self, session: FakeSession) -> None:
-        self.checked.append(session.backend)
+        """Every one is right."""
 
 
 ABSENT = InputError("the Python package it needs is not installed")

@@ -27,7 +27,7 @@ HERE = Path(__file__).resolve().parent
 sys.path.insert(0, str(HERE.parent))
 
 from geoseg_ros.runtime.engines.build import PLAN  # noqa: E402
-from geoseg_ros.runtime.engines.cache import EngineCache, EngineKey, _try_lock  # noqa: E402
+from geoseg_ros.runtime.engines.cache import LOCK, EngineCache, EngineKey, _take  # noqa: E402
 from support.slow_builder import KEY, PIECES  # noqa: E402
 
 TARGETS = ("parent", "child", "both")
@@ -63,8 +63,8 @@ def free_soon(lock: Path, seconds: float = 5.0) -> bool:
     """Whether nobody holds the lock. A child that was just being started holds it until it runs its own program, some milliseconds."""
     end = time.monotonic() + seconds
     while time.monotonic() < end:
-        with _try_lock(lock) as free:
-            if free:
+        with open(lock, "a") as handle:
+            if _take(handle):
                 return True
         time.sleep(0.01)
     return False
@@ -100,12 +100,12 @@ def kill_builds(kills: int, seed: int, folder: Path, command: Sequence[object], 
             text = other.communicate(timeout=120)[0]
             assert other.returncode == 0 and text.strip().endswith("whole"), f"the other process: {text}"
             seen["another process finished the work"] += 1
-        assert free_soon(folder / f".{key.folder}.lock"), "a stale lock"
+        assert free_soon(folder / LOCK), "a stale lock"
         found = cache.find(key)
         assert found is None or plan is None or (found.folder / PLAN).read_bytes() == plan, "a damaged engine"
         seen["engine there" if found else "no engine"] += 1
     assert start(*command).wait(120) == 0
-    left = [p.name for p in folder.iterdir() if p.name not in (key.folder, f".{key.folder}.lock")]
+    left = [p.name for p in folder.iterdir() if p.name not in (key.folder, LOCK)]
     assert cache.find(key) and not left, f"left behind: {left}"
     return seen
 

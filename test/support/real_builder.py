@@ -6,9 +6,11 @@ import json
 import sys
 from pathlib import Path
 
+from geoseg_ros.backbones.registry import open_backbone
 from geoseg_ros.errors import GeosegError
-from geoseg_ros.runtime.engines.build import built_engine
-from geoseg_ros.runtime.engines.cache import EngineCache, EngineKey, engine_key
+from geoseg_ros.runtime.engines.build import engine_key
+from geoseg_ros.runtime.engines.cache import EngineKey
+from geoseg_ros.runtime.engines.choose import ImageSource
 from geoseg_ros.runtime.engines.options import EngineOptions
 from geoseg_ros.runtime.engines.spec import EngineSpec
 from geoseg_ros.runtime.engines.trt import load_tensorrt
@@ -27,7 +29,8 @@ def real_key(path: str) -> EngineKey:
 
 if __name__ == "__main__":
     try:
-        built_engine(read_spec(sys.argv[2]), FLAVOUR, EngineOptions(cache=EngineCache(sys.argv[1])), CAPABILITIES)
+        source = ImageSource(open_backbone("geoseg_tiny"), EngineOptions(cache=sys.argv[1]))
+        source.engine(read_spec(sys.argv[2]), FLAVOUR, CAPABILITIES)
     except GeosegError as error:  # its child was killed
         print("failed", error)
         sys.exit(1)

@@ -16,7 +16,7 @@ from geoseg_ros.processes import run_job, serve_job
 from geoseg_ros.runtime.engines.build import PLAN
 from geoseg_ros.runtime.engines.cache import EngineCache, EngineKey
 
-KEY = EngineKey("image", "tensorrt", {"version": "10.3.0", "onnx": "0" * 64})
+KEY = EngineKey("tensorrt", {"version": "10.3.0", "onnx": "0" * 64})
 PIECES = [bytes([i]) * 2000 for i in range(100)]
 PAUSE = 0.002  # seconds between two pieces
 

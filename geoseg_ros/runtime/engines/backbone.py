@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import weakref
 from collections.abc import Callable, Iterable
-from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -15,7 +14,6 @@ from numpy.typing import NDArray
 from geoseg_ros.backbones.base import ImageBackbone, TorchBackbone, check_images
 from geoseg_ros.errors import GeosegError, InputError
 from geoseg_ros.runtime.engines.options import EngineOptions
-from geoseg_ros.runtime.engines.spec import EngineSpec, ImageShapes
 
 if TYPE_CHECKING:
     from geoseg_ros.runtime.engines.sessions import Session
@@ -67,11 +65,7 @@ class EngineBackbone:
     @property
     def backend(self) -> str:
         """What runs the network now, such as ``onnxruntime-cpu``."""
-        if self._session is not None:
-            return self._session.backend
-        from geoseg_ros.backbones.onnx import OnnxBackbone
-
-        return "onnxruntime-cpu" if isinstance(self.inner, OnnxBackbone) else "torch-cpu"
+        return getattr(self.inner, "backend", "torch-cpu") if self._session is None else self._session.backend
 
     def tokens(self, images: NDArray[np.uint8]) -> tuple[torch.Tensor, torch.Tensor]:
         """See :meth:`geoseg_ros.backbones.base.ImageBackbone.tokens`.
@@ -90,7 +84,8 @@ class EngineBackbone:
         """Tokens and vectors of the first images, as many as fit into one run."""
         while self._session is not None:
             spec = self._session.spec
-            part = images[: _most(spec, images.shape)]
+            counts = (min(len(images), profile.maximum[0]) for profile in spec.profiles)
+            part = images[: max((count for count in counts if spec.profile_of((count, *images.shape[1:])) is not None), default=0)]
             if not len(part):
                 if not self.outside:
                     size = f"{images.shape[2]}x{images.shape[1]}"
@@ -98,22 +93,17 @@ class EngineBackbone:
                 self.outside += len(images)
                 break
             try:
-                found = self._session.run({spec.inputs[0].name: torch.from_numpy(part.astype(np.float32))})
+                tokens, vectors = self._session.run(torch.from_numpy(part.astype(np.float32)))
+                return tokens.cpu(), vectors.cpu()
             except GeosegError as error:
                 if self._strict:
                     raise
-                self._replace(error)
-                continue
-            tokens, vectors = (found[name].cpu() for name in spec.outputs)
-            return tokens, vectors
+                failed = self.backend
+                self._close()
+                self._use(next(self._others, None))
+                self.trouble = f"{failed} failed ({' '.join(str(error).split())}); going on with {self.backend}"
+                self._log(self.trouble)
         return self.inner.tokens(images)
-
-    def _replace(self, error: GeosegError) -> None:
-        failed = self.backend
-        self._close()
-        self._use(next(self._others, None))
-        self.trouble = f"{failed} failed ({' '.join(str(error).split())}); going on with {self.backend}"
-        self._log(self.trouble)
 
 
 def _close(session: Session) -> None:
@@ -121,28 +111,13 @@ def _close(session: Session) -> None:
         session.close()
 
 
-def _most(spec: EngineSpec, shape: tuple[int, ...]) -> int:
-    """How many of the images [V, H, W, 3] fit into one run; 0 where the engine is not for their size."""
-    counts = [min(shape[0], ranges[0].maximum[0]) for ranges in spec.profiles]
-    name = spec.inputs[0].name
-    return max((count for count in counts if spec.profile_of({name: (count, *shape[1:])}) is not None), default=0)
-
-
-def image_shapes(side: int) -> ImageShapes:
-    """Shapes for images whose longer side is ``side`` pixels in the network. Up to the usual size it is one and the same engine."""
-    usual = ImageShapes()
-    if side <= usual.height[2]:
-        return usual
-    return replace(usual, height=(*usual.height[:2], side), width=(*usual.width[:2], side))
-
-
-def with_engine(backbone: ImageBackbone, options: EngineOptions, shapes: ImageShapes | None = None) -> EngineBackbone:
+def with_engine(backbone: ImageBackbone, options: EngineOptions, side: int = 0) -> EngineBackbone:
     """A backbone on the backend that ``options`` request.
 
     Args:
         backbone: On the processor, as :func:`~geoseg_ros.backbones.registry.open_backbone` gives it.
         options: Which backend, and what happens where it does not work.
-        shapes: Images that TensorRT engines are built for.
+        side: Longest side of images in the network, pixels, that TensorRT engines are built for; at least 640.
 
     Raises:
         InputError: The requested backend cannot be used here.
@@ -158,7 +133,7 @@ def with_engine(backbone: ImageBackbone, options: EngineOptions, shapes: ImageSh
             raise InputError(f"backend {options.backend}: backbone '{backbone.name}' cannot be exported")
         return EngineBackbone(backbone, None, "torch-cpu (the backbone cannot be exported)")
     try:
-        session, reason, others = open_session(ImageSource(backbone, options, shapes), options)
+        session, reason, others = open_session(ImageSource(backbone, options, side))
     except InputError as error:
         if options.strict or not isinstance(backbone, OnnxBackbone):
             raise

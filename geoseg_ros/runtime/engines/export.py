@@ -1,4 +1,4 @@
-"""Networks as ONNX files that every backend can build: opset 18, one file, the same bytes for the same weights.
+"""Image backbones as ONNX files that every backend can build: opset 18, one file, the same bytes for the same weights.
 
 Needs the packages onnx and onnxscript, which are optional.
 """
@@ -9,39 +9,34 @@ import contextlib
 import copy
 import importlib.util
 import io
-import itertools
 import logging
 import warnings
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
-from torch import nn
 
-from geoseg_ros.backbones.base import ImageBackbone, TorchBackbone
+from geoseg_ros.backbones.base import ImageBackbone, TokenModule, TorchBackbone
 from geoseg_ros.backbones.onnx import OnnxBackbone
 from geoseg_ros.errors import GeosegError, InputError
 from geoseg_ros.files import write_bytes
-from geoseg_ros.runtime.engines.spec import (
-    IMAGE_INPUT,
-    IMAGE_OUTPUTS,
-    PRECISIONS,
-    EngineSpec,
-    ImageShapes,
-    TensorRange,
-    image_ranges,
-)
+from geoseg_ros.runtime.engines.spec import IMAGES, OUTPUTS, EngineSpec, ImageShapes, ShapeRange, image_profiles
 
 OPSET = 18  # the newest that TensorRT 10.3 is known to read whole, the oldest of PyTorch's exporter
 
 
 def need_packages(*names: str) -> None:
     """Raise InputError where one of these optional packages is absent."""
-    absent = [name for name in names if importlib.util.find_spec(name) is None]
-    if absent:
-        raise InputError(f"exporting a network needs the Python package {absent[0]}, which is not installed")
+    for name in names:
+        if importlib.util.find_spec(name) is None:
+            raise InputError(f"exporting a network needs the Python package {name}, which is not installed")
+
+
+def spec_of(backbone: ImageBackbone, onnx: Path, precision: str, shapes: ImageShapes) -> EngineSpec:
+    """What describes the exported file of a backbone. What an ONNX backbone fixes (its ``batch`` and ``sides``) stays fixed."""
+    fixed = (backbone.batch, backbone.sides) if isinstance(backbone, OnnxBackbone) else ()
+    return EngineSpec(onnx, image_profiles(backbone.stride, shapes, *fixed), precision, f"{backbone.name} {backbone.hash[:12]}")
 
 
 def export_image(backbone: ImageBackbone, folder: str | Path, precision: str = "fp32", shapes: ImageShapes | None = None) -> EngineSpec:
@@ -61,97 +56,63 @@ def export_image(backbone: ImageBackbone, folder: str | Path, precision: str = "
         InputError: Absent packages, a backbone of another kind, or a precision that it does not have.
         GeosegError: The network cannot be exported.
     """
-    if precision not in PRECISIONS:
-        raise InputError(f"precision: expected one of {', '.join(PRECISIONS)}, got '{precision}'")
     need_packages("onnx")
-    path, ranges = Path(folder) / f"image-{precision}.onnx", image_ranges(backbone, shapes or ImageShapes())
+    spec = spec_of(backbone, Path(folder) / f"image-{precision}.onnx", precision, shapes or ImageShapes())
     if isinstance(backbone, OnnxBackbone):
         if precision != "fp32":
             raise InputError(f"backbone '{backbone.name}': an ONNX file has a precision of its own; expected fp32, got {precision}")
-        data = _clean(_surround(backbone))
+        model = _surround(backbone)
     elif isinstance(backbone, TorchBackbone):
+        need_packages("onnxscript")
         module = copy.deepcopy(backbone.module).cpu()
         if precision == "fp16":
             module.network.half()
-        data = export_module(module, (_widest(ranges),), IMAGE_OUTPUTS, {1: backbone.stride, 2: backbone.stride})
+        model = _export(module, spec.profiles, backbone.stride)
     else:
         raise InputError(f"backbone '{backbone.name}': expected a torch module or an ONNX file; a {type(backbone).__name__} has no engine")
-    write_bytes(path, data)
-    return EngineSpec("image", path, ranges, IMAGE_OUTPUTS, precision, f"{backbone.name} {backbone.hash[:12]}")
+    write_bytes(spec.onnx, _clean(model))
+    return spec
 
 
-def export_module(
-    module: nn.Module, inputs: Sequence[TensorRange], outputs: Sequence[str], multiples: Mapping[int, int] | None = None
-) -> bytes:
-    """A torch module as the bytes of an ONNX file.
-
-    Args:
-        module: Float32 tensors in, a tuple of float32 tensors out; in evaluation mode and on the processor.
-        inputs: Axes whose bounds differ are dynamic; axes of one number and one range are one variable for all inputs.
-        outputs: Names of the outputs.
-        multiples: Axis -> what its size is always a multiple of.
-
-    Raises:
-        InputError: onnx or onnxscript is not installed, or a declared size is not such a multiple.
-        GeosegError: The network cannot be exported.
-    """
-    need_packages("onnx", "onnxscript")
-    units = multiples or {}
-    for r, (k, unit) in itertools.product(inputs, units.items()):
-        if sizes := [str(shape[k]) for shape in (r.minimum, r.optimum, r.maximum) if shape[k] % unit]:
-            raise InputError(f"{r.name}: expected multiples of {unit} on axis {k}, got {', '.join(sizes)}")
-    variables: dict[tuple[int, int, int], Any] = {}
-
-    def axis(number: int, low: int, high: int) -> Any:
-        if low == high:
-            return torch.export.Dim.STATIC
-        unit = units.get(number, 1)
-        variable = variables.setdefault((number, low, high), torch.export.Dim(f"axis{number}", min=low // unit, max=high // unit))
-        return unit * variable if unit > 1 else variable
-
-    dynamic = tuple({k: axis(k, low, high) for k, (low, high) in enumerate(zip(r.minimum, r.maximum, strict=True))} for r in inputs)
+def _export(module: TokenModule, profiles: Sequence[ShapeRange], stride: int) -> Any:
+    """A torch module as an ONNX model; axes whose bounds differ are dynamic."""
+    units, dynamic, example = (1, stride, stride), {}, [0, 0, 0, 3]
+    for axis, unit in enumerate(units):
+        low, high = min(p.minimum[axis] for p in profiles), max(p.maximum[axis] for p in profiles)
+        dynamic[axis] = torch.export.Dim.STATIC
+        if low < high:
+            size = torch.export.Dim(f"axis{axis}", min=low // unit, max=high // unit)
+            dynamic[axis] = unit * size if unit > 1 else size
+        # sizes that differ from each other and from 1, so that the tracer takes none of them for another
+        example[axis] = min(high, (max(low // unit, 2) + axis) * unit)
     with _quiet(), torch.inference_mode():
         try:
             program = torch.onnx.export(
                 module,
-                tuple(torch.zeros(_example(r, units)) for r in inputs),
-                input_names=[r.name for r in inputs],
-                output_names=list(outputs),
+                (torch.zeros(example),),
+                input_names=[IMAGES],
+                output_names=list(OUTPUTS),
                 opset_version=OPSET,
-                dynamic_shapes=dynamic,
+                dynamic_shapes=(dynamic,),
                 dynamo=True,
                 external_data=False,
                 verbose=False,
             )
         except (torch.onnx.errors.OnnxExporterError, RuntimeError, ValueError, TypeError) as error:
             raise GeosegError(f"{type(module).__name__} cannot be exported ({str(error).strip().splitlines()[0]})") from error
-    return _clean(program.model_proto)  # type: ignore[union-attr]
-
-
-def _widest(ranges: Sequence[TensorRange]) -> TensorRange:
-    """One range that holds all, of one name."""
-    low = tuple(min(sides) for sides in zip(*(r.minimum for r in ranges), strict=True))
-    high = tuple(max(sides) for sides in zip(*(r.maximum for r in ranges), strict=True))
-    return TensorRange(ranges[0].name, low, low, high)
-
-
-def _example(tensor: TensorRange, units: Mapping[int, int]) -> tuple[int, ...]:
-    """Sizes that differ from each other and from 1, so that the tracer takes none of them for another."""
-    bounds = enumerate(zip(tensor.minimum, tensor.maximum, strict=True))
-    return tuple(min(high, (max(low // units.get(k, 1), 2) + k) * units.get(k, 1)) for k, (low, high) in bounds)
+    assert program is not None
+    return program.model_proto
 
 
 def _clean(model: Any) -> bytes:
     """The bytes of an ONNX model without what its results do not depend on (paths and lines of source code, names of types): the same
     network gives the same bytes on every machine."""
-    for name in ("doc_string", "producer_version"):
-        model.ClearField(name)
-    model.producer_name = "geoseg_ros"
+    model.ClearField("doc_string")
+    model.ClearField("producer_version")
+    model.producer_name = model.graph.name = "geoseg_ros"
     graph = model.graph
-    graph.ClearField("doc_string")
-    graph.name = "geoseg_ros"
     del graph.value_info[:], graph.metadata_props[:]
-    for part in (*graph.node, *graph.input, *graph.output, *graph.initializer):
+    for part in (graph, *graph.node, *graph.input, *graph.output, *graph.initializer):
         part.ClearField("doc_string")
         del part.metadata_props[:]
     return bytes(model.SerializeToString(deterministic=True))
@@ -178,47 +139,32 @@ def _surround(backbone: OnnxBackbone) -> Any:
     The file's own names get a prefix, so that none can clash.
     """
     import onnx
-    from onnx import compose, helper, numpy_helper
+    from onnx import compose, numpy_helper
+    from onnx.helper import make_node, make_tensor_value_info
 
     model = onnx.load(backbone.path)
     graph = compose.add_prefix_graph(model.graph, "file/")
-    file_input, maps = f"file/{backbone.input_name}", [f"file/{name}" for name in backbone.output_names]
-    constants = [
-        numpy_helper.from_array(np.asarray(value, np.float32), name)
-        for name, value in (("mean", backbone.mean), ("deviation", backbone.deviation))
-    ]
-    front = [helper.make_node("Sub", [IMAGE_INPUT, "mean"], ["centred"])]
-    back = []
-    if backbone.channels_first:
-        front += [
-            helper.make_node("Div", ["centred", "deviation"], ["scaled"]),
-            helper.make_node("Transpose", ["scaled"], [file_input], perm=[0, 3, 1, 2]),
-        ]
-    else:
-        front.append(helper.make_node("Div", ["centred", "deviation"], [file_input]))
-        back = [helper.make_node("Transpose", [name], [f"{name}/first"], perm=[0, 3, 1, 2]) for name in maps]
-        maps = [f"{name}/first" for name in maps]
-    back += [
-        helper.make_node("Concat", maps, ["features"], axis=1),
-        helper.make_node("Transpose", ["features"], [IMAGE_OUTPUTS[0]], perm=[0, 2, 3, 1]),
-        helper.make_node("GlobalAveragePool", ["features"], ["pooled"]),
-        helper.make_node("Flatten", ["pooled"], [IMAGE_OUTPUTS[1]]),
+    to_first, to_last = ([0, 3, 1, 2], [0, 2, 3, 1]) if backbone.channels_first else ([0, 1, 2, 3], [0, 1, 2, 3])
+    nodes = [
+        make_node("Sub", [IMAGES, "mean"], ["centred"]),
+        make_node("Div", ["centred", "deviation"], ["scaled"]),
+        make_node("Transpose", ["scaled"], [f"file/{backbone.input_name}"], perm=to_first),
+        *graph.node,
+        make_node("Concat", [f"file/{name}" for name in backbone.output_names], ["maps"], axis=1 if backbone.channels_first else 3),
+        make_node("Transpose", ["maps"], [OUTPUTS[0]], perm=to_last),
+        make_node("Transpose", [OUTPUTS[0]], ["features"], perm=[0, 3, 1, 2]),
+        make_node("GlobalAveragePool", ["features"], ["pooled"]),
+        make_node("Flatten", ["pooled"], [OUTPUTS[1]]),
     ]
     height, width = (fixed or axis for fixed, axis in zip(backbone.sides, ("height", "width"), strict=True))
     rows, columns = (side // backbone.stride if isinstance(side, int) else f"{side}_tokens" for side in (height, width))
     batch = backbone.batch or "batch"
-
-    def tensor(name: str, *shape: int | str) -> Any:
-        return helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, shape)
-
-    joined = helper.make_graph(
-        [*front, *graph.node, *back],
-        "geoseg_ros",
-        [tensor(IMAGE_INPUT, batch, height, width, 3)],
-        [tensor(IMAGE_OUTPUTS[0], batch, rows, columns, backbone.dim), tensor(IMAGE_OUTPUTS[1], batch, backbone.dim)],
-        [*graph.initializer, *constants],
-        sparse_initializer=graph.sparse_initializer,
-    )
-    result = helper.make_model(joined, opset_imports=model.opset_import, functions=model.functions)
-    result.ir_version = model.ir_version
-    return result
+    for name, value in (("mean", backbone.mean), ("deviation", backbone.deviation)):
+        graph.initializer.append(numpy_helper.from_array(value, name))
+    del graph.node[:], graph.input[:], graph.output[:]
+    graph.node.extend(nodes)
+    graph.input.append(make_tensor_value_info(IMAGES, onnx.TensorProto.FLOAT, (batch, height, width, 3)))
+    graph.output.append(make_tensor_value_info(OUTPUTS[0], onnx.TensorProto.FLOAT, (batch, rows, columns, backbone.dim)))
+    graph.output.append(make_tensor_value_info(OUTPUTS[1], onnx.TensorProto.FLOAT, (batch, backbone.dim)))
+    model.graph.CopyFrom(graph)
+    return model

@@ -5,11 +5,10 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 
 from geoseg_ros.errors import InputError
 from geoseg_ros.progress import Progress
-from geoseg_ros.runtime.engines.cache import EngineCache
-from geoseg_ros.runtime.engines.spec import PRECISIONS
 from geoseg_ros.settings import Settings, setting
 
 TENSORRT = ("tensorrt", "tensorrt_rtx")
@@ -17,6 +16,7 @@ ORDER = (*TENSORRT, "onnxruntime", "torch")
 """From the first to the last that ``auto`` tries."""
 BACKENDS = ("auto", *ORDER)
 DEVICES = ("auto", "cpu", "cuda")
+PRECISIONS = ("fp16", "fp32")
 
 
 @dataclass(frozen=True)
@@ -24,7 +24,7 @@ class EngineOptions(Settings):
     """How a backend is chosen.
 
     Attributes:
-        cache: Where built engines are kept; default: the user's cache.
+        cache: Folder of built engines; default: the user's cache.
         progress: Called while something is built.
         cancel: When set, the build is given up.
         log: Called with a line for the user: an engine is rebuilt, a backend has failed.
@@ -40,17 +40,13 @@ class EngineOptions(Settings):
     precision: str = setting(
         "fp32", "precision of TensorRT engines; fp16 is faster for large backbones, and moves some masks of geoseg_tiny", choices=PRECISIONS
     )
-    cache: EngineCache | None = None
+    cache: str | Path | None = None
     progress: Progress | None = None
     cancel: threading.Event | None = None
     log: Callable[[str], None] = lambda line: None
 
     def on_gpu(self) -> bool:
-        """Whether the network is to run on a GPU.
-
-        Raises:
-            InputError: It is, but PyTorch finds none.
-        """
+        """Whether the network is to run on a GPU. Raises InputError where it is and PyTorch finds none."""
         import torch
 
         if self.device == "cuda" and not torch.cuda.is_available():

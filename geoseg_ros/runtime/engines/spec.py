@@ -1,4 +1,4 @@
-"""What an engine is built from: a network with declared inputs. Imports no network library."""
+"""What an engine is built from: an exported image backbone and the images that it is for. Imports no network library."""
 
 from __future__ import annotations
 
@@ -7,42 +7,35 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-if TYPE_CHECKING:
-    from geoseg_ros.backbones.base import ImageBackbone
+from geoseg_ros.errors import InputError
 
-PRECISIONS = ("fp16", "fp32")
-IMAGE_INPUT, IMAGE_OUTPUTS = "images", ("tokens", "global_vector")
+if TYPE_CHECKING:
+    import torch
+
+IMAGES, OUTPUTS = "images", ("tokens", "global_vector")
+"""The input float32 [V, H, W, 3], RGB 0..255, and the outputs float32 [V, h, w, D] and [V, D] of every exported backbone."""
 
 
 @dataclass(frozen=True)
-class TensorRange:
-    """Shapes that an input may have; axis 0 counts items that do not depend on each other.
+class ShapeRange:
+    """Shapes that the input may have; axis 0 counts images. An axis on which all three agree is fixed."""
 
-    Attributes:
-        name: Name of the input.
-        minimum: Smallest shape.
-        optimum: Shape that the engine is tuned for.
-        maximum: Largest shape. An axis on which all three agree is fixed.
-    """
-
-    name: str
     minimum: tuple[int, ...]
     optimum: tuple[int, ...]
     maximum: tuple[int, ...]
 
     def __post_init__(self) -> None:
-        ranks = {len(self.minimum), len(self.optimum), len(self.maximum)}
-        if len(ranks) != 1 or any(not 1 <= a <= b <= c for a, b, c in zip(self.minimum, self.optimum, self.maximum, strict=False)):
-            raise ValueError(f"{self.name}: expected 1 <= minimum <= optimum <= maximum of one rank, got {self}")
+        sides = zip(self.minimum, self.optimum, self.maximum, strict=True)
+        if any(not 1 <= low <= usual <= high for low, usual, high in sides):
+            raise ValueError(f"expected 1 <= minimum <= optimum <= maximum, got {self}")
 
     def holds(self, shape: Sequence[int]) -> bool:
         """Whether a tensor of this ``shape`` is in range."""
-        if len(shape) != len(self.minimum):
-            return False
-        return all(low <= side <= high for low, side, high in zip(self.minimum, shape, self.maximum, strict=True))
+        sides = zip(self.minimum, shape, self.maximum, strict=False)
+        return len(shape) == len(self.minimum) and all(low <= side <= high for low, side, high in sides)
 
     def __str__(self) -> str:
-        return f"{self.name} {' .. '.join('x'.join(map(str, shape)) for shape in (self.minimum, self.optimum, self.maximum))}"
+        return " .. ".join("x".join(map(str, shape)) for shape in (self.minimum, self.optimum, self.maximum))
 
 
 @dataclass(frozen=True)
@@ -50,40 +43,28 @@ class EngineSpec:
     """An exported network.
 
     Attributes:
-        name: Kind of network, such as ``image``.
         onnx: The file; all weights are inside.
-        inputs: Float32 inputs in the order of the network. An input may come again: the first ranges of all inputs are the first profile
-            that an engine is built for, the second ones the next, such as large images alone and small ones in batches.
-        outputs: Names of the float32 outputs in the order of the network.
+        profiles: What an engine is built for, such as large images alone and small ones in batches.
         precision: Of the network inside, ``fp16`` or ``fp32``. ``fp32`` excludes TF32, whose 10 bits move masks as much as ``fp16`` does.
-        source: Which backbone or network it is, for people.
+        source: Which backbone it is, for people.
     """
 
-    name: str
     onnx: Path
-    inputs: tuple[TensorRange, ...]
-    outputs: tuple[str, ...]
+    profiles: tuple[ShapeRange, ...]
     precision: str
     source: str
 
-    def __post_init__(self) -> None:
-        if len({sum(r.name == other.name for other in self.inputs) for r in self.inputs}) != 1:
-            raise ValueError("inputs: expected at least one, and every one in as many ranges as the others")
-        if self.precision not in PRECISIONS:
-            raise ValueError(f"precision: expected one of {', '.join(PRECISIONS)}, got '{self.precision}'")
+    def profile_of(self, shape: Sequence[int]) -> int | None:
+        """Number of the first profile that images of this shape are in, or None."""
+        return next((number for number, profile in enumerate(self.profiles) if profile.holds(shape)), None)
 
-    @property
-    def profiles(self) -> tuple[tuple[TensorRange, ...], ...]:
-        """The ranges of each profile, in the order of the network's inputs."""
-        names = dict.fromkeys(r.name for r in self.inputs)
-        return tuple(zip(*([r for r in self.inputs if r.name == name] for name in names), strict=True))
-
-    def profile_of(self, shapes: Mapping[str, Sequence[int]]) -> int | None:
-        """Number of the first profile that inputs of these shapes are in, or None."""
-        for number, ranges in enumerate(self.profiles):
-            if set(shapes) == {r.name for r in ranges} and all(r.holds(shapes[r.name]) for r in ranges):
-                return number
-        return None
+    def check(self, images: torch.Tensor) -> int:
+        """The profile of these images. Raises InputError for a type or a shape that the engine is not for."""
+        profile = self.profile_of(images.shape)
+        if profile is None or str(images.dtype) != "torch.float32":
+            wanted = "; ".join(map(str, self.profiles))
+            raise InputError(f"{IMAGES}: expected float32 {wanted}; got {images.dtype} {'x'.join(map(str, images.shape))}")
+        return profile
 
     def as_json(self) -> dict[str, Any]:
         """As what JSON can hold; the inverse of :meth:`from_json`."""
@@ -91,16 +72,9 @@ class EngineSpec:
 
     @staticmethod
     def from_json(values: Mapping[str, Any]) -> EngineSpec:
-        """From :meth:`as_json`.
-
-        Raises:
-            KeyError, TypeError, ValueError: ``values`` is anything else.
-        """
-        inputs = tuple(
-            TensorRange(r["name"], *(tuple(map(int, r[k])) for k in ("minimum", "optimum", "maximum"))) for r in values["inputs"]
-        )
-        texts = (str(values[key]) for key in ("precision", "source"))
-        return EngineSpec(str(values["name"]), Path(values["onnx"]), inputs, tuple(values["outputs"]), *texts)
+        """From :meth:`as_json`."""
+        profiles = tuple(ShapeRange(*(tuple(p[k]) for k in ("minimum", "optimum", "maximum"))) for p in values["profiles"])
+        return EngineSpec(Path(values["onnx"]), profiles, values["precision"], values["source"])
 
 
 @dataclass(frozen=True)
@@ -111,39 +85,42 @@ class ImageShapes:
     images.
 
     Attributes:
-        height: Pixels of an image that comes alone.
-        width: Pixels of an image that comes alone.
+        alone: Height and width of an image that comes alone, pixels.
         batch: Number V of images that come together.
         batch_side: Their height and width, pixels.
     """
 
-    height: tuple[int, int, int] = (128, 480, 640)
-    width: tuple[int, int, int] = (128, 640, 640)
+    alone: tuple[tuple[int, int, int], tuple[int, int, int]] = ((128, 480, 640), (128, 640, 640))
     batch: tuple[int, int, int] = (1, 8, 8)
     batch_side: tuple[int, int, int] = (128, 128, 224)
 
+    @staticmethod
+    def up_to(side: int) -> ImageShapes:
+        """For images whose longer side is ``side`` pixels in the network. Up to the usual size it is one and the same engine."""
+        (low, height, _), (_, width, usual) = ImageShapes.alone
+        return ImageShapes(((low, height, max(side, usual)), (low, width, max(side, usual))))
 
-ANY_SHAPE = ImageShapes((32, 480, 2048), (32, 640, 2048), (1, 8, 32), (32, 128, 2048))
+
+ANY_SHAPE = ImageShapes(((32, 480, 2048), (32, 640, 2048)), (1, 8, 32), (32, 128, 2048))
 """For backends that reserve nothing for the largest shape: onnxruntime and torch."""
 
 
-def image_ranges(backbone: ImageBackbone, shapes: ImageShapes) -> tuple[TensorRange, ...]:
-    """Ranges of the input float32 [V, H, W, 3] of an exported backbone; one for each profile.
+def image_profiles(
+    stride: int, shapes: ImageShapes, batch: int | None = None, sides: tuple[int | None, int | None] = (None, None)
+) -> tuple[ShapeRange, ...]:
+    """Ranges of the images float32 [V, H, W, 3] of a backbone.
 
     Args:
-        backbone: What an ONNX file fixes (its ``batch`` and ``sides``) stays fixed.
+        stride: Of the backbone.
         shapes: Images to build for.
+        batch, sides: What the network fixes: the number of images, height and width.
     """
-    from geoseg_ros.backbones.onnx import OnnxBackbone
 
-    stride = backbone.stride
-    batch, fixed = (backbone.batch, backbone.sides) if isinstance(backbone, OnnxBackbone) else (None, (None, None))
+    def profile(count: Sequence[int], *wanted: Sequence[int]) -> ShapeRange:
+        rounded = [(s or max(1, round(v / stride)) * stride for v in side) for s, side in zip(sides, wanted, strict=True)]
+        return ShapeRange(*((batch or v, h, w, 3) for v, h, w in zip(count, *rounded, strict=True)))
 
-    def profile(count: Sequence[int], *sides: Sequence[int]) -> TensorRange:
-        rounded = [(s or max(1, round(v / stride)) * stride for v in side) for s, side in zip(fixed, sides, strict=True)]
-        return TensorRange(IMAGE_INPUT, *((batch or v, h, w, 3) for v, h, w in zip(count, *rounded, strict=True)))
-
-    alone, together = profile((1, 1, 1), shapes.height, shapes.width), profile(shapes.batch, shapes.batch_side, shapes.batch_side)
+    alone, together = profile((1, 1, 1), *shapes.alone), profile(shapes.batch, shapes.batch_side, shapes.batch_side)
     for one, other in ((together, alone), (alone, together)):
         if one.holds(other.minimum) and one.holds(other.maximum):
             return (one,)

@@ -18,9 +18,9 @@ import pytest
 from geoseg_ros.errors import GeosegError, InputError
 from geoseg_ros.processes import Cancelled
 from geoseg_ros.progress import silent
-from geoseg_ros.runtime.engines.build import PLAN, work
-from geoseg_ros.runtime.engines.cache import ENTRY, EngineCache, EngineKey, check_entry, engine_key
-from geoseg_ros.runtime.engines.spec import EngineSpec, TensorRange
+from geoseg_ros.runtime.engines.build import PLAN, engine_key, work
+from geoseg_ros.runtime.engines.cache import ENTRY, LOCK, EngineCache, EngineKey, check_entry
+from geoseg_ros.runtime.engines.spec import EngineSpec, ShapeRange
 from support.kill_builds import kill_real_builds, kill_slow_builds, start
 from support.paths import PYTHONPATH, ROOT
 from support.slow_builder import KEY, PIECES, run_slow
@@ -32,7 +32,7 @@ SLOW = "slow_builder.py"
 def spec(tmp_path):
     file = tmp_path / "m.onnx"
     file.write_bytes(b"network")
-    return EngineSpec("image", file, (TensorRange("images", (1, 32, 32, 3), (1, 64, 64, 3), (8, 64, 64, 3)),), ("tokens",), "fp16", "a")
+    return EngineSpec(file, (ShapeRange((1, 32, 32, 3), (1, 64, 64, 3), (8, 64, 64, 3)),), "fp16", "a")
 
 
 class Builder:
@@ -48,7 +48,7 @@ class Builder:
 
 
 def rtx(version: str = "1.7", *capabilities: int) -> EngineKey:
-    return EngineKey("image", "tensorrt_rtx", {"version": version}, capabilities)
+    return EngineKey("tensorrt_rtx", {"version": version}, capabilities)
 
 
 def test_everything_that_matters_changes_the_key_and_the_path_does_not(spec, tmp_path):
@@ -58,23 +58,20 @@ def test_everything_that_matters_changes_the_key_and_the_path_does_not(spec, tmp
     moved.parent.mkdir()
     moved.write_bytes(b"network")
     assert engine_key(dataclasses.replace(spec, onnx=moved, source="b"), "tensorrt", "10.3.0", gpu) == base
-    wider = (dataclasses.replace(spec.inputs[0], maximum=(16, 64, 64, 3)),)
+    wider = (dataclasses.replace(spec.profiles[0], maximum=(16, 64, 64, 3)),)
     other = [
         engine_key(spec, "tensorrt_rtx", "10.3.0", gpu),
         engine_key(spec, "tensorrt", "10.3.1", gpu),
         engine_key(spec, "tensorrt", "10.3.0", ("Orin Nano", 87)),
         engine_key(spec, "tensorrt", "10.3.0", ("Orin", 86)),
         engine_key(dataclasses.replace(spec, precision="fp32"), "tensorrt", "10.3.0", gpu),
-        engine_key(dataclasses.replace(spec, inputs=wider), "tensorrt", "10.3.0", gpu),
-        engine_key(dataclasses.replace(spec, outputs=("other",)), "tensorrt", "10.3.0", gpu),
+        engine_key(dataclasses.replace(spec, profiles=wider), "tensorrt", "10.3.0", gpu),
         engine_key(spec, "tensorrt_rtx", "10.3.0", None, (86,)),
         engine_key(spec, "tensorrt_rtx", "10.3.0", None, (86, 89)),
     ]
     (tmp_path / "m.onnx").write_bytes(b"another pack's network")
     other.append(engine_key(spec, "tensorrt", "10.3.0", gpu))
     assert len({key.folder for key in [base, *other]}) == 1 + len(other)
-    with pytest.raises(InputError, match="absent.onnx: no such file"):
-        engine_key(dataclasses.replace(spec, onnx=tmp_path / "absent.onnx"), "tensorrt", "10.3.0", gpu)
 
 
 def test_built_once_then_found_by_everybody(tmp_path):
@@ -152,7 +149,7 @@ DAMAGE = [truncated, flipped, without_plan, without_sidecar, bad_sidecar, strang
 def test_what_is_damaged_or_foreign_is_rebuilt_once_and_said_once(harm, tmp_path):
     told: list[str] = []
     build, cache = Builder(), EngineCache(tmp_path, log=told.append)
-    key = EngineKey("image", "tensorrt", {"gpu": {"name": "Orin", "capability": 87}})
+    key = EngineKey("tensorrt", {"gpu": {"name": "Orin", "capability": 87}})
     before = cache.get_or_build(key, build)
     harm(before.folder)
     if harm is not foreign_gpu:  # whole, but not what its place says
@@ -162,16 +159,19 @@ def test_what_is_damaged_or_foreign_is_rebuilt_once_and_said_once(harm, tmp_path
     after = cache.get_or_build(key, build)
     assert after.id != before.id and cache.get_or_build(key, build).id == after.id and build.calls == 2
     assert len(told) == 1 and told[0].endswith("; it is rebuilt") and "\n" not in told[0]
-    assert sorted(p.name for p in tmp_path.iterdir()) == sorted([key.folder, f".{key.folder}.lock"])
+    assert sorted(p.name for p in tmp_path.iterdir()) == sorted([key.folder, LOCK])
 
 
 def test_a_build_that_could_not_be_loaded_is_replaced_once(tmp_path):
     told: list[str] = []
     build, cache = Builder(), EngineCache(tmp_path, log=told.append)
     bad = cache.get_or_build(rtx(), build)
-    good = cache.get_or_build(rtx(), build, rejected=bad.id)
+    cache.reject(bad)
+    good = cache.get_or_build(rtx(), build)
     assert good.id != bad.id and len(told) == 1 and "could not be loaded" in told[0]
-    assert cache.get_or_build(rtx(), build, rejected=bad.id).id == good.id, "another process had replaced it already"
+    other = EngineCache(tmp_path)
+    other.reject(bad)
+    assert other.get_or_build(rtx(), build).id == good.id, "another process had replaced it already"
     assert build.calls == 2
 
 
@@ -184,7 +184,7 @@ def test_a_failing_build_leaves_nothing(tmp_path):
 
     with pytest.raises(GeosegError, match="parser gone"):
         cache.get_or_build(rtx(), build)
-    assert cache.find(rtx()) is None and [p.name for p in tmp_path.iterdir()] == [f".{rtx().folder}.lock"]
+    assert cache.find(rtx()) is None and [p.name for p in tmp_path.iterdir()] == [LOCK]
     assert cache.get_or_build(rtx(), Builder()).bytes == 1000
 
 
@@ -223,7 +223,7 @@ def test_cancel_ends_the_child_and_the_waiting(tmp_path, monkeypatch):
     pid = int(log.read_text())
     with pytest.raises(ProcessLookupError):
         os.kill(pid, 0)
-    assert [p.name for p in cache.folder.iterdir()] == [f".{KEY.folder}.lock"]
+    assert [p.name for p in cache.folder.iterdir()] == [LOCK]
     other = start(SLOW, cache.folder, log)  # holds the lock while it builds
     while len(log.read_text().split()) < 2:
         time.sleep(0.01)
@@ -251,14 +251,14 @@ def test_a_full_disk_names_the_folder_of_the_cache(monkeypatch):
 
     monkeypatch.setattr("geoseg_ros.runtime.engines.build._export", full)
     with pytest.raises(GeosegError, match="^/cache: No space left on device$"):
-        work({"work": "export", "folder": "/cache/.entry~1"}, silent)
+        work({"backbone": "a", "folder": "/cache/.entry~1"}, silent)
 
 
 CODE = """
 import resource, signal, sys
 from geoseg_ros.errors import GeosegError
 from geoseg_ros.runtime.engines.cache import EngineCache, EngineKey
-told, key = [], EngineKey("image", "onnx", {})
+told, key = [], EngineKey("onnx", {})
 def build(folder):
     (folder / "engine.plan").write_bytes(bytes(200_000))
     return {}
@@ -287,13 +287,12 @@ resource.setrlimit(resource.RLIMIT_FSIZE, (resource.RLIM_INFINITY, resource.RLIM
 print(cache.get_or_build(key, build).bytes)
 """
     result = run_python(code, str(tmp_path / "cache"))
-    lock = f".{EngineKey('image', 'onnx', {}).folder}.lock"
-    assert result.stdout.splitlines() == [f"engine cache {tmp_path / 'cache'}: File too large", lock, "200000"], result.stderr
+    assert result.stdout.splitlines() == [f"engine cache {tmp_path / 'cache'}: File too large", LOCK, "200000"], result.stderr
 
 
 def test_a_folder_that_cannot_be_written_is_read_and_otherwise_passed_by(tmp_path):
     cache = EngineCache(tmp_path / "cache")
-    cache.get_or_build(EngineKey("image", "onnx", {}), Builder())
+    cache.get_or_build(EngineKey("onnx", {}), Builder())
     for path in [tmp_path, cache.folder, *cache.folder.rglob("*")]:
         path.chmod(0o555 if path.is_dir() else 0o444)
     for path in tmp_path.parents:  # another user must come this far
@@ -304,7 +303,7 @@ import os
 if os.geteuid() == 0:  # who may write everything
     os.setgroups([]), os.setgid(65534), os.setuid(65534)
 print(cache.get_or_build(key, build).folder.parent == cache.folder, told)
-other = EngineKey("cloud", "onnx", {})
+other = EngineKey("onnx", {"another": 1})
 one, two = (cache.get_or_build(other, build) for _ in range(2))
 print(one.id == two.id, one.folder.parent == cache.folder)
 print(*told, sep="\\n")
@@ -330,18 +329,17 @@ def test_the_least_recently_used_makes_room(tmp_path):
     assert [cache.find(key) is not None for key in keys] == [True, False, True, True]
     huge = cache.get_or_build(rtx("huge"), Builder(10_000))
     assert huge.folder.exists() and [cache.find(key) for key in keys] == [None] * 4, "the one that is needed stays, whatever its size"
-    assert sorted(p.name for p in tmp_path.iterdir()) == sorted([huge.folder.name, f".{huge.folder.name}.lock"])
+    assert sorted(p.name for p in tmp_path.iterdir()) == sorted([huge.folder.name, LOCK])
 
 
 def test_an_entry_in_the_making_is_not_removed(tmp_path):
-    """Another process builds, slowly, while this one makes room."""
+    """Another process builds, slowly, while this one wants to build and to make room: it waits for the other to finish."""
     other = start(SLOW, tmp_path / "cache", tmp_path / "log")
     while not list((tmp_path / "cache").glob(".*~*")):
         time.sleep(0.005)
-    cache = EngineCache(tmp_path / "cache", limit=0)
-    cache.get_or_build(rtx(), Builder())
-    assert list(cache.folder.glob(".*~*")), "its folder is still there"
-    assert other.communicate(timeout=60)[0].strip() == "whole"
+    cache, waited = EngineCache(tmp_path / "cache", limit=sum(map(len, PIECES)) + 10_000), []
+    cache.get_or_build(rtx(), Builder(), lambda *step: waited.append(step))
+    assert other.communicate(timeout=60)[0].strip() == "whole" and waited
     assert (cache.folder / KEY.folder / PLAN).stat().st_size == sum(map(len, PIECES))
 
 

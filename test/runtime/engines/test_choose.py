@@ -11,10 +11,9 @@ import torch
 
 from geoseg_ros.errors import GeosegError, InputError
 from geoseg_ros.processes import Cancelled
-from geoseg_ros.runtime.engines import build, choose, trt
+from geoseg_ros.runtime.engines import choose, trt
 from geoseg_ros.runtime.engines.backbone import EngineBackbone
 from geoseg_ros.runtime.engines.build import PLAN
-from geoseg_ros.runtime.engines.cache import EngineCache
 from geoseg_ros.runtime.engines.choose import open_session
 from geoseg_ros.runtime.engines.options import EngineOptions
 from geoseg_ros.runtime.engines.sessions import EngineError, PlanError
@@ -25,8 +24,8 @@ IMAGES = np.zeros((1, 32, 32, 3), np.uint8)
 
 def backbone(options):
     """A backbone on the session that is opened, and the source."""
-    source = FakeSource()
-    session, reason, others = open_session(source, options)
+    source = FakeSource(options)
+    session, reason, others = open_session(source)
     return EngineBackbone(MeanBackbone(), session, reason, options.strict, options.log, others), source
 
 
@@ -40,7 +39,7 @@ def machine(monkeypatch):
     def make(gpu: bool, **errors: Exception) -> list[FakeSession]:
         monkeypatch.setattr(torch.cuda, "is_available", lambda: gpu)
 
-        def open_one(candidate, source, options, ready=False):
+        def open_one(candidate, source, ready=False):
             name, device = candidate
             error = errors.get(f"{name}_{device}")
             if error is not None:
@@ -48,7 +47,7 @@ def machine(monkeypatch):
             if name == "torch":
                 opened.append(source.torch_session(torch.device(device)))
             else:
-                source.spec(name, ready)
+                source.exported(name, ready)
                 opened.append(FakeSession(name if name.startswith("tensorrt") else f"{name}-{device}"))
             return opened[-1]
 
@@ -80,54 +79,54 @@ NO_CUDA = InputError("no CUDA in this one")
 )
 def test_auto_takes_the_best_that_opens_and_says_why(gpu, errors, backend, reason, machine):
     opened = machine(gpu, **errors)
-    session, said, _ = open_session(FakeSource(), EngineOptions())
+    session, said, _ = open_session(FakeSource(EngineOptions()))
     assert session.backend == backend == opened[-1].backend and len(opened) == 1
     assert reason in (None, said) and "\n" not in said and said.startswith(backend)
 
 
 def test_device_cpu_leaves_the_gpu_alone_and_device_cuda_the_processor(machine):
     machine(True)
-    assert open_session(FakeSource(), EngineOptions(device="cpu"))[0].backend == "onnxruntime-cpu"
+    assert open_session(FakeSource(EngineOptions(device="cpu")))[0].backend == "onnxruntime-cpu"
     machine(True, **{f"{n}_cuda": ABSENT for n in ("tensorrt", "tensorrt_rtx", "onnxruntime", "torch")})
     with pytest.raises(InputError, match="not installed"):
-        open_session(FakeSource(), EngineOptions(device="cuda"))
+        open_session(FakeSource(EngineOptions(device="cuda")))
     machine(False)
     with pytest.raises(InputError, match="device cuda: PyTorch finds no CUDA device"):
-        open_session(FakeSource(), EngineOptions(device="cuda"))
+        open_session(FakeSource(EngineOptions(device="cuda")))
 
 
 @pytest.mark.parametrize("strict", [False, True])
 def test_what_is_asked_for_is_taken(strict, machine):
     machine(True)
     for name, backend in (("tensorrt_rtx", "tensorrt_rtx"), ("onnxruntime", "onnxruntime-cuda"), ("torch", "torch-cuda")):
-        session, reason, _ = open_session(FakeSource(), EngineOptions(name, strict))
+        session, reason, _ = open_session(FakeSource(EngineOptions(name, strict)))
         assert session.backend == backend and reason == f"{backend} fp32 (as requested)"
     machine(True, onnxruntime_cuda=NO_CUDA)
-    assert open_session(FakeSource(), EngineOptions("onnxruntime", strict))[0].backend == "onnxruntime-cpu", "requested, so even there"
+    assert open_session(FakeSource(EngineOptions("onnxruntime", strict)))[0].backend == "onnxruntime-cpu", "requested, so even there"
     machine(False)
-    assert open_session(FakeSource(), EngineOptions("torch", strict))[0].backend == "torch-cpu"
+    assert open_session(FakeSource(EngineOptions("torch", strict)))[0].backend == "torch-cpu"
 
 
 def test_strict_takes_nothing_else(machine):
     machine(False, onnxruntime_cpu=ABSENT)
     with pytest.raises(InputError, match="backend tensorrt: needs a CUDA device"):
-        open_session(FakeSource(), EngineOptions("tensorrt", strict=True))
+        open_session(FakeSource(EngineOptions("tensorrt", strict=True)))
     with pytest.raises(InputError, match="not installed"):
-        open_session(FakeSource(), EngineOptions("onnxruntime", strict=True))
-    session, reason, _ = open_session(FakeSource(), EngineOptions("tensorrt"))
+        open_session(FakeSource(EngineOptions("onnxruntime", strict=True)))
+    session, reason, _ = open_session(FakeSource(EngineOptions("tensorrt")))
     assert session.backend == "torch-cpu" and reason.startswith("torch-cpu fp32 (no GPU; onnxruntime: ")
     told: list[str] = []
     machine(True, tensorrt_cuda=ABSENT, tensorrt_rtx_cuda=FAILED)
     with pytest.raises(GeosegError, match="the export"):
-        open_session(FakeSource(), EngineOptions(strict=True))
-    assert open_session(FakeSource(), EngineOptions(log=told.append))[0].backend == "onnxruntime-cuda"
+        open_session(FakeSource(EngineOptions(strict=True)))
+    assert open_session(FakeSource(EngineOptions(log=told.append)))[0].backend == "onnxruntime-cuda"
     assert told == ["tensorrt_rtx: the export failed; trying the next backend"], "what is only absent is no news"
 
 
 def test_cancel_is_no_reason_to_try_the_next(machine):
     opened = machine(True, tensorrt_cuda=Cancelled("engine: cancelled"))
     with pytest.raises(Cancelled):
-        open_session(FakeSource(), EngineOptions(cancel=threading.Event()))
+        open_session(FakeSource(EngineOptions(cancel=threading.Event())))
     assert opened == []
 
 
@@ -185,7 +184,7 @@ class Jetson:
         monkeypatch.setattr(torch.cuda, "get_device_name", lambda: self.name)
         monkeypatch.setattr(torch.cuda, "get_device_capability", lambda: divmod(self.capability, 10))
         monkeypatch.setattr(trt, "load_tensorrt", lambda flavour: type("trt", (), {"__version__": self.version}))
-        monkeypatch.setattr(build, "run_job", self._build)
+        monkeypatch.setattr(choose, "run_job", self._build)
         monkeypatch.setattr(choose, "TensorRTSession", self._load)
 
     def _build(self, name, module, job, progress, cancel):
@@ -201,8 +200,8 @@ class Jetson:
         return FakeSession(flavour)
 
     def open(self, backend="tensorrt", strict=False):
-        cache = EngineCache(self.folder / "cache", log=self.told.append)
-        session, _, _ = open_session(FakeSource(self.onnx), EngineOptions(backend, strict, "cuda", cache=cache, log=self.told.append))
+        options = EngineOptions(backend, strict, "cuda", cache=self.folder / "cache", log=self.told.append)
+        session, _, _ = open_session(FakeSource(options, self.onnx))
         return session.backend
 
 

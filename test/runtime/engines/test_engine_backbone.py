@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import gc
-import json
 import time
 from dataclasses import replace
 
@@ -15,11 +14,11 @@ from geoseg_ros.backbones.registry import open_backbone
 from geoseg_ros.backbones.tiny import GeosegTiny, Projection, TinyBackbone, TinyConfig, save_tiny
 from geoseg_ros.errors import GeosegError, InputError
 from geoseg_ros.runtime.engines import choose
-from geoseg_ros.runtime.engines.backbone import EngineBackbone, image_shapes, with_engine
-from geoseg_ros.runtime.engines.cache import EngineCache
+from geoseg_ros.runtime.engines.backbone import EngineBackbone, with_engine
 from geoseg_ros.runtime.engines.choose import ImageSource
 from geoseg_ros.runtime.engines.options import EngineOptions
 from geoseg_ros.runtime.engines.sessions import EngineError, OnnxRuntimeSession
+from geoseg_ros.runtime.engines.spec import ImageShapes
 from support.fake_engines import FakeSession, MeanBackbone, make_spec
 
 pytestmark = pytest.mark.slow
@@ -44,9 +43,9 @@ def exported(tmp_path_factory, tiny):
     """A cache that holds its ONNX file."""
     pytest.importorskip("onnxscript", reason="exporting needs onnxscript")
     pytest.importorskip("onnxruntime", reason="needs onnxruntime")
-    cache = EngineCache(tmp_path_factory.mktemp("cache"))
-    ImageSource(tiny, EngineOptions(cache=cache)).entry("onnxruntime")
-    return cache.folder
+    folder = tmp_path_factory.mktemp("cache")
+    ImageSource(tiny, EngineOptions(cache=folder)).exported("onnxruntime")
+    return folder
 
 
 def test_it_answers_as_the_backbone_inside_in_parts_that_fit():
@@ -117,7 +116,7 @@ def test_a_backbone_that_cannot_be_exported_stays_what_it_is(tmp_path):
 
 
 def test_auto_runs_onnxruntime_here_and_answers_like_pytorch(tiny, exported):
-    cache = EngineCache(exported)
+    cache = exported
     engine = with_engine(tiny, EngineOptions(device="cpu", cache=cache))
     assert engine.reason == "onnxruntime-cpu fp32 (no GPU)" and engine.backend == "onnxruntime-cpu"
     assert engine.hash == tiny.hash and engine.name == tiny.name
@@ -139,11 +138,11 @@ def test_without_the_optional_packages_auto_takes_pytorch_and_says_why(absent, t
     found = importlib.util.find_spec
     monkeypatch.setattr(importlib.util, "find_spec", lambda name, *rest: None if name == absent else found(name, *rest))
     monkeypatch.setitem(sys.modules, absent, None)
-    cache = EngineCache(tmp_path / "cache")
+    cache = tmp_path / "cache"
     engine = with_engine(tiny, EngineOptions(device="cpu", cache=cache))
     assert engine.backend == "torch-cpu"
     assert engine.reason.startswith("torch-cpu fp32 (no GPU; onnxruntime: ") and absent in engine.reason and "\n" not in engine.reason
-    assert not cache.folder.exists(), "nothing was begun"
+    assert not cache.exists(), "nothing was begun"
     with pytest.raises(InputError, match=absent):
         with_engine(tiny, EngineOptions("onnxruntime", strict=True, device="cpu", cache=cache))
 
@@ -153,24 +152,24 @@ def test_a_file_with_a_network_of_its_own_runs_in_batches_or_as_before(exported,
 
     (onnx,) = exported.glob("*/*.onnx")
     inner = open_backbone(f"onnx:{onnx}?outputs=tokens&supervision=none&threads=1")
-    engine = with_engine(inner, EngineOptions(device="cpu", cache=EngineCache(tmp_path)))
+    engine = with_engine(inner, EngineOptions(device="cpu", cache=tmp_path))
     assert engine.reason == "onnxruntime-cpu fp32 (no GPU)" and engine.hash == inner.hash
     for found, expected in zip(engine.tokens(pictures(5)), inner.tokens(pictures(5)), strict=True):
         assert (found - expected).abs().max() < 1e-5 * expected.abs().max()
     monkeypatch.setitem(sys.modules, "onnxruntime", None)
-    engine = with_engine(inner, EngineOptions(device="cpu", cache=EngineCache(tmp_path)))
+    engine = with_engine(inner, EngineOptions(device="cpu", cache=tmp_path))
     assert engine.backend == "onnxruntime-cpu" and engine.reason.startswith("onnxruntime-cpu, image by image (")
     assert torch.equal(engine.tokens(pictures(5))[0], inner.tokens(pictures(5))[0])
     with pytest.raises(InputError, match="not a PyTorch network"):
-        with_engine(inner, EngineOptions("torch", strict=True, cache=EngineCache(tmp_path)))
+        with_engine(inner, EngineOptions("torch", strict=True, cache=tmp_path))
 
 
 def test_what_is_exported_already_needs_no_exporter(tiny, exported, monkeypatch):
     import sys
 
     monkeypatch.setitem(sys.modules, "onnxscript", None)
-    monkeypatch.setattr("geoseg_ros.runtime.engines.build.run_job", lambda *_: pytest.fail("exported again"))
-    assert with_engine(tiny, EngineOptions(device="cpu", cache=EngineCache(exported))).backend == "onnxruntime-cpu"
+    monkeypatch.setattr("geoseg_ros.runtime.engines.choose.run_job", lambda *_: pytest.fail("exported again"))
+    assert with_engine(tiny, EngineOptions(device="cpu", cache=exported)).backend == "onnxruntime-cpu"
 
 
 def test_a_damaged_export_is_made_anew_once_and_said_once(tiny, exported, tmp_path):
@@ -178,8 +177,7 @@ def test_a_damaged_export_is_made_anew_once_and_said_once(tiny, exported, tmp_pa
 
     folder = shutil.copytree(exported, tmp_path / "cache")
     told: list[str] = []
-    cache = EngineCache(folder, log=told.append)
-    options = EngineOptions(device="cpu", cache=cache, log=told.append)
+    options = EngineOptions(device="cpu", cache=folder, log=told.append)
     (onnx,) = folder.glob("*/*.onnx")
     onnx.write_bytes(onnx.read_bytes()[:1000])
     first = with_engine(tiny, options)
@@ -191,12 +189,12 @@ def test_a_damaged_export_is_made_anew_once_and_said_once(tiny, exported, tmp_pa
 def test_an_engine_that_answers_otherwise_is_not_used(harm, tiny, exported, monkeypatch):
     right = OnnxRuntimeSession.run
 
-    def wrong(self, inputs):
-        return {name: harm(value) for name, value in right(self, inputs).items()}
+    def wrong(self, images):
+        return tuple(map(harm, right(self, images)))
 
     monkeypatch.setattr(OnnxRuntimeSession, "run", wrong)
     told: list[str] = []
-    options = {"device": "cpu", "cache": EngineCache(exported), "log": told.append}
+    options = {"device": "cpu", "cache": exported, "log": told.append}
     engine = with_engine(tiny, EngineOptions(**options))
     assert engine.backend == "torch-cpu" and len(told) == 1 and "onnxruntime-cpu fp32: its tokens differ from those of" in told[0]
     with pytest.raises(GeosegError, match="tokens differ"):
@@ -209,9 +207,9 @@ def test_half_precision_may_differ_a_little(tiny):
         fake = FakeSession("tensorrt", spec)
         generator = torch.Generator().manual_seed(0)
 
-        def run(inputs):
-            tokens = tiny.tokens(inputs["images"].numpy().astype(np.uint8))[0]
-            return {"tokens": tokens + noise * tokens.std() * torch.randn(tokens.shape, generator=generator)}
+        def run(images):
+            tokens, vectors = tiny.tokens(images.numpy().astype(np.uint8))
+            return tokens + noise * tokens.std() * torch.randn(tokens.shape, generator=generator), vectors
 
         fake.run = run
         return fake
@@ -223,18 +221,18 @@ def test_half_precision_may_differ_a_little(tiny):
 
 
 def test_the_export_of_other_weights_is_another_entry(tiny, exported, tmp_path, monkeypatch):
-    source = ImageSource(tiny, EngineOptions(cache=EngineCache(exported)))
-    assert source.spec("onnxruntime", ready=True).onnx.is_file()
+    source = ImageSource(tiny, EngineOptions(cache=exported))
+    assert source.exported("onnxruntime", ready=True)[1].onnx.is_file()
     for change in ({"hash": "0" * 64}, {"name": tiny.name}):
         other = type("Other", (), {**vars(tiny), **change, "tokens": tiny.tokens, "__module__": type(tiny).__module__})()
-        spec = ImageSource(other, EngineOptions(cache=EngineCache(exported)))
+        spec = ImageSource(other, EngineOptions(cache=exported))
         if change.get("hash"):
             with pytest.raises(InputError, match="not exported yet"):
-                spec.spec("onnxruntime", ready=True)
+                spec.exported("onnxruntime", ready=True)
         else:
-            assert spec.spec("onnxruntime", ready=True).onnx.is_file()
+            assert spec.exported("onnxruntime", ready=True)[1].onnx.is_file()
     with pytest.raises(InputError, match="not exported yet"):
-        source.spec("tensorrt", ready=True)
+        source.exported("tensorrt", ready=True)
 
 
 def test_recovery_of_a_session_that_fails_takes_less_than_a_second(tiny, exported, monkeypatch):
@@ -242,17 +240,17 @@ def test_recovery_of_a_session_that_fails_takes_less_than_a_second(tiny, exporte
     broken = FakeSession("tensorrt", make_spec(), fail_at=2)
     real = choose._open
 
-    def open_one(candidate, source, options, ready=False):
+    def open_one(candidate, source, ready=False):
         if candidate == ("tensorrt", "cuda"):
             return broken
         if candidate[1] == "cuda":
             raise RuntimeError("CUDA error: unspecified launch failure")
-        return real(candidate, source, options, ready)
+        return real(candidate, source, ready)
 
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     monkeypatch.setattr(choose, "_open", open_one)
     told: list[str] = []
-    engine = with_engine(tiny, EngineOptions(cache=EngineCache(exported), log=told.append))
+    engine = with_engine(tiny, EngineOptions(cache=exported, log=told.append))
     assert engine.backend == "tensorrt"
     engine.tokens(pictures(1))
     begin = time.monotonic()
@@ -263,13 +261,7 @@ def test_recovery_of_a_session_that_fails_takes_less_than_a_second(tiny, exporte
 
 
 def test_one_engine_for_all_sides_up_to_the_usual_one():
-    usual = image_shapes(640)
-    assert image_shapes(320) == usual and usual.height[2] == usual.width[2] == 640
-    large = image_shapes(1024)
-    assert large.height[2] == large.width[2] == 1024 and large.batch == usual.batch
-
-
-def test_notes_of_an_export_hold_what_a_session_needs(exported):
-    (entry,) = exported.glob("*/entry.json")
-    notes = json.loads(entry.read_text())["notes"]
-    assert notes["spec"]["onnx"] == "image-fp32.onnx" and notes["spec"]["precision"] == "fp32"
+    usual = ImageShapes.up_to(640)
+    assert ImageShapes.up_to(320) == usual and [side[2] for side in usual.alone] == [640, 640]
+    large = ImageShapes.up_to(1024)
+    assert [side[2] for side in large.alone] == [1024, 1024] and large.batch == usual.batch

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import sys
 from dataclasses import replace
-from pathlib import Path
 from types import ModuleType
 
 import pytest
@@ -17,9 +16,9 @@ from geoseg_ros.errors import GeosegError, InputError
 from geoseg_ros.runtime.engines.export import export_image
 from geoseg_ros.runtime.engines.options import TENSORRT
 from geoseg_ros.runtime.engines.sessions import PlanError, TensorRTSession
-from geoseg_ros.runtime.engines.spec import EngineSpec, ImageShapes, TensorRange, image_ranges
-from geoseg_ros.runtime.engines.trt import PhaseTree, activation_memory, build_plan, load_tensorrt
-from support.fake_tensorrt import PlainStream
+from geoseg_ros.runtime.engines.spec import IMAGES, OUTPUTS, EngineSpec, ImageShapes, ShapeRange, image_profiles
+from geoseg_ros.runtime.engines.trt import build_plan, load_tensorrt, progress_monitor, shared_logger
+from support.fake_tensorrt import PlainStream, module
 
 pytestmark = pytest.mark.slow
 
@@ -84,38 +83,40 @@ def test_a_library_that_does_not_load_says_why(monkeypatch, tmp_path) -> None:
 
 def test_activation_memory_is_read_from_the_log() -> None:
     lines = ["Total Weights Memory: 9999999 bytes", "Total Activation Memory: 1048576 bytes", "[MS] total activation memory: 7 Bytes"]
-    assert activation_memory(lines) == 1048576
-    assert activation_memory(lines[:1]) is None
+    trt = module()
+    logger = shared_logger(trt)
+    assert shared_logger(trt) is logger, "TensorRT keeps the first"
+    logger.reset()
+    logger.log("info", lines[0])
+    assert logger.activation_bytes is None
+    for line in lines[1:]:
+        logger.log("info", line)
+    assert logger.activation_bytes == 1048576
+    for line in ("first", "second"):
+        logger.log("error", line)
+    assert logger.first_error == "first"
 
 
 def test_progress_never_falls_and_counts_inner_phases() -> None:
-    tree = PhaseTree()
     seen = []
-    tree.start("all", None, 2)
-    tree.start("first", "all", 4)
+    monitor = progress_monitor(module(), lambda stage, done, total: seen.append(done))
+    monitor.phase_start("all", None, 2)
+    monitor.phase_start("first", "all", 4)
     for step in range(4):
-        tree.step("first", step)
-        seen.append(tree.fraction)
-    tree.finish("first")
-    tree.step("all", 0)
-    seen.append(tree.fraction)
-    tree.start("second", "all", 2)
-    tree.step("second", 0)
-    seen.append(tree.fraction)
-    tree.step("unheard of", 3)
-    tree.start("another", None, 100)  # a phase of its own after the first does not take anything back
-    tree.step("another", 0)
-    seen.append(tree.fraction)
-    assert seen == pytest.approx([0.125, 0.25, 0.375, 0.5, 0.5, 0.75, 0.75])
-
-
-def test_tensorrt_builds_for_the_gpu_at_hand_only() -> None:
-    with pytest.raises(InputError, match="for the GPU of this machine only"):
-        build_plan(small_spec(Path("x.onnx")), "tensorrt", (86,), tensorrt=a_module("tensorrt", "10.3"))
+        assert monitor.step_complete("first", step), "False would end the build"
+    monitor.phase_finish("first")
+    monitor.step_complete("all", 0)
+    monitor.phase_start("second", "all", 2)
+    monitor.step_complete("second", 0)
+    monitor.phase_finish("second")
+    monitor.phase_finish("all")
+    monitor.phase_start("another", None, 100)  # a phase of its own after the first does not take anything back
+    monitor.step_complete("another", 0)
+    assert seen == [12, 25, 38, 50, 50, 75, 75]
 
 
 def small_spec(path):
-    return EngineSpec("image", path, (TensorRange("x", (1, 8), (1, 16), (1, 64)),), ("y",), "fp32", "")
+    return EngineSpec(path, (ShapeRange((1, 8), (1, 16), (1, 64)),), "fp32", "relu")
 
 
 @pytest.fixture
@@ -123,44 +124,41 @@ def relu_onnx(tmp_path, rtx):
     import onnx
 
     helper = onnx.helper
-    tensors = [helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, [1, "n"]) for name in "xy"]
-    graph = helper.make_graph([helper.make_node("Relu", ["x"], ["y"])], "relu", tensors[:1], tensors[1:])
+    tensors = [helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, [1, "n"]) for name in (IMAGES, *OUTPUTS)]
+    nodes = [helper.make_node("Relu", [IMAGES], [name]) for name in OUTPUTS]
+    graph = helper.make_graph(nodes, "relu", tensors[:1], tensors[1:])
     onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=8), tmp_path / "relu.onnx")
     return tmp_path / "relu.onnx"
 
 
 def test_a_build_reports_its_progress(relu_onnx, rtx) -> None:
     seen = []
-    built = build_plan(small_spec(relu_onnx), "tensorrt_rtx", (86,), lambda stage, done, total: seen.append(done))
-    assert len(built.plan) > 1000 and built.seconds > 0 and seen == sorted(seen) and 0 < seen[-1] <= 100
+    plan, notes = build_plan(small_spec(relu_onnx), "tensorrt_rtx", (86,), lambda stage, done, total: seen.append(done))
+    assert len(plan) > 1000 and notes["seconds"] > 0 and seen == sorted(seen) and 0 < seen[-1] <= 100
 
 
 USED = {
     "Runtime": ("deserialize_cuda_engine",),
-    "ICudaEngine": (
-        *("num_io_tensors", "num_optimization_profiles", "get_tensor_name", "get_tensor_mode", "get_tensor_dtype"),
-        "create_execution_context",
-    ),
+    "ICudaEngine": (*("num_io_tensors", "num_optimization_profiles", "get_tensor_name", "create_execution_context"),),
     "IExecutionContext": (
         *("set_optimization_profile_async", "set_input_shape", "infer_shapes", "get_tensor_shape", "set_tensor_address"),
         "execute_async_v3",
     ),
-    "TensorIOMode": ("INPUT",),
 }
 """What :class:`TensorRTSession` calls, by class."""
 
 
 def test_the_real_module_has_what_a_session_calls(rtx) -> None:
-    assert rtx.float32 is not None
     for kind, names in USED.items():
         assert not [name for name in names if not hasattr(getattr(rtx, kind), name)]
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
-def test_a_real_engine_is_refused_without_a_gpu(relu_onnx, rtx) -> None:
-    built = build_plan(small_spec(relu_onnx), "tensorrt_rtx", (86,))
-    with pytest.raises(PlanError, match=r"engine 'image': tensorrt_rtx [\d.]+ cannot use it on this GPU"):
-        TensorRTSession(built.plan, small_spec(relu_onnx), "tensorrt_rtx", "cpu", PlainStream(), rtx)
+def test_a_real_engine_is_refused_without_a_gpu(relu_onnx, rtx, tmp_path) -> None:
+    plan, _ = build_plan(small_spec(relu_onnx), "tensorrt_rtx", (86,))
+    (tmp_path / "engine.plan").write_bytes(plan)
+    with pytest.raises(PlanError, match=r"relu: tensorrt_rtx [\d.]+ cannot use the engine on this GPU"):
+        TensorRTSession(tmp_path / "engine.plan", small_spec(relu_onnx), "tensorrt_rtx", "cpu", PlainStream())
 
 
 def test_what_cannot_be_built_is_told_in_one_line(relu_onnx, rtx, tmp_path) -> None:
@@ -169,7 +167,6 @@ def test_what_cannot_be_built_is_told_in_one_line(relu_onnx, rtx, tmp_path) -> N
     cases = [
         (small_spec(relu_onnx), (87,), InputError, "compute capability 87: .* expected one of 75, 80, 86"),  # Orin: a Jetson
         (small_spec(noise), (86,), GeosegError, "cannot read it"),
-        (replace(small_spec(relu_onnx), outputs=("z",)), (86,), GeosegError, "expected"),
     ]
     for spec, capabilities, kind, words in cases:
         with pytest.raises(kind, match=words) as caught:
@@ -181,12 +178,12 @@ def test_the_shipped_backbone_compiles_for_desktop_gpus(rtx, tmp_path) -> None:
     """As the product builds it, and eight pictures as large as fit 60 MB."""
     backbone, side = open_backbone("geoseg_tiny"), (480, 480, 480)
     usual = export_image(backbone, tmp_path, "fp16")
-    eight = replace(usual, inputs=image_ranges(backbone, ImageShapes(side, side, (1, 8, 8), side)))
+    eight = replace(usual, profiles=image_profiles(backbone.stride, ImageShapes((side, side), (1, 8, 8), side)))
     for spec, most in ((usual, 25), (eight, 60)):
-        built = build_plan(spec, "tensorrt_rtx", DESKTOP)
-        size = f"{built.activation_bytes / MEGABYTE:.1f} MB for activations, {len(built.plan) / MEGABYTE:.1f} MB in all"
-        print(f"geoseg_tiny fp16, {'; '.join(map(str, spec.inputs))}: {size}, {built.seconds:.1f} s")
-        assert built.activation_bytes <= most * MEGABYTE
+        plan, notes = build_plan(spec, "tensorrt_rtx", DESKTOP)
+        size = f"{notes['activation_bytes'] / MEGABYTE:.1f} MB for activations, {len(plan) / MEGABYTE:.1f} MB in all"
+        print(f"geoseg_tiny fp16, {'; '.join(map(str, spec.profiles))}: {size}, {notes['seconds']:.1f} s")
+        assert notes["activation_bytes"] <= most * MEGABYTE
 
 
 class Block(nn.Module):
@@ -239,7 +236,7 @@ class VitBackbone:
 def test_a_vision_transformer_compiles_with_fused_attention(rtx, tmp_path) -> None:
     """Eight pictures; were the attention not fused, its weights alone would take 30 MB for each of two buffers."""
     side = (224, 224, 224)
-    spec = export_image(VitBackbone(), tmp_path, "fp16", ImageShapes(side, side, (1, 4, 8), side))
-    built = build_plan(spec, "tensorrt_rtx", DESKTOP)
-    print(f"ViT-S/16 fp16, 8 pictures of 224: {built.activation_bytes / MEGABYTE:.1f} MB, {built.seconds:.1f} s")
-    assert built.activation_bytes <= 60 * MEGABYTE
+    spec = export_image(VitBackbone(), tmp_path, "fp16", ImageShapes((side, side), (1, 4, 8), side))
+    _, notes = build_plan(spec, "tensorrt_rtx", DESKTOP)
+    print(f"ViT-S/16 fp16, 8 pictures of 224: {notes['activation_bytes'] / MEGABYTE:.1f} MB, {notes['seconds']:.1f} s")
+    assert notes["activation_bytes"] <= 60 * MEGABYTE
