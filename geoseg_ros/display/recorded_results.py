@@ -9,8 +9,7 @@ from geoseg_ros.display.frame import LabelledCloud, LabelledFrame, LabelledImage
 from geoseg_ros.errors import InputError
 from geoseg_ros.geometry.cloud import Cloud
 from geoseg_ros.io import messages as codec
-from geoseg_ros.io.message_definitions import CLOUD_TYPE, COMPRESSED_TYPE, IMAGE_TYPE
-from geoseg_ros.io.messages import results, stamp_ns
+from geoseg_ros.io.messages import CLOUD_TYPE, COMPRESSED_TYPE, IMAGE_TYPE, results, stamp_ns
 from geoseg_ros.io.recordings import RawMessage, Recording
 from geoseg_ros.results import LabelSpace
 

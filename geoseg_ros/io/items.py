@@ -14,7 +14,7 @@ from geoseg_ros.errors import InputError
 from geoseg_ros.geometry.cloud import Cloud
 from geoseg_ros.io.cloud_files import CLOUD_SUFFIXES, read_cloud
 from geoseg_ros.io.folders import IMAGE_SUFFIXES, Folder, load_clouds, load_images, read_image
-from geoseg_ros.io.message_definitions import CLOUD_TYPE, COMPRESSED_TYPE, IMAGE_TYPE
+from geoseg_ros.io.messages import CLOUD_TYPE, COMPRESSED_TYPE, IMAGE_TYPE
 from geoseg_ros.io.recordings import Recording
 
 LIMIT = 60  # messages taken of one topic

@@ -9,15 +9,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import geoseg_ros
+from geoseg_ros.io.messages import TRANSFORMS_TYPE
 
 if TYPE_CHECKING:
     from rosbags.typesys.store import Typestore
-
-CLOUD_TYPE = "sensor_msgs/msg/PointCloud2"
-IMAGE_TYPE = "sensor_msgs/msg/Image"
-COMPRESSED_TYPE = "sensor_msgs/msg/CompressedImage"
-CAMERA_INFO_TYPE = "sensor_msgs/msg/CameraInfo"
-TRANSFORMS_TYPE = "tf2_msgs/msg/TFMessage"
 
 _OWN_MESSAGES = ("StreamStatus", "NodeStatus", "CosegObject", "CosegObjectArray")
 _RENAMED = {"tf/msg/tfMessage": TRANSFORMS_TYPE}

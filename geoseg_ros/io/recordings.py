@@ -33,7 +33,8 @@ from rosbags.typesys import Stores, get_types_from_idl, get_types_from_msg, get_
 from geoseg_ros.errors import GeosegError, InputError, warn
 from geoseg_ros.geometry.cloud import Cloud
 from geoseg_ros.io.fields import pack_rgb
-from geoseg_ros.io.message_definitions import CLOUD_TYPE, IMAGE_TYPE, modern_type, standard_types
+from geoseg_ros.io.message_definitions import modern_type, standard_types
+from geoseg_ros.io.messages import CLOUD_TYPE, IMAGE_TYPE
 from geoseg_ros.io.recording_files import FILE_STORAGE, OWN, FilesReader, is_own_recording, recording_files
 from geoseg_ros.settings import Settings, setting
 

@@ -10,7 +10,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Collection, Sequence
 from copy import copy
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,13 +18,14 @@ from numpy.typing import NDArray
 from geoseg_ros.backbones.base import ImageBackbone
 from geoseg_ros.errors import InputError
 from geoseg_ros.geometry.cloud import Cloud
-from geoseg_ros.packs.bank import BackgroundBank
 from geoseg_ros.packs.pack import Pack
 from geoseg_ros.progress import Progress, silent
-from geoseg_ros.projection.scene import CloudScene, ImageScene, SceneConfig
-from geoseg_ros.projection.token_cache import Remember, uncached
+from geoseg_ros.projection.scene import CloudScene, ImageScene, Remember, SceneConfig, uncached
 from geoseg_ros.results import Presence
 from geoseg_ros.settings import Settings
+
+if TYPE_CHECKING:
+    from geoseg_ros.packs.bank import BackgroundBank
 
 
 @dataclass(frozen=True)
@@ -55,7 +56,7 @@ class Context:
         settings: the method's own settings; None: its defaults.
         device: of trainings; ``auto``, ``cpu`` or ``cuda``.
         progress: told about long work.
-        remember: keeps what was worked out for an item, see :mod:`geoseg_ros.projection.token_cache`.
+        remember: keeps what was worked out for an item, see :data:`geoseg_ros.projection.scene.Remember`.
     """
 
     backbone: ImageBackbone

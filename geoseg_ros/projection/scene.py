@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Any
 
 import numpy as np
 import torch
@@ -17,6 +19,15 @@ from geoseg_ros.projection.proposal_views import ProposalViews, look_at_proposal
 from geoseg_ros.projection.views import ViewConfig
 from geoseg_ros.settings import Settings, section, setting
 from geoseg_ros.stopwatch import Stopwatch
+
+Worked = dict[str, torch.Tensor]
+Remember = Callable[[str, Any, Callable[[], Worked]], Worked]
+"""Returns the result of some work, from what is done, the item (an array or a :class:`Cloud`) and the work itself."""
+
+
+def uncached(step: str, item: Any, work: Callable[[], Worked]) -> Worked:
+    """A :data:`Remember` that keeps nothing."""
+    return work()
 
 
 @dataclass(frozen=True)

@@ -6,27 +6,17 @@ import hashlib
 import shutil
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 from safetensors import SafetensorError
 from safetensors.torch import load, save
 
 from geoseg_ros.files import write_bytes
 from geoseg_ros.geometry.cloud import Cloud
-
-Worked = dict[str, torch.Tensor]
-Remember = Callable[[str, Any, Callable[[], Worked]], Worked]
-"""Returns the result of some work, from what is done, the item (an array or a :class:`Cloud`) and the work itself."""
+from geoseg_ros.projection.scene import Worked
 
 _SUFFIX = ".safetensors"
-
-
-def uncached(step: str, item: Any, work: Callable[[], Worked]) -> Worked:
-    """A :data:`Remember` that keeps nothing."""
-    return work()
 
 
 class TokenCache:

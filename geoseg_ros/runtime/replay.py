@@ -11,7 +11,7 @@ import numpy as np
 
 from geoseg_ros.errors import InputError
 from geoseg_ros.io import messages as codec
-from geoseg_ros.io.message_definitions import CAMERA_INFO_TYPE, CLOUD_TYPE, COMPRESSED_TYPE, IMAGE_TYPE, TRANSFORMS_TYPE
+from geoseg_ros.io.messages import CAMERA_INFO_TYPE, CLOUD_TYPE, COMPRESSED_TYPE, IMAGE_TYPE, TRANSFORMS_TYPE
 from geoseg_ros.io.recordings import RawMessage, Recording, RecordingWriter
 from geoseg_ros.results import CloudResult
 from geoseg_ros.runtime.node_parameters import NodeParameters

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from geoseg_ros.geometry.cloud import Cloud
 from geoseg_ros.io.items import Items
 from geoseg_ros.methods.base import Context, Segmenter, SetModel
-from geoseg_ros.projection.token_cache import Worked
+from geoseg_ros.projection.scene import Worked
 from geoseg_ros.results import CloudResult, ImageResult, Presence, SetCloud, SetImage, SetResult
 from geoseg_ros.runtime.pipeline import Pipeline, PipelineConfig
 

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from geoseg_ros.errors import InputError
 from geoseg_ros.geometry.cloud import Cloud
 from geoseg_ros.io import messages as codec
-from geoseg_ros.io.message_definitions import COMPRESSED_TYPE, IMAGE_TYPE
+from geoseg_ros.io.messages import COMPRESSED_TYPE, IMAGE_TYPE
 from geoseg_ros.results import CloudResult, ImageResult, LabelSpace, ObjectInstance
 from geoseg_ros.runtime.node_parameters import NodeParameters
 from geoseg_ros.runtime.placement import NoTransform, Placement

@@ -16,8 +16,7 @@ from rosbags.typesys import Stores, get_types_from_msg, get_typestore
 
 from geoseg_ros.errors import GeosegError, InputError
 from geoseg_ros.geometry.cloud import Cloud
-from geoseg_ros.io.message_definitions import CLOUD_TYPE, IMAGE_TYPE
-from geoseg_ros.io.messages import cloud_from_message, image_from_compressed, image_from_message
+from geoseg_ros.io.messages import CLOUD_TYPE, IMAGE_TYPE, cloud_from_message, image_from_compressed, image_from_message
 from geoseg_ros.io.recordings import Recording, RecordingWriter
 from support.paths import SHARED
 

@@ -3,7 +3,8 @@ import pytest
 import torch
 
 from geoseg_ros.learning.foreground import find_foreground, inside, otsu, standing_still
-from geoseg_ros.methods.contrast.config import CosegConfig, TrainConfig
+from geoseg_ros.methods.contrast.config import CosegConfig
+from geoseg_ros.methods.contrast.selection import TrainConfig
 
 
 def planted_set(images=8, height=12, width=16, dim=32, still=False):

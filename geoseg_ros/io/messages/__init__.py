@@ -16,7 +16,18 @@ from geoseg_ros.io.messages.clouds import (
 from geoseg_ros.io.messages.images import image_from_compressed, image_from_message, mask_message, overlay_message
 from geoseg_ros.io.messages.objects import detection_array, label_info, marker_array, object_array, object_poses
 
+CLOUD_TYPE = "sensor_msgs/msg/PointCloud2"
+IMAGE_TYPE = "sensor_msgs/msg/Image"
+COMPRESSED_TYPE = "sensor_msgs/msg/CompressedImage"
+CAMERA_INFO_TYPE = "sensor_msgs/msg/CameraInfo"
+TRANSFORMS_TYPE = "tf2_msgs/msg/TFMessage"
+
 __all__ = [
+    "CAMERA_INFO_TYPE",
+    "CLOUD_TYPE",
+    "COMPRESSED_TYPE",
+    "IMAGE_TYPE",
+    "TRANSFORMS_TYPE",
     "LABELLED_FIELDS",
     "MAX_PIXELS",
     "MAX_POINTS",

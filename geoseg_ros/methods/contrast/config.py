@@ -1,10 +1,9 @@
-"""Settings of the contrast: how evidence is taken and decided, and how the reference tokens of a concept are found in its set."""
+"""Settings of the contrast when it is used: how evidence is taken and decided."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
-from geoseg_ros.learning.foreground import ForegroundConfig
 from geoseg_ros.projection.scene import SceneConfig
 from geoseg_ros.settings import Settings, mirrored, setting
 
@@ -33,21 +32,4 @@ class CosegConfig(Settings):
     )
     cut_rounds: int = setting(
         1, "rounds of GrabCut that fit the border of a mask to the image's colours; 0: none", range=(0, 10), live=True
-    )
-
-
-@dataclass(frozen=True)
-class TrainConfig(ForegroundConfig):
-    """How the reference tokens of a concept are found in its set."""
-
-    view_tokens: int = setting(256, "prototypes kept per view domain, where the concept has clouds", range=(1, 100_000))
-    own_share: float = setting(
-        0.65,
-        "a proposal of a concept's own cloud is a positive if its score exceeds the null proposals by this share of the cloud's best one",
-        range=(0.0, 1.0),
-    )
-    present_share: float = setting(
-        0.5,
-        "a cloud of the set shows the concept if its best proposal exceeds the null proposals by this share of what is usual",
-        range=(0.0, 1.0),
     )

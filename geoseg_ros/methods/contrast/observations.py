@@ -20,12 +20,12 @@ from geoseg_ros.geometry.cloud import Cloud
 from geoseg_ros.geometry.proposals import overlaps
 from geoseg_ros.io.items import Items
 from geoseg_ros.learning.photo_references import Photograph
-from geoseg_ros.methods.contrast.config import CosegConfig, TrainConfig
+from geoseg_ros.methods.contrast.config import CosegConfig
+from geoseg_ros.methods.contrast.selection import TrainConfig
 from geoseg_ros.packs.bank import VIEW_TOKENS, BackgroundBank
 from geoseg_ros.progress import Progress, silent
 from geoseg_ros.projection.proposal_views import DrawnProposals, keep_proposals
-from geoseg_ros.projection.scene import CloudScene, SceneConfig
-from geoseg_ros.projection.token_cache import Remember, Worked, uncached
+from geoseg_ros.projection.scene import CloudScene, Remember, SceneConfig, Worked, uncached
 from geoseg_ros.projection.views import ViewConfig
 from geoseg_ros.settings import Settings, section
 

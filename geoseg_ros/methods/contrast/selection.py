@@ -10,13 +10,32 @@ import torch
 
 from geoseg_ros.backbones.tokens import Domain
 from geoseg_ros.learning.affinity import affinity, even_rows, evenly, prototypes, recurrence
-from geoseg_ros.methods.contrast.config import CosegConfig, TrainConfig
+from geoseg_ros.learning.foreground import ForegroundConfig
+from geoseg_ros.methods.contrast.config import CosegConfig
 from geoseg_ros.methods.contrast.references import Contrast, References, ViewReferences
 from geoseg_ros.methods.contrast.rivals import Split, split_kinds
+from geoseg_ros.settings import setting
 
 NULL_PROPOSALS = 64  # per half, enough for a mean
 Scores = dict[int, torch.Tensor]
 """Per cloud [2, p] of its proposals: what speaks for them, recurrence and photographs; what speaks against them."""
+
+
+@dataclass(frozen=True)
+class TrainConfig(ForegroundConfig):
+    """How the reference tokens of a concept are found in its set."""
+
+    view_tokens: int = setting(256, "prototypes kept per view domain, where the concept has clouds", range=(1, 100_000))
+    own_share: float = setting(
+        0.65,
+        "a proposal of a concept's own cloud is a positive if its score exceeds the null proposals by this share of the cloud's best one",
+        range=(0.0, 1.0),
+    )
+    present_share: float = setting(
+        0.5,
+        "a cloud of the set shows the concept if its best proposal exceeds the null proposals by this share of what is usual",
+        range=(0.0, 1.0),
+    )
 
 
 @dataclass(frozen=True)

@@ -67,7 +67,8 @@ def shared_logger(trt: Any) -> Any:
                 self.reset()
 
             def reset(self) -> None:
-                self.first_error, self.activation_bytes = "", None
+                self.first_error = ""
+                self.activation_bytes: int | None = None
 
             def log(self, severity: Any, text: str) -> None:
                 failed = severity in (trt.ILogger.ERROR, trt.ILogger.INTERNAL_ERROR)

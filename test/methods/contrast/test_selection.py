@@ -4,9 +4,9 @@ import pytest
 import torch
 
 from geoseg_ros.backbones.tokens import Domain, unit
-from geoseg_ros.methods.contrast.config import CosegConfig, TrainConfig
+from geoseg_ros.methods.contrast.config import CosegConfig
 from geoseg_ros.methods.contrast.references import References
-from geoseg_ros.methods.contrast.selection import select_views
+from geoseg_ros.methods.contrast.selection import TrainConfig, select_views
 
 DIM, TOKENS = 24, 6
 NOTHING = torch.zeros(0, DIM)
