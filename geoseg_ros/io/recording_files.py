@@ -105,6 +105,8 @@ def recording_files(path: Path) -> tuple[Path, list[Path]]:
         raise InputError(f"{path}: recording does not exist")
     if path.is_dir():
         return path, _data_files(path)
+    if path.name.endswith(".bag.active"):
+        raise InputError(f"{path}: a recording that was not finished; `rosbag reindex` makes {path.stem} of it")
     if path.suffix not in (*FILE_STORAGE, ".bag"):
         raise InputError(f"{path}: expected a rosbag2 folder, .mcap, .db3 or .bag, got {path.suffix or 'no suffix'}")
     if path.stat().st_size == 0:

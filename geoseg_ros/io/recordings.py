@@ -207,6 +207,8 @@ class Recording:
         Raises:
             InputError: the bytes do not fit the definition.
         """
+        if message.type not in self.types.fielddefs:
+            raise self._damaged(ValueError(f"no definition of {message.type}"), f", topic {message.topic}")
         try:
             return self.types.deserialize_cdr(message.data, message.type)
         except Exception as error:
@@ -248,9 +250,11 @@ class Recording:
     def _damaged(self, error: Exception, where: str = "") -> InputError:
         text = " ".join(str(error).split()) or type(error).__name__
         advice = ""
-        if not self._ros1 and not where:
-            advice = "; `ros2 bag reindex` makes metadata.yaml anew" if self.path.is_dir() else "; `mcap recover` may mend it"
-            advice = advice if self.path.is_dir() or self.path.suffix == ".mcap" else ""
+        if not where:
+            kinds = {".mcap": "; `mcap recover` may mend it", ".bag": "; `rosbag reindex` may mend it"}
+            kinds[".db3"] = f"; `sqlite3 {self.path.name} .recover` may save what is there"
+            folder = "; `ros2 bag reindex` makes metadata.yaml anew"
+            advice = folder if self.path.is_dir() else kinds.get(self.path.suffix, "")
         return InputError(f"{self.path}: not a readable recording{where}: {text}{advice}")
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import struct
 import tempfile
 import warnings
 from pathlib import Path
@@ -27,6 +28,7 @@ from geoseg_ros.io.encoded_images import decode_pixels  # noqa: E402
 from geoseg_ros.io.fields import colour_bytes  # noqa: E402
 from geoseg_ros.io.folders import read_image  # noqa: E402
 from geoseg_ros.io.recordings import Recording, RecordingWriter  # noqa: E402
+from support.foreign_recordings import whole_recording  # noqa: E402
 from support.pcd_files import write_pcd
 
 pytestmark = pytest.mark.filterwarnings("ignore::UserWarning")
@@ -184,3 +186,109 @@ def test_the_readers_read_what_is_good(tmp_path: Path) -> None:
     assert len(read_cloud_fields(tmp_path / "a.pcd")[0]) == 3
     cv2.imwrite(str(tmp_path / "a.png"), PICTURE)
     assert read_image(tmp_path / "a.png").shape == PICTURE.shape
+
+
+CHANGES = st.lists(st.tuples(st.floats(0, 0.999), st.integers(0, 255)), max_size=4)
+
+
+def damaged(data: bytes, cut: float, flips: list[tuple[float, int]]) -> bytes:
+    """The first part of the data, with some bytes changed."""
+    changed = bytearray(data)
+    for share, value in flips:
+        changed[int(share * len(changed))] = value
+    return bytes(changed[: round(cut * len(changed))])
+
+
+@pytest.mark.parametrize("layout", ["ascii", "binary", "binary_compressed"])
+@FEW
+@given(cut=st.floats(0.3, 1), flips=CHANGES)
+def test_damaged_pcd(layout: str, cut: float, flips: list[tuple[float, int]]) -> None:
+    """Also its header, whose numbers say how much memory is wanted."""
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "a.pcd"
+        write_pcd(path, Cloud(np.ones((40, 3), np.float32), np.full((40, 3), 9, np.uint8)))
+        head, _, body = path.read_bytes().partition(b"DATA binary\n")
+        if layout == "ascii":
+            body = b"1 1 1 0\n" * 40
+        elif layout == "binary_compressed":
+            body = struct.pack("<II", len(body) + len(body) // 32 + 1, len(body)) + b"".join(
+                bytes([len(body[i : i + 32]) - 1]) + body[i : i + 32] for i in range(0, len(body), 32)
+            )
+        path.write_bytes(damaged(head + f"DATA {layout}\n".encode() + body, cut, flips))
+        cloud = refused_or_read(read_cloud, path)
+    assert cloud is None or cloud.xyz.shape == (len(cloud), 3)
+    assert cloud is not None or cut < 1 or flips, "whole ones are read"
+
+
+@FEW
+@given(
+    table=hnp.arrays(
+        st.sampled_from([np.float32, np.float64, np.float16, np.int16, np.uint8, np.complex64, bool]),
+        hnp.array_shapes(min_dims=1, max_dims=3, max_side=7),
+    ),
+    key=st.sampled_from(["", "xyz", "points", "rgb", "x"]),
+)
+def test_arrays_of_any_shape(table: np.ndarray, key: str) -> None:
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / ("a.npz" if key else "a.npy")
+        np.savez(path, **{key: table}) if key else np.save(path, table)
+        cloud = refused_or_read(read_cloud, path)
+    assert cloud is None or (cloud.xyz.dtype == np.float32 and cloud.xyz.shape == (len(cloud), 3))
+
+
+@pytest.mark.parametrize("suffix", [".db3", ".bag"])
+@settings(max_examples=25, deadline=None, suppress_health_check=list(HealthCheck))
+@given(cut=st.floats(0, 1), flips=CHANGES)
+def test_other_recordings(suffix: str, cut: float, flips: list[tuple[float, int]]) -> None:
+    data = whole_recording(suffix)
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / f"a{suffix}"
+        path.write_bytes(damaged(data, cut, flips))
+
+        def read() -> int:
+            with Recording(path) as recording:
+                return sum(recording.decode(raw) is not None for raw in recording.messages())
+
+        found = refused_or_read(read)
+    assert found is None or found <= 3
+
+
+@pytest.mark.parametrize("suffix", [".db3", ".bag"])
+def test_other_recordings_are_read_where_they_are_whole(suffix: str, tmp_path: Path) -> None:
+    (tmp_path / f"a{suffix}").write_bytes(whole_recording(suffix))
+    with Recording(tmp_path / f"a{suffix}") as recording:
+        assert [recording.decode(raw).data for raw in recording.messages()] == [f"text {k}" for k in range(3)]
+
+
+@FEW
+@given(
+    words=st.sampled_from(["jpeg", "png", "bgr8; jpeg compressed bgr8", "bayer_rggb8; png compressed", "mono16; png compressed", "x", ""]),
+    suffix=st.sampled_from([".jpg", ".png", ".webp"]), deep=st.booleans(), grey=st.booleans(), cut=st.floats(0.8, 1), flips=CHANGES,
+)  # fmt: skip
+def test_compressed_messages(words: str, suffix: str, deep: bool, grey: bool, cut: float, flips: list[tuple[float, int]]) -> None:
+    picture = PICTURE[..., 0] if grey else PICTURE
+    picture = picture.astype(np.uint16) * 257 if deep and suffix == ".png" else picture
+    message = SimpleNamespace(format=words, data=damaged(cv2.imencode(suffix, picture)[1].tobytes(), cut, flips))
+    image = refused_or_read(codec.image_from_compressed, message)
+    assert image is None or (image.dtype == np.uint8 and image.ndim == 3 and image.shape[2] == 3)
+
+
+@FEW
+@given(
+    height=st.integers(0, 5), width=st.integers(0, 5), encoding=st.sampled_from(["16UC1", "mono16", "32FC1", "64FC1"]), big=st.booleans(),
+    extra=st.integers(0, 3), data=st.binary(min_size=1, max_size=40), k=st.lists(st.floats(), min_size=9, max_size=9),
+    own=st.booleans(), binning=st.integers(0, 2),
+)  # fmt: skip
+def test_depth_messages(
+    height: int, width: int, encoding: str, big: bool, extra: int, data: bytes, k: list, own: bool, binning: int
+) -> None:
+    step = width * {"32FC1": 4, "64FC1": 8}.get(encoding, 2) + extra
+    content = (data * (step * height // len(data) + 1))[: step * height]
+    message = SimpleNamespace(height=height, width=width, step=step, encoding=encoding, is_bigendian=big, data=content)
+    message.header = SimpleNamespace(frame_id="optical")
+    k = [2.0, 0, 1, 0, 2, 1, 0, 0, 1] if own else k
+    roi = SimpleNamespace(x_offset=0, y_offset=0, width=0, height=0, do_rectify=False)
+    info = SimpleNamespace(height=height, width=width, k=k, d=[], p=[0.0] * 12, r=[0.0] * 9, binning_x=binning, binning_y=binning, roi=roi)
+    info.header, info.distortion_model = message.header, ""
+    cloud = refused_or_read(codec.cloud_from_depth, message, info)
+    assert cloud is None or (cloud.xyz.shape == (height * width, 3) and not np.isinf(cloud.xyz[cloud.valid()]).any())

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 import shutil
+import sqlite3
 import struct
+from contextlib import closing
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +15,7 @@ import pytest
 from geoseg_ros.errors import InputError
 from geoseg_ros.io.mcap_files import MAGIC
 from geoseg_ros.io.recordings import Recording, RecordingWriter
+from support.foreign_recordings import whole_recording
 from support.mcap_records import channel, mcap, message, schema
 
 IMAGE = np.arange(48, dtype=np.uint8).reshape(4, 4, 3)
@@ -151,3 +154,32 @@ def test_messages_outside_of_chunks_come_in_the_order_of_their_time(tmp_path: Pa
     (tmp_path / "a.mcap").write_bytes(mcap(head + b"".join(message(1, k * 10**9, raw.data) for k in (3, 1, 2))))
     assert stamps(tmp_path / "a.mcap") == [1, 2, 3]
     assert (tmp_path / "a.mcap").read_bytes().startswith(MAGIC) and struct.calcsize("<BQ") == 9
+
+
+@pytest.mark.parametrize(
+    ("name", "advice"),
+    [
+        ("a.db3", r"`sqlite3 a.db3 .recover`"),
+        ("a.bag", "`rosbag reindex` may mend it"),
+        ("a.bag.active", "`rosbag reindex` makes a.bag of it"),
+    ],
+)
+def test_other_unfinished_recordings_name_the_tool(tmp_path: Path, name: str, advice: str) -> None:
+    data = whole_recording(".db3" if name.endswith("db3") else ".bag")
+    (tmp_path / name).write_bytes(data[: 2 * len(data) // 3])
+    with pytest.raises(InputError, match=advice):
+        stamps(tmp_path / name, "/text")
+
+
+def test_a_topic_of_unknown_type_in_a_database(tmp_path: Path) -> None:
+    (tmp_path / "a.db3").write_bytes(whole_recording(".db3"))
+    with closing(sqlite3.connect(tmp_path / "a.db3")) as database:
+        columns = [row[1] for row in database.execute("pragma table_info(topics)")]
+        topic = dict(zip(columns, database.execute("select * from topics").fetchone(), strict=True))
+        topic |= {"id": 99, "name": "/odd", "type": "my_pkg/msg/Thing"}
+        database.execute(f"insert into topics values ({','.join('?' * len(columns))})", list(topic.values()))
+        database.execute("insert into messages (topic_id, timestamp, data) values (99, 5, x'00010000')")
+        database.commit()
+    assert len(stamps(tmp_path / "a.db3", "/text")) == 3
+    with pytest.raises(InputError, match="topic /odd: no definition of my_pkg/msg/Thing"):
+        stamps(tmp_path / "a.db3", "/odd")

@@ -8,6 +8,7 @@ import pytest
 
 pytest.importorskip("sensor_msgs.msg")
 
+from sensor_msgs.msg import CameraInfo
 
 from geoseg_ros.errors import InputError
 from geoseg_ros.io import messages as codec
@@ -147,3 +148,14 @@ def test_compressed_16_bits(bits):
     message.format, message.data = "mono16; png compressed ", byte_array(cv2.imencode(".png", grey)[1].tobytes())
     read = codec.image_from_compressed(message, warn=lambda line: None)
     assert np.abs(read[0, :, 0].astype(int) - np.linspace(0, 255, 64)).max() <= 1
+
+
+@pytest.mark.parametrize("step", [0, 1, 32, 97, 96 * 24])
+def test_rows_without_padding_whatever_step_says(step):
+    """Some drivers leave it at 0, or write the width, or the size of all data."""
+    np.testing.assert_array_equal(codec.image_from_message(image_message(picture(), "rgb8", step=step)), picture())
+    depth = np.arange(1, 7, dtype=np.uint16).reshape(2, 3) * 1000
+    info = CameraInfo(width=3, height=2)
+    info.k = np.array([2.0, 0, 0.5, 0, 2.0, 0.5, 0, 0, 1.0])
+    cloud = codec.cloud_from_depth(image_message(depth, "16UC1", step=step), info)
+    np.testing.assert_allclose(cloud.xyz[:, 2], [1, 2, 3, 4, 5, 6], rtol=1e-6)

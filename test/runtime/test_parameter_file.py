@@ -2,9 +2,17 @@
 
 from __future__ import annotations
 
+import tempfile
 from pathlib import Path
+from typing import Any
 
 import pytest
+import yaml
+
+pytest.importorskip("hypothesis", reason="hypothesis is not installed")
+
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 from geoseg_ros.errors import InputError
 from geoseg_ros.runtime.node_parameters import NodeParameters
@@ -105,3 +113,43 @@ def test_hostile_files_are_refused(tmp_path: Path) -> None:
 def test_bad_assignments_are_refused(text: str) -> None:
     with pytest.raises(InputError, match="parameter"):
         read_parameters(None, [text])
+
+
+# ---- whatever a file holds: parameters, or one InputError of one line
+
+FEW = settings(max_examples=60, deadline=None, suppress_health_check=list(HealthCheck))
+
+
+def refused_or_read(path: Path) -> NodeParameters | None:
+    try:
+        return read_parameters(path)
+    except InputError as error:
+        assert "\n" not in str(error)
+        return None
+
+
+YAML_VALUES = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=6),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=6), inner, max_size=3),
+    max_leaves=6,
+)
+NAMES = st.sampled_from(["max_points", "packs", "device", "target_frame", "pipeline.coseg.p_max", "pipeline", "tracking", "packz", "*"])
+
+
+@FEW
+@given(values=st.dictionaries(NAMES, YAML_VALUES, max_size=3), node=st.sampled_from(["/**", "coseg_node", "other", ""]), deep=st.booleans())
+def test_parameter_files(values: dict[str, Any], node: str, deep: bool) -> None:
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "a.yaml"
+        path.write_text(yaml.safe_dump({node: {"ros__parameters": values}} if deep else values, allow_unicode=True))
+        found = refused_or_read(path)
+    assert found is None or found.max_points >= 1
+
+
+@FEW
+@given(text=st.binary(max_size=80))
+def test_parameter_files_of_any_bytes(text: bytes) -> None:
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "a.yaml"
+        path.write_bytes(text)
+        refused_or_read(path)

@@ -126,9 +126,9 @@ def bad_images() -> dict[str, tuple[Image, str]]:
     return {
         "unknown encoding": (image_message(image, "plaid8"), "encoding 'plaid8', expected one of rgb8"),
         "no encoding": (image_message(image, ""), "encoding '', expected one of rgb8"),
-        "step small": (image_message(image, "rgb8", step=95), "step 95, expected at least 96"),
-        "step zero": (image_message(image, "rgb8", step=0), "step 0, expected at least 96"),
-        "step large": (image_message(image, "rgb8", step=97), "2304 bytes of data, expected step 97 x height 24"),
+        "step small": (image_message(image, "rgb8", step=95, data=good.data[: 95 * 24]), "step 95, expected at least 96"),
+        "step zero": (image_message(image, "rgb8", step=0, data=good.data[:-1]), "step 0, expected at least 96"),
+        "step large": (image_message(image, "rgb8", step=97, data=good.data[:-2]), "2302 bytes of data, expected step 97 x height 24"),
         "truncated": (image_message(image, "rgb8", data=good.data[:-1]), "2303 bytes of data, expected step 96"),
         "no data": (image_message(image, "rgb8", data=byte_array(b"")), "0 bytes of data, expected step 96"),
         "zero width": (image_message(image, "rgb8", width=0, step=0), "0 x 24 pixels"),

@@ -69,14 +69,20 @@ def image_from_message(
 
 
 def pixel_plane(message: Any, kind: str, channels: int, topic: str, max_pixels: int) -> NDArray:
-    """The pixels of a sensor_msgs/Image as a view [height, width] or [height, width, channels]."""
+    """The pixels of a sensor_msgs/Image as a view [height, width] or [height, width, channels].
+
+    Where the data are as many as pixels without padding between rows, ``step`` does not count: some drivers leave it at 0, or write the
+    width.
+    """
     height, width, step = int(message.height), int(message.width), int(message.step)
     if not 0 < height * width <= max_pixels:
         raise InputError(f"{topic}: {width} x {height} pixels, expected 1 to {max_pixels} in all (max_image_pixels)")
     dtype = np.dtype((">" if message.is_bigendian else "<") + kind)
-    if step < width * channels * dtype.itemsize:
-        raise InputError(f"{topic}: step {step}, expected at least {width * channels * dtype.itemsize} for {width} x {message.encoding}")
-    data = np.frombuffer(message.data, np.uint8)
+    data, packed = np.frombuffer(message.data, np.uint8), width * channels * dtype.itemsize
+    if len(data) == height * packed:
+        step = packed
+    if step < packed:
+        raise InputError(f"{topic}: step {step}, expected at least {packed} for {width} x {message.encoding}")
     if len(data) != step * height:
         raise InputError(f"{topic}: {len(data)} bytes of data, expected step {step} x height {height} = {step * height}")
     if channels == 1:
