@@ -59,18 +59,21 @@ def cosegment(
 
     Args:
         images, clouds: most of them show the target. Either may be empty.
-        without_images, without_clouds: they do not show it; optional, and worth a lot.
+        without_images, without_clouds: items that do not show the target; optional, but they improve the result.
         method: see :func:`geoseg_ros.methods.registry.method_names`.
         backbone: name of an image backbone, or an open one; None: ``geoseg_base``.
-        outliers: some items may not show the target; False: every item is known to show it, and none is refused.
+        outliers: True: some items may not show the target. False: every item is known to show it, and none is refused.
         name: of the target.
-        folds: of cross-fitting, 1 to 100; 1: every item is judged by what was learnt from it, too.
-        seconds: about how long the items may be looked at, which are then chosen evenly; None: all of them are.
-        keep_pack: keep a pack of everything in the result.
-        settings: of the method, by dotted name, where they differ from its defaults.
-        config: how scenes are worked out, and how the contrast decides.
+        folds: folds of cross-fitting, 1 to 100; 1: no cross-fitting, every item is judged by a pack learnt from all items.
+        seconds: approximate time for reading the items; an evenly spread subset is used where the time is too short. None: no limit.
+        keep_pack: return a pack learnt from all items in the result.
+        settings: settings of the method that differ from its defaults, by dotted name.
+        config: settings of scenes and of the contrast method.
         progress: called with (stage, done, total).
-        resume: folder that keeps what was worked out, so that the same call goes on after an interruption. The caller removes it.
+        resume: folder for intermediate results, from which the same call resumes after an interruption. The caller removes it.
+
+    Returns:
+        A mask or point labels for every item, and whether the items have anything in common.
 
     Raises:
         InputError: nothing to learn from, or an argument that cannot be used.
@@ -86,7 +89,7 @@ def cosegment(
     skipped = [line for items in _sources(material) for line in items.warnings]
     warnings = [kept.trouble] if kept is not None and kept.trouble else []
     if not outliers and result.common_p_value is not None and result.common_p_value >= SET_P_MAX:
-        warnings.append(f"nothing but outliers=False says that these items have something in common (p {result.common_p_value:.2g})")
+        warnings.append(f"the items do not look related (p {result.common_p_value:.2g}); masks are given because of outliers=False")
     return replace(result, skipped=skipped, warnings=warnings)
 
 
@@ -105,7 +108,7 @@ def learn_concept(
     progress: Progress = silent,
     resume: str | os.PathLike[str] | None = None,
 ) -> Pack:
-    """Learn what the live node needs to find one target. Arguments as of :func:`cosegment`.
+    """Learn a pack with which the live node finds one target. Arguments as of :func:`cosegment`.
 
     Args:
         name: label of the target, 1 to 64 printable characters.
@@ -127,7 +130,15 @@ def learn_concept(
 
 
 def check_name(name: str, what: str = "name") -> None:
-    """InputError unless ``name`` can be a label: 1 to 64 printable characters. ``what``: how the message calls it."""
+    """Check that ``name`` can be a label.
+
+    Args:
+        name: of a target.
+        what: name of the argument or option, for the message.
+
+    Raises:
+        InputError: not 1 to 64 printable characters.
+    """
     if not name.strip() or len(name) > 64 or not name.isprintable():
         raise InputError(f"{what}: expected 1 to 64 printable characters, got {name!r}")
 
@@ -164,7 +175,7 @@ def _context(
 
 
 def _settings(method: Method, settings: Mapping[str, Any], config: PipelineConfig) -> Any:
-    """The method's settings with those that were given. The contrast shares some with the pipeline."""
+    """Settings of the method with the given values. The contrast method shares some of them with the pipeline."""
     shared = getattr(config, LIVE_SETTINGS[method.name]) if method.name in LIVE_SETTINGS else None
     if not settings:
         return shared

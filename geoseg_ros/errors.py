@@ -14,5 +14,5 @@ class InputError(ValueError):
 
 
 def warn(line: str) -> None:
-    """Say in one line what is wrong with an input that is used all the same; commands print it, the node logs it."""
+    """Warn in one line about an input that is used in spite of a defect; commands print the line, the node logs it."""
     warnings.warn(line, UserWarning, stacklevel=3)

@@ -1,4 +1,4 @@
-"""Writing files so that a reader never sees half of one, and so that nothing is lost that somebody else has made."""
+"""Atomic writing of files, and checks that an output does not overwrite inputs or files of others."""
 
 from __future__ import annotations
 
@@ -71,7 +71,7 @@ def check_output(
     ours: Callable[[Path], bool] | None = None,
     kind: str = "",
 ) -> None:
-    """Say before the work what would be lost by it, or would be told after it.
+    """Check before the work that its output can be written and overwrites nothing else.
 
     Args:
         out: file or folder to be made.
@@ -102,7 +102,7 @@ def check_output(
 
 
 def check_writable(out: Path, option: str) -> None:
-    """InputError unless a file or folder of this name can be made; what was made to find out is removed again."""
+    """Raise InputError unless a file or folder of this name can be made. A temporary folder is made for the check and removed."""
     parent = out.absolute().parent
     name = f".{out.stem}."  # as atomic_path names it: a name that is too long shows here
     while not os.path.exists(parent) and parent != parent.parent:
@@ -116,7 +116,14 @@ def check_writable(out: Path, option: str) -> None:
 
 
 def check_result_names(folder: str | os.PathLike[str], names: Iterable[str], option: str, ours: bool = False) -> None:
-    """InputError if a result would replace something in a folder that is not one of results (``ours``, or see :func:`mark_results`)."""
+    """Raise InputError if a result would replace a file in a folder that is not marked as one of results.
+
+    Args:
+        folder: where results will be written.
+        names: file names of the results.
+        option: name of the command's option, for the message.
+        ours: the folder is known to hold results of this package; else see :func:`mark_results`.
+    """
     root = Path(folder)
     if ours or os.path.exists(root / MARK):
         return
@@ -126,6 +133,6 @@ def check_result_names(folder: str | os.PathLike[str], names: Iterable[str], opt
 
 
 def mark_results(folder: str | os.PathLike[str]) -> None:
-    """Make a folder, and say in it that its files are results, which later runs may replace."""
+    """Make a folder and mark it as one of results, which later runs may replace."""
     Path(folder).mkdir(parents=True, exist_ok=True)
     (Path(folder) / MARK).touch()

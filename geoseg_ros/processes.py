@@ -1,6 +1,6 @@
-"""Child processes under supervision: started, read line by line, cancelled at once, and never left behind.
+"""Child processes whose output is read line by line, and which end with their parent.
 
-The one way in which this package starts processes of its own: the processes of a live run, builds of engines, the rerun viewer.
+All processes that this package starts use this module: those of a live run, builds of engines, the rerun viewer.
 """
 
 from __future__ import annotations
@@ -116,10 +116,10 @@ class Child:
         size = os.fstat(self._log.fileno()).st_size
         tail = os.pread(self._log.fileno(), _TAIL, max(size - _TAIL, 0)).decode(errors="replace")
         lines = [line for line in map(str.strip, tail.splitlines()) if line]
-        return _LOG_PREFIX.sub("", lines[-1]) if lines else "it said nothing"
+        return _LOG_PREFIX.sub("", lines[-1]) if lines else "no message"
 
     def error(self) -> GeosegError | InputError:
-        """What to raise when the child has ended too early. Exit code 2 means bad input, in this package's commands as here."""
+        """The exception for a child that has ended too early: InputError for exit code 2, as of this package's commands."""
         with contextlib.suppress(subprocess.TimeoutExpired):
             self._process.wait(1.0)  # standard output ends a moment before the process does
         code = self.code
@@ -129,7 +129,7 @@ class Child:
         return (InputError if code == 2 else GeosegError)(f"the {self.name} ended with code {code}: {self.last_line()}")
 
     def end(self) -> None:
-        """End the child and whatever it started, and free what this process holds of it. A second call does nothing."""
+        """End the child and its own children, and close its pipes. A second call has no effect."""
         if self._log.closed:
             return
         if self._grace and self.code is None:
@@ -150,10 +150,10 @@ class Child:
 
 
 class Children:
-    """A group of Python processes; leaving the ``with`` block ends all of them, the latest first, whatever has happened.
+    """A group of Python processes; leaving the ``with`` block ends all of them, the latest first.
 
     Args:
-        logs: folder for what they write to standard error, ``<name>.log`` each. Made where it is absent.
+        logs: folder for their standard error, ``<name>.log`` each. Made where it is absent.
         environment: of all children.
         grace: seconds, see :class:`Child`.
     """
@@ -205,16 +205,17 @@ def run_job(
 
     Args:
         name: for error messages, such as ``engine build``.
-        module: what ``python -m`` runs; it calls :func:`serve_job`.
+        module: run by ``python -m``; it calls :func:`serve_job`.
         job: as JSON can hold it.
         progress: called in this thread.
         cancel: when set, the child is killed.
 
     Returns:
-        What the job returned.
+        The result of the job.
 
     Raises:
-        Cancelled: ``cancel`` was set. InputError, GeosegError: as the job raised it, or the child died.
+        Cancelled: ``cancel`` was set.
+        InputError, GeosegError: raised by the job, or the child died.
     """
     with Child(name, [sys.executable, "-m", module]) as child:
         child.send(json.dumps(job))

@@ -1,4 +1,4 @@
-"""What is found in one image or one cloud, and the label space that names it."""
+"""Results for one image, one cloud or one set, and the label space."""
 
 from __future__ import annotations
 
@@ -13,15 +13,15 @@ from numpy.typing import NDArray
 
 @dataclass(frozen=True)
 class Presence:
-    """Is the concept in this item?
+    """Whether one item shows a concept.
 
     Attributes:
         label: id of the concept, 1 .. 254.
         name: name of the concept.
-        score: the best contrast evidence in the item; larger means more like the concept.
+        score: largest evidence in the item; larger means more similar to the concept.
         p_value: share of null items that score at least as high (split conformal), 0 < p <= 1.
-        present: p_value below the configured ``p_max``.
-        share: share of the valid pixels or points that carry the label.
+        present: whether ``p_value`` is below the configured ``p_max``.
+        share: share of the valid pixels or points with this label.
     """
 
     label: int
@@ -45,7 +45,7 @@ class ObjectInstance:
         rotation: float64 [3, 3], columns are the box axes (right-handed).
         size: float64 [3], full box lengths along these axes, metres.
         count: number of input points.
-        track: the same thing over time, 1 ..; 0 = not tracked.
+        track: id of the object over time, 1 ..; 0 = not tracked.
     """
 
     label: int
@@ -159,12 +159,12 @@ class SetResult:
     Attributes:
         images, clouds: one entry per item that could be read, in order.
         common: whether anything is common to the items.
-        common_p_value: the chance that unrelated items would be as alike; None where they are too few to say.
-        folds: of cross-fitting, of images and of clouds.
-        used: how many images and clouds were learnt from.
-        pack: a pack of everything, where it was asked for (:class:`~geoseg_ros.packs.pack.Pack`).
+        common_p_value: probability that unrelated items would be as similar; None for too few items.
+        folds: cross-fitting folds of images and of clouds.
+        used: number of images and of clouds that were learnt from.
+        pack: a pack learnt from all items, if requested (:class:`~geoseg_ros.packs.pack.Pack`).
         skipped: a line for each item that could not be read.
-        warnings: a line for each other thing that the user should know.
+        warnings: other lines for the user.
     """
 
     images: Sequence[SetImage]

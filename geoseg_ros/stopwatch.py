@@ -6,7 +6,11 @@ import time
 
 
 class Stopwatch:
-    """Attributes: seconds, stage name -> seconds; time since the last stop, or since the start, is added to a stage by ``stop``."""
+    """Adds up the time of stages; ``stop`` adds the time since the last stop, or since the start, to a stage.
+
+    Attributes:
+        seconds: stage name -> seconds.
+    """
 
     def __init__(self) -> None:
         self.seconds: dict[str, float] = {}
@@ -17,7 +21,7 @@ class Stopwatch:
         self._last = time.perf_counter()
 
     def stop(self, stage: str) -> None:
-        """End the stage."""
+        """Add the time since the last stop to ``stage``."""
         now = time.perf_counter()
         self.seconds[stage] = self.seconds.get(stage, 0.0) + now - self._last
         self._last = now

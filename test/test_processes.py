@@ -128,19 +128,19 @@ def test_a_group_waits_for_one_and_watches_the_others(tmp_path):
         with pytest.raises(InputError, match="the three ended with code 2: bad file"):
             children.expect(one, "never", 20)
     assert one.code is not None
-    with pytest.raises(GeosegError, match="the silent ended with code 0: it said nothing"), Children(tmp_path, os.environ) as children:
+    with pytest.raises(GeosegError, match="the silent ended with code 0: no message"), Children(tmp_path, os.environ) as children:
         children.expect(children.start("silent", ["-c", ""]), None, 20)
 
 
 @pytest.mark.parametrize(
     ("code", "error", "line"),
     [
-        ("raise SystemExit(7)", GeosegError, "^the work ended with code 7: it said nothing$"),
+        ("raise SystemExit(7)", GeosegError, "^the work ended with code 7: no message$"),
         ("import os; os.kill(os.getpid(), 9)", GeosegError, r"^the work was killed by signal 9 \(out of memory\?\)$"),
         ("raise ValueError('odd\\nvalue')", GeosegError, "ended with code 1: value"),
         ("serve_job(lambda o, p: (_ for _ in ()).throw(InputError('no\\nparser')))", InputError, "^no parser$"),
         ("serve_job(lambda o, p: (_ for _ in ()).throw(GeosegError('no memory')))", GeosegError, "^no memory$"),
-        ("import os; os.write(1, b'5\\n{\"stage\": '); os._exit(4)", GeosegError, "ended with code 4: it said nothing"),
+        ("import os; os.write(1, b'5\\n{\"stage\": '); os._exit(4)", GeosegError, "ended with code 4: no message"),
     ],
 )
 def test_a_job_that_fails_says_why_in_one_line(code, error, line, serve):

@@ -1,4 +1,4 @@
-"""Everything that geometry says about one cloud, computed once."""
+"""Geometric analysis of one cloud: voxels, normals, planes, superpoints and proposals."""
 
 from __future__ import annotations
 
@@ -114,7 +114,7 @@ def analyse_cloud(cloud: Cloud, config: GeometryConfig | None = None) -> SceneGe
     voxel = config.voxel or choose_voxel(cloud.xyz, config.budget, use)
     grid = voxel_downsample(cloud.xyz, cloud.rgb, voxel, use)
     if not config.voxel and len(grid.xyz) > _EXCESS * config.budget:
-        # the order of the points (ring by ring within each column of a LiDAR) has deceived the sample that the size was chosen by
+        # the sample that the size was chosen by is not representative for some orders of points (ring by ring in each LiDAR column)
         voxel = choose_voxel(grid.xyz, config.budget)
         grid = voxel_downsample(cloud.xyz, cloud.rgb, voxel, use)
     xyz = grid.xyz

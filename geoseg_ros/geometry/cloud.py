@@ -1,4 +1,4 @@
-"""The point cloud that every room passes around."""
+"""The point cloud type of the package."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ class Cloud:
         xyz: float32 [N, 3], metres, in the frame of the sensor. Invalid points (REP 117: NaN or infinite) stay in place.
         rgb: uint8 [N, 3] or None where the sensor has no colour.
         shape: (height, width) of an organised cloud, row-major, or None. height * width == N.
-        origin: float64 [3], metres: where the origin of ``xyz`` lies in the frame that the points came in, which is far from them; None: it
-            is the origin of that frame. What is written is in the frame that the points came in.
-        rotation: float64 [3, 3], from the axes of ``xyz`` to those of that frame, or None where they are the same.
+        origin: float64 [3], metres: position of the origin of ``xyz`` in the frame of the input, for points far from the origin of that
+            frame; None: both origins are the same. Results are written in the frame of the input.
+        rotation: float64 [3, 3], from the axes of ``xyz`` to those of the frame of the input, or None where they are the same.
     """
 
     xyz: NDArray[np.float32]
@@ -41,12 +41,12 @@ class Cloud:
         """Read a cloud file: PCD, PLY, NPY, NPZ or KITTI BIN, points in the order of the file, metres as stored.
 
         Args:
-            path: file; its suffix says what it is.
+            path: file; its suffix gives the format.
 
         Raises:
             InputError: missing, empty, truncated or damaged file, no x/y/z, unknown suffix.
         """
-        from geoseg_ros.io.cloud_files import read_cloud  # the room above: a cloud is read by whoever holds the class
+        from geoseg_ros.io.cloud_files import read_cloud  # geometry may not import io when it is loaded
 
         return read_cloud(path)
 
@@ -54,7 +54,7 @@ class Cloud:
         return len(self.xyz)
 
     def pose(self) -> NDArray[np.float64] | None:
-        """float64 [4, 4] from the frame of ``xyz`` to the one that the points came in; None where they are the same."""
+        """float64 [4, 4] from the frame of ``xyz`` to the frame of the input; None where they are the same."""
         if self.origin is None and self.rotation is None:
             return None
         matrix = np.eye(4)
@@ -63,7 +63,7 @@ class Cloud:
         return matrix
 
     def original(self) -> NDArray:
-        """The points [N, 3] in the frame that they came in: float64 where that is another one, else ``xyz`` itself."""
+        """The points [N, 3] in the frame of the input: float64 where it differs from that of ``xyz``, else ``xyz`` itself."""
         matrix = self.pose()
         if matrix is None:
             return self.xyz

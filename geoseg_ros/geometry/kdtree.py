@@ -1,8 +1,8 @@
 """Exact k nearest neighbours within one cloud: a balanced k-d tree with tight boxes, compiled.
 
 The tree is an implicit heap: node ``i`` has the children ``2 i + 1`` and ``2 i + 2``, all leaves lie on one level, and a node holds a
-contiguous range of the points in tree order. A query starts in the leaf of its own point and climbs to the root, so most of the tree is
-never looked at.
+contiguous range of the points in tree order. A query starts in the leaf of its own point and climbs to the root, so it visits only a small
+part of the tree.
 """
 
 from __future__ import annotations

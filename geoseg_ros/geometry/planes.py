@@ -22,7 +22,7 @@ class PlaneConfig(Settings):
     )
     normal_cos: float = setting(0.8, "smallest |cosine| between a point's normal and the plane's", range=(0.0, 1.0))
     min_extent: float = setting(
-        0.4, "smallest width of a plane across its longest direction; faces of things on a table are smaller", unit="m", range=(0.0, 1e6)
+        0.4, "smallest width of a plane across its longest direction; faces of objects on a table are smaller", unit="m", range=(0.0, 1e6)
     )
     min_share: float = setting(
         0.04, "smallest share of the voxels on a plane that bounds the scene, such as floor or wall (see behind_share)", range=(0.0, 1.0)
@@ -61,7 +61,7 @@ def find_planes(xyz: NDArray[np.float32], normal: NDArray[np.float32], voxel: fl
         xyz: float32 [M, 3], metres, about one point per voxel, sensor at the origin.
         normal: float32 [M, 3], unit.
         voxel: voxel edge, metres.
-        config: see there.
+        config: settings of planes.
     """
     config = config or PlaneConfig()
     xyz, normal = np.require(xyz, np.float32, ["C", "W"]), np.require(normal, np.float32, ["C", "W"])
@@ -117,7 +117,7 @@ def _best_plane(
     if fit is None:
         return None
     direction, offset, inliers = fit
-    # as thin as the noise allows, so that things lying on the plane keep their lowest points
+    # as thin as the noise allows, so that objects on the plane keep their lowest points
     noise = 1.4826 * float(np.median(np.abs(_along(xyz, direction)[inliers] - offset)))
     return direction, offset, _inliers(xyz, normal, direction, offset, float(np.clip(4 * noise, 0.5 * voxel, band)), cos)
 

@@ -48,10 +48,10 @@ def object_proposals(
     """Sets of voxels that may be one object each; sets may contain one another.
 
     1. Clusters: Euclidean connected components of the voxels on no plane.
-    2. Parts: a cluster cut along concave borders between its superpoints (Stein et al., CVPR 2014), for things that touch.
-    3. Pairs: two clusters with a small gap, for things that an occluder or their own rim (a bowl) splits.
+    2. Parts: a cluster cut along concave borders between its superpoints (Stein et al., CVPR 2014), for objects that touch.
+    3. Pairs: two clusters with a small gap, for objects that an occluder or their own rim (a bowl) splits.
 
-    Where there are too many, the larger stay; a pair counts as its smaller cluster.
+    If there are more than ``max_proposals``, the largest are kept; a pair counts with the size of its smaller cluster.
 
     Args:
         xyz, normal: float32 [M, 3]; plane: int [M], -1 = on no plane; superpoint: int [M].
@@ -80,7 +80,7 @@ def object_proposals(
         if len(chosen) == config.max_proposals:
             break
         inside[candidate] = True
-        # a part that is nearly its whole cluster, or a pair with a crumb, adds nothing
+        # a part that is nearly its whole cluster, or a pair with a very small one, adds nothing
         alike = [other for other in chosen if _SAME * len(other) < len(candidate) < len(other) / _SAME]
         if not any(_same(len(candidate), inside, other) for other in alike):
             chosen.append(candidate)
@@ -123,7 +123,7 @@ def _convex_parts(
     first, second = border // max(units, 1), border % max(units, 1)
     joined = np.bincount(inverse, side, len(border)) / np.maximum(length, 1) >= -config.concave
     part = connected_parts(units, np.stack([first, second], axis=1)[joined])
-    # crumbs along a crease are no part
+    # small pieces along a crease are no part
     size = np.bincount(part[unit])
     for i in np.argsort(-length, kind="stable"):
         a, b = part[first[i]], part[second[i]]

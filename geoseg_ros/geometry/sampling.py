@@ -1,4 +1,4 @@
-"""Fixed-size subsets of a cloud, and the frame in which point networks see it."""
+"""Fixed-size subsets of a cloud, and the normalised frame of point networks."""
 
 from __future__ import annotations
 

@@ -51,16 +51,16 @@ def edge_weights(
 ) -> NDArray[np.float32]:
     """Dissimilarity of the ends of each edge.
 
-    It is 1 - n_i . n_j, squared where the edge is convex, because things are mostly convex (Karpathy et al., ICRA 2013); plus
-    ``colour_weight`` times the RMS colour difference (0..1). Within one plane the bend counts as zero, for what still bends there is noise;
-    across the border of a plane the weight is infinite.
+    It is 1 - n_i . n_j, squared where the edge is convex, because objects are mostly convex (Karpathy et al., ICRA 2013); plus
+    ``colour_weight`` times the RMS colour difference (0..1). Within one plane the bend counts as zero, because it is noise; across the
+    border of a plane the weight is infinite.
 
     Args:
         xyz, normal: float32 [M, 3].
         rgb: uint8 [M, 3] or None.
         plane: int [M], plane of each point, -1 = none.
         edges: int64 [E, 2].
-        colour_weight: see there.
+        colour_weight: see :class:`SuperpointConfig`.
 
     Returns:
         float32 [E], >= 0.
@@ -106,7 +106,7 @@ def superpoints(
         rgb: uint8 [M, 3] or None.
         plane: int [M], plane of each point, -1 = none; no superpoint crosses the border of a plane.
         edges: int64 [E, 2], k-NN graph.
-        config: see there.
+        config: settings of superpoints.
 
     Returns:
         int64 [M], ids 0.. in order of first occurrence.
@@ -179,7 +179,7 @@ def _segment(count, edges, weight, order, scale, min_size):  # noqa: ANN001, ANN
     parent, size, bound = np.arange(count), np.ones(count, np.int64), np.full(count, scale)
     between = order.copy()  # the edges that are left between two components
     found = len(between)
-    for last in (False, True):  # at the end, what is too small is merged whatever it costs
+    for last in (False, True):  # in the last pass, components that are too small are merged whatever the weight
         todo, found = found, 0
         for k in range(todo):
             e = between[k]

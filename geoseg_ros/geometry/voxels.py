@@ -11,7 +11,7 @@ from geoseg_ros.compiled import compiled
 from geoseg_ros.errors import InputError
 
 _LADDER = np.array([1.0, 1.2, 1.5, 2.0, 2.5, 3.0, 4.0, 5.0, 6.0, 8.0])  # per decade
-_FINEST = 1e-5  # of the extent of a cloud: what is nearer together is one place
+_FINEST = 1e-5  # share of the extent of a cloud below which points count as one place
 
 
 @dataclass(frozen=True)
@@ -77,7 +77,7 @@ def choose_voxel(xyz: NDArray[np.float32], budget: int, use: NDArray[np.bool_] |
         xyz: float32 [N, 3], metres.
         budget: voxels.
         use: bool [N], the points to take, finite; default: all.
-        sample: points that are looked at.
+        sample: number of points that the estimate uses.
 
     Returns:
         Metres, > 0.
@@ -96,7 +96,7 @@ def choose_voxel(xyz: NDArray[np.float32], budget: int, use: NDArray[np.bool_] |
     places = _places(drawn.occupied(finest), len(drawn.xyz), total)
     chosen = drawn if places < total else even
     target = max(1.0, min(budget, places / 2))
-    # A sample touches fewer voxels than the cloud; aim at what it sees of `target` equally filled ones.
+    # A sample fills fewer voxels than the cloud; aim at the number that it fills of `target` equally filled ones.
     fill = len(chosen.xyz) / target
     aim = target * -np.expm1(-fill) if len(chosen.xyz) < total else target
     voxel = even.extent / 100

@@ -1,4 +1,4 @@
-"""What a method is: it learns packs from material, and opens packs as a segmenter that looks at scenes.
+"""The interface of a method: it learns packs from material, and opens packs as a segmenter of scenes.
 
 A new method is a folder beside this file, or a package that names its class in the entry point group ``geoseg.methods``
 (see ``examples/own_method.py``).
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Material:
-    """What a target is learnt from. No labels, no masks, no pairing, no calibration.
+    """The items that a target is learnt from, without labels, masks, pairing or calibration.
 
     Attributes:
         name: of the target.
@@ -47,16 +47,16 @@ class Material:
 
 @dataclass(frozen=True)
 class Context:
-    """What methods see with.
+    """The backbone and the settings that methods work with.
 
     Attributes:
         backbone: the image backbone.
         bank: its background bank; None where nothing is learnt.
-        scene: how scenes are worked out.
-        settings: the method's own settings; None: its defaults.
+        scene: settings of scenes.
+        settings: settings of the method; None: its defaults.
         device: of trainings; ``auto``, ``cpu`` or ``cuda``.
-        progress: told about long work.
-        remember: keeps what was worked out for an item, see :data:`geoseg_ros.projection.scene.Remember`.
+        progress: reports long work.
+        remember: caches the results for an item, see :data:`geoseg_ros.projection.scene.Remember`.
     """
 
     backbone: ImageBackbone
@@ -70,14 +70,14 @@ class Context:
 
 @dataclass(frozen=True)
 class Evidence:
-    """What a segmenter finds in one scene, for its C labels.
+    """The result of a segmenter for one scene and its C labels.
 
     Attributes:
-        score: float [C], larger means more like the label.
+        score: float [C], larger means more similar to the label.
         p_value: float [C], share of scenes without the label that would score as high.
         present: bool [C].
-        label: 1 + the place of the label, 0 = none: uint8 [H, W] of an image, int [M] per voxel of a cloud (``scene.geometry``).
-        label_p: float, the shape of ``label``, p-value of what each place is labelled; None: that of its label.
+        label: 1 + the index of the label, 0 = none: uint8 [H, W] of an image, int [M] per voxel of a cloud (``scene.geometry``).
+        label_p: float, shape of ``label``: p-value of the label of each pixel or voxel; None: that of the label in the whole scene.
         instances: voxels of each instance; None: the connected parts of a label are its instances.
     """
 
@@ -90,12 +90,12 @@ class Evidence:
 
 
 class Segmenter(Protocol):
-    """Opened packs of one method, which is asked once per scene for all of them.
+    """Opened packs of one method; one call per scene gives the evidence for all of them.
 
     Attributes:
         labels: names, in the order of the packs.
-        dense: True where every place gets a label (a scene pack); a target beats it.
-        config: the method's settings; what is set is used from the next scene on.
+        dense: True where every pixel or voxel gets a label (a scene pack); targets take precedence over it.
+        config: the method's settings; a new value is used from the next scene on.
     """
 
     labels: tuple[str, ...]
@@ -103,11 +103,19 @@ class Segmenter(Protocol):
     config: Any
 
     def image(self, scene: ImageScene, known: Collection[str] = ()) -> Evidence | None:
-        """What one image shows. ``known``: labels that it is known to show. None: the method does not look at images."""
+        """Segment one image.
+
+        Args:
+            scene: the image.
+            known: labels that the image is known to show.
+
+        Returns:
+            The evidence; None if the method does not segment images.
+        """
         ...
 
     def cloud(self, scene: CloudScene, known: Collection[str] = ()) -> Evidence | None:
-        """The same of one cloud."""
+        """Segment one cloud; arguments and result as of :meth:`image`."""
         ...
 
 
@@ -116,11 +124,11 @@ class SetOptions:
     """How a set of items is learnt from and judged.
 
     Attributes:
-        outliers: some items may not show the target; False: every item is known to show it.
-        folds: of cross-fitting; 1: every item is judged by what was learnt from it, too.
-        seconds: about how long the items may be looked at, which are then chosen evenly; None: all of them are.
-        rivals: packs of other targets, opened beside the set's own.
-        keep_pack: make a pack of everything that was learnt.
+        outliers: True: some items may not show the target. False: every item is known to show it.
+        folds: folds of cross-fitting; 1: no cross-fitting, every item is judged by a pack learnt from all items.
+        seconds: approximate time for reading the items; an evenly spread subset is used where the time is too short. None: no limit.
+        rivals: packs of other targets, opened together with that of the set.
+        keep_pack: make a pack learnt from all items.
     """
 
     outliers: bool = True
@@ -132,12 +140,12 @@ class SetOptions:
 
 @dataclass(frozen=True)
 class Verdict:
-    """What the items of a set say together.
+    """Which items of a set show its target.
 
     Attributes:
-        common: whether anything is common to the items; True where they are too few to say, or where it is known.
-        p_value: the chance that unrelated items would be as alike; None where they are too few to say.
-        images, clouds: bool [n], which items show the target; none where nothing is common.
+        common: whether anything is common to the items; True for too few items, or where it is known.
+        p_value: probability that unrelated items would be as similar; None for too few items.
+        images, clouds: bool [n], the items that show the target; none where nothing is common.
     """
 
     common: bool
@@ -147,12 +155,12 @@ class Verdict:
 
 
 class SetModel:
-    """What was learnt from a set, ready to judge its items. This one judges all of them by one pack.
+    """The result of learning from a set, with which its items are judged. This class judges all of them by one pack.
 
     Attributes:
-        pack: of everything that was learnt; None where it was not asked for.
+        pack: learnt from all items; None if it was not requested.
         folds: cross-fitting folds of images and of clouds.
-        used: how many images and clouds were learnt from.
+        used: number of images and of clouds that were learnt from.
     """
 
     def __init__(self, segmenter: Segmenter, pack: Pack, used: tuple[int, int], outliers: bool = True) -> None:
@@ -161,7 +169,7 @@ class SetModel:
         self._segmenter, self._version, self._outliers = segmenter, pack.version, outliers
 
     def image_judge(self, number: int) -> tuple[Segmenter, str]:
-        """The segmenter that judges this image, and a text that changes when what it finds may change."""
+        """The segmenter for image ``number``, and a text that changes whenever its results may change (for caches)."""
         return self._segmenter, self._version
 
     def cloud_judge(self, number: int) -> tuple[Segmenter, str]:
@@ -169,13 +177,13 @@ class SetModel:
         return self._segmenter, self._version
 
     def with_outliers(self, outliers: bool) -> SetModel:
-        """The same model, which may or may not refuse items."""
+        """A copy of the model with another value of :attr:`SetOptions.outliers`."""
         other = copy(self)
         other._outliers = outliers
         return other
 
     def decide(self, images: Sequence[Presence], clouds: Sequence[Presence]) -> Verdict:
-        """Which items show the target, from what was found in each."""
+        """Decide which items show the target, from the presence found in each."""
         flags = [np.array([p.present or not self._outliers for p in found], bool) for found in (images, clouds)]
         return Verdict(True, None, *flags)
 
@@ -184,7 +192,7 @@ class Method(ABC):
     """A way to learn targets and to find them.
 
     Attributes:
-        name: packs carry it.
+        name: of the method; stored in its packs.
         settings: type of its settings (:class:`~geoseg_ros.settings.Settings`); None where it has none.
     """
 
@@ -211,7 +219,7 @@ class Method(ABC):
         """
 
     def check(self, pack: Pack) -> None:
-        """Look at a pack without opening it.
+        """Check a pack without opening it.
 
         Raises:
             InputError: it is damaged, or not of this method.

@@ -26,10 +26,10 @@ def method_names() -> list[str]:
 
 
 def open_method(name: str) -> Method:
-    """The method of this name: one of the package's own, or one that an installed package names in the group ``geoseg.methods``.
+    """The method of this name: built in, or an entry point of an installed package in the group ``geoseg.methods``.
 
     Raises:
-        InputError: there is none, or what the entry point names is no :class:`~geoseg_ros.methods.base.Method`.
+        InputError: there is none, or the entry point is no :class:`~geoseg_ros.methods.base.Method`.
     """
     if name in BUILT_IN:
         module, _, attribute = BUILT_IN[name].partition(":")

@@ -1,1 +1,1 @@
-"""Cameras, drawing, and carrying what a backbone sees back to points."""
+"""Cameras, rendering of views, and lifting of tokens from views to points."""

@@ -1,4 +1,4 @@
-"""Cameras, real and virtual: where points come to lie in a picture, and what pixels look at.
+"""Perspective and orthographic cameras: projection of points to pixels.
 
 A camera has a pose and a 3x3 matrix of intrinsics. Its axes are those of an optical frame (REP 103): x to the right, y down, z forward.
 Pixel coordinates are (u, v), to the right and down; whole numbers are the centres of pixels, as in OpenCV and ROS.
@@ -24,7 +24,7 @@ AnyCamera = TypeVar("AnyCamera", bound="Camera")
 
 @dataclass(frozen=True, eq=False)
 class Camera:
-    """What the two kinds of cameras have in common; make one of them.
+    """Base class of the two kinds of cameras.
 
     Attributes:
         pose: float64 [4, 4], camera to world, metres. Axes that are not quite orthonormal, as in files with few digits, are replaced by
@@ -32,7 +32,7 @@ class Camera:
         intrinsics: float64 [3, 3], upper triangular with last row (0, 0, 1). Perspective: K in pixels, (u, v, 1) z = K (x, y, z).
             Orthographic: pixels per metre, (u, v, 1) = K (x, y, 1).
         size: width and height in pixels.
-        perspective: whether things look smaller when they are farther away.
+        perspective: True for a pinhole camera, False for an orthographic one.
 
     Raises:
         InputError: not a pose, not intrinsics, or no size.
@@ -70,7 +70,7 @@ class Camera:
             return (np.asarray(xyz, np.float64) - self.position) @ self.pose[:3, :3]
 
     def project(self, xyz: ArrayLike) -> tuple[Floats, Floats]:
-        """Where points come to lie.
+        """Project points to pixel coordinates.
 
         Args:
             xyz: [..., 3], metres, world.

@@ -1,4 +1,4 @@
-"""Object proposals of a cloud as an image backbone sees them: drawn from virtual viewpoints around the sensor's own."""
+"""Views of the object proposals of a cloud, drawn from virtual viewpoints around the sensor, and their backbone tokens."""
 
 from __future__ import annotations
 
@@ -21,14 +21,14 @@ from geoseg_ros.projection.views import ViewConfig, draw_views, index_of, paint_
 
 @dataclass(frozen=True)
 class ProposalViews:
-    """What the backbone sees of the P proposals of one cloud, V views each.
+    """Tokens of the P proposals of one cloud, V views each.
 
     Attributes:
         domain: COLOUR: V / 2 views in colour, then the same V / 2 shaded; SHADED: V shaded views.
-        tokens: [P, V * h * w, D] float32, as the backbone gives them; see :meth:`unit`.
+        tokens: float32 [P, V * h * w, D], the output of the backbone; see :meth:`unit`.
         weight: [P, V * h * w], share of each token's pixels that show the proposal; 0 below one half, unless no token reaches that.
         size: [P, 3], height, length and width of the upright boxes around the proposals, metres.
-        index: int32 [P, V, S, S], the voxel seen at each pixel, -1 = none.
+        index: int32 [P, V, S, S], the voxel shown at each pixel, -1 = none.
         grid: (V, h, w).
     """
 
@@ -40,14 +40,18 @@ class ProposalViews:
     grid: tuple[int, int, int]
 
     def unit(self, mean: torch.Tensor) -> ProposalViews:
-        """The same with ``mean`` [D] removed from the tokens, which are then scaled to length 1."""
+        """A copy whose tokens have ``mean`` [D] subtracted and are scaled to unit length."""
         return replace(self, tokens=unit(self.tokens, mean))
 
 
 @dataclass(frozen=True)
 class DrawnProposals:
-    """What is kept of n proposals. Attributes: tokens [n, t, D] of their views, of a coloured cloud first those in colour, then as many
-    shaded; size [n, 3], see :class:`ProposalViews`."""
+    """A bounded number of tokens of n proposals.
+
+    Attributes:
+        tokens: [n, t, D], of their views; of a coloured cloud first those in colour, then as many shaded ones.
+        size: [n, 3], metres, see :class:`ProposalViews`.
+    """
 
     tokens: torch.Tensor
     size: torch.Tensor
@@ -59,11 +63,11 @@ class DrawnProposals:
         return DrawnProposals(self.tokens[rows], self.size[rows])
 
     def first(self, count: int) -> DrawnProposals:
-        """The same with the first ``count`` tokens of each."""
+        """A copy with the first ``count`` tokens of each proposal."""
         return DrawnProposals(self.tokens[:, :count], self.size)
 
     def shaded(self) -> DrawnProposals:
-        """Of a coloured cloud: as if it had no colour."""
+        """The shaded half of the tokens of a coloured cloud."""
         return DrawnProposals(self.tokens[:, self.tokens.shape[1] // 2 :], self.size)
 
     @classmethod
@@ -75,9 +79,18 @@ class DrawnProposals:
 
 
 def look_at_proposals(cloud: Cloud, scene: SceneGeometry, backbone: ImageBackbone, config: ViewConfig) -> ProposalViews | None:
-    """Draw every proposal from ``config.views`` viewpoints around the sensor's own (the origin of the cloud's frame), and read the tokens.
+    """Draw every proposal from ``config.views`` viewpoints around the sensor, and compute the tokens of the views.
 
-    The full-resolution points are drawn, not the voxels. None where the scene has no proposals.
+    The full-resolution points are drawn, not the voxels.
+
+    Args:
+        cloud: with the sensor at the origin of its frame.
+        scene: the analysis of ``cloud``.
+        backbone: the image backbone.
+        config: settings of views.
+
+    Returns:
+        The tokens; None where the scene has no proposals.
     """
     if not scene.proposals:
         return None
@@ -96,7 +109,7 @@ def look_at_proposals(cloud: Cloud, scene: SceneGeometry, backbone: ImageBackbon
     count, side, grid = len(scene.proposals), config.size, (tokens.shape[1], tokens.shape[2])
     coverage = token_coverage(all_index, grid).reshape(count, -1)
     weight = torch.where(coverage >= 0.5, coverage, 0.0)
-    weight = torch.where(weight.amax(1, keepdim=True) > 0, weight, coverage)  # thin things fill no token
+    weight = torch.where(weight.amax(1, keepdim=True) > 0, weight, coverage)  # thin objects cover less than half of every token
     tokens = tokens.reshape(count, weight.shape[1], -1)
     sizes = torch.tensor(size, dtype=torch.float32)
     return ProposalViews(
@@ -109,7 +122,7 @@ class Drawing(NamedTuple):
 
     Attributes:
         size: height, length and width of the upright box around it, metres.
-        voxel: int32 [V, S, S], the voxel seen at each pixel, -1 = none.
+        voxel: int32 [V, S, S], the voxel shown at each pixel, -1 = none.
         pictures: uint8 RGB [V, S, S, 3]: shaded; of a coloured cloud first in colour, then shaded.
     """
 
@@ -138,7 +151,7 @@ def _domain(cloud: Cloud, config: ViewConfig) -> Domain:
 
 
 def keep_proposals(views: ProposalViews, count: int) -> DrawnProposals:
-    """``count`` covered tokens of each proposal, evenly spread and repeated where there are fewer; of a coloured cloud twice as many."""
+    """Keep ``count`` covered tokens of each proposal, evenly spread, repeated where there are fewer; twice as many of coloured clouds."""
     parts = 2 if views.domain is Domain.COLOUR else 1
     result = []
     for tokens, weight in zip(views.tokens.chunk(parts, 1), views.weight.chunk(parts, 1), strict=True):

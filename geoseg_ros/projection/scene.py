@@ -1,4 +1,4 @@
-"""What is known of one cloud or one image: worked out once, when first asked for, and shared by every method."""
+"""Scenes: the geometry, views and tokens of one cloud or one image, computed on first access and shared by all methods."""
 
 from __future__ import annotations
 
@@ -32,21 +32,21 @@ def uncached(step: str, item: Any, work: Callable[[], Worked]) -> Worked:
 
 @dataclass(frozen=True)
 class SceneConfig(Settings):
-    """How a scene is worked out."""
+    """Settings of scenes."""
 
     image_side: int = setting(
-        640, "longest side of an image as the backbone sees it; smaller images are not enlarged", unit="pixels", range=(64, 2048)
+        640, "longest side to which images are reduced for the backbone; smaller images are not enlarged", unit="pixels", range=(64, 2048)
     )
     views: ViewConfig = section(ViewConfig, "how proposals are drawn for the image backbone")
     geometry: GeometryConfig = section(GeometryConfig, "voxels, planes, superpoints and proposals of a cloud")
 
 
 class CloudScene:
-    """One cloud.
+    """The scene of one cloud.
 
     Attributes:
-        cloud: as it came.
-        clock: seconds of the stages that were worked out, by name.
+        cloud: the input.
+        clock: seconds of the computed stages, by name.
     """
 
     def __init__(self, cloud: Cloud, backbone: ImageBackbone, config: SceneConfig) -> None:
@@ -73,11 +73,11 @@ class CloudScene:
 
 
 class ImageScene:
-    """One image.
+    """The scene of one image.
 
     Attributes:
         image: uint8 RGB [H, W, 3].
-        clock: seconds of the stages that were worked out, by name.
+        clock: seconds of the computed stages, by name.
     """
 
     def __init__(self, image: NDArray[np.uint8], backbone: ImageBackbone, config: SceneConfig) -> None:
@@ -86,7 +86,7 @@ class ImageScene:
         self._scales: dict[float, tuple[torch.Tensor, NDArray[np.uint8]]] = {}
 
     def at(self, scale: float = 1.0) -> tuple[torch.Tensor, NDArray[np.uint8]]:
-        """Tokens [h, w, D], not normalised, and the image resized as the backbone saw it; see
+        """Tokens [h, w, D], not normalised, and the resized image that they were computed from; see
         :func:`~geoseg_ros.backbones.tokens.photo_tokens`."""
         if scale not in self._scales:
             self.clock.restart()

@@ -1,4 +1,4 @@
-"""Light on what was rendered."""
+"""Pictures of renderings: in colour, shaded, and with darkened depth edges."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ SHADINGS = ("lambert", "normals")
 _AMBIENT, _VIEWER, _SIDE = 0.15, 0.45, 0.4  # shares of the light
 _SIDE_DIRECTION = (-0.6, -0.65, -0.47)  # of the second light: from the upper left, in front; right, down, forward
 _REACH, _STRENGTH, _STEP = 3, 11.0, 0.03  # of eye-dome lighting: pixels, per unit of log depth, largest step that counts in one direction
-_NOTHING = 10.0  # log depth of what nothing covers; 22 km
+_NOTHING = 10.0  # log depth of empty pixels; 22 km
 
 
 def colour_picture(rendering: Rendering, rgb: NDArray[np.uint8], background: int = GREY) -> NDArray[np.uint8]:
-    """A picture in the colours of what is shown.
+    """A picture in the colours of the points.
 
     Args:
-        rendering: of n points or triangles.
+        rendering: of n points.
         rgb: uint8 [n, 3], their colours.
         background: grey level of pixels that show nothing.
 
@@ -44,8 +44,8 @@ def shaded_picture(
     does.)
 
     Args:
-        rendering: of n points or triangles. camera: that it was drawn with.
-        normal: [n, 3], unit, world; NaN where not known, which is drawn dark.
+        rendering: of n points. camera: that it was drawn with.
+        normal: [n, 3], unit, world; NaN where unknown, which is drawn dark.
         shading: ``lambert`` (a light at the viewer and one from the upper left) or ``normals`` (the normal's directions right, up and
             towards the viewer as red, green and blue).
         background: grey level of pixels that show nothing.
@@ -64,10 +64,10 @@ def shaded_picture(
 
 
 def _rows(rendering: Rendering, values: NDArray, dtype: type) -> NDArray:
-    """``values`` [n, 3] of all that the rendering shows, checked: compiled functions do not check indices."""
+    """``values`` [n, 3], checked to have a row for every point shown, because compiled functions do not check indices."""
     count = rendering.index.max(initial=-1) + 1
     if values.ndim != 2 or values.shape[1] != 3 or len(values) < count:
-        raise ValueError(f"expected [n >= {count}, 3], a row for each point or triangle that is shown, got {values.shape}")
+        raise ValueError(f"expected [n >= {count}, 3], a row for each point that is shown, got {values.shape}")
     return np.ascontiguousarray(values, dtype)
 
 
@@ -123,7 +123,7 @@ def _smooth(index, light, picture):  # type: ignore[no-untyped-def]
 
 
 def eye_dome(image: NDArray[np.uint8], rendering: Rendering) -> NDArray[np.uint8]:
-    """Darken pixels whose neighbours are nearer (eye-dome lighting, Boucheny 2009): it shows the shape of one-coloured things.
+    """Darken pixels whose neighbours are nearer (eye-dome lighting, Boucheny 2009), which shows the shape of objects of one colour.
 
     Args:
         image: uint8 RGB [H, W, 3]. rendering: what its pixels show.

@@ -1,4 +1,4 @@
-"""How far apart the points of a surface lie."""
+"""Typical distance between neighbouring points of a surface."""
 
 from __future__ import annotations
 
@@ -7,14 +7,14 @@ from numpy.typing import NDArray
 
 from geoseg_ros.compiled import compiled
 
-_NEIGHBOURS = 32  # that are looked at around each sample
+_NEIGHBOURS = 32  # of each sample
 _PER_CELL = 4.0  # points per cell of the search grid that are aimed at, if they filled a plane
 _FIRST_RING = 2  # cells around a point within which its neighbours mostly are
 _LARGEST_GRID = 64  # cells along an axis
 
 
 def point_spacing(xyz: NDArray[np.floating], normal: NDArray[np.floating], samples: int = 256) -> float:
-    """Typical distance of neighbouring points in metres, the larger one where scan lines are far apart.
+    """Typical distance of neighbouring points in metres; where scan lines are far apart, the distance across them.
 
     For sample points, the nearest neighbour in each of four sectors of the tangent plane; the third smallest of the four distances
     (along a scan line, along it, across it; a border has no fourth), median over the samples.

@@ -20,14 +20,14 @@ _SUFFIX = ".safetensors"
 
 
 class TokenCache:
-    """A folder of results, one file each, named by a hash of what they were computed from: a changed item or setting finds nothing.
+    """A folder of results, one file each, named by a hash of their inputs, so a changed item or setting is computed anew.
 
     A command keeps it until its work is complete, so that an interrupted run can resume; then the command removes the folder. What cannot
     be read is computed again. After a file that could not be written, nothing more is kept.
 
     Args:
         folder: made when the first result is kept.
-        about: everything but the item that results depend on; its ``repr`` must show it.
+        about: everything else that results depend on; its ``repr`` must show it.
 
     Attributes:
         trouble: why nothing more is kept; empty while files can be written.

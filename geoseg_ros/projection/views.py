@@ -1,8 +1,7 @@
-"""Virtual views: a proposal drawn from virtual viewpoints, so that an image backbone can look at a piece of a point cloud.
+"""Virtual views: a proposal drawn from virtual viewpoints, as input for an image backbone.
 
-A view is orthographic, a padded square around the points on flat grey. Every pixel knows which point it shows, so tokens of the
-pictures can be carried back to points or superpoints (:mod:`geoseg_ros.projection.lifting`). No calibration of any real camera is
-involved.
+A view is orthographic, a padded square around the points on flat grey. The point shown at every pixel is recorded, so tokens of the
+pictures can be lifted to points (:mod:`geoseg_ros.projection.lifting`). No real camera is involved.
 """
 
 from __future__ import annotations

@@ -1,1 +1,1 @@
-"""GeoFree-CoSeg: what recurs in a concept, minus what recurs elsewhere, in images and in clouds."""
+"""The contrast method: similarity with a target's tokens minus similarity with a background set, in images and in clouds."""

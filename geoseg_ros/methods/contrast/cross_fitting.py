@@ -1,6 +1,6 @@
 """Cross-fitting: each item of a set is judged by a pack that was learnt from the others.
 
-A pack that an item helped to make finds what it was made from: without cross-fitting an item that lacks the thing is found to show it.
+A pack recognises the items that it was learnt from; without cross-fitting, an item without the target would be taken to show it.
 """
 
 from __future__ import annotations
@@ -20,9 +20,14 @@ LEAST_HELD_OUT = 4  # items of a modality
 
 @dataclass(frozen=True)
 class CrossFit:
-    """Attributes: concepts, one per fold; image_folds, cloud_folds: how many of them a modality has; 1: its items judge themselves;
-    image_places, cloud_places: where those that were seen stand among the seen ones, by number; the others are in no fold, any may judge
-    them."""
+    """The concepts of a cross-fitted set.
+
+    Attributes:
+        concepts: one per fold.
+        image_folds, cloud_folds: number of folds of a modality; 1: no item is left out.
+        image_places, cloud_places: item number -> position among the items that were learnt from. Other items belong to no fold, and any
+            concept may judge them.
+    """
 
     concepts: Sequence[Concept]
     image_folds: int
@@ -40,8 +45,7 @@ class CrossFit:
 
 
 def folds_of(count: int, folds: int) -> int:
-    """Into how many parts the ``count`` items of a modality are divided; 1, none is left out, where so few would be left that nothing
-    recurs in them."""
+    """Number of folds for the ``count`` items of a modality, at most ``folds``; 1 where too few items would be left to learn from."""
     return min(folds, count) if count >= LEAST_HELD_OUT else 1
 
 
@@ -57,8 +61,8 @@ def cross_fit(
     """Learn once per fold. The ``k``-th item seen of a modality with n folds is left out of fold ``k`` modulo n.
 
     Args:
-        seen: the items; what is without the thing is in every fold.
-        folds: at most so many; 1: nothing is left out.
+        seen: the items; those without the target are in every fold.
+        folds: largest number of folds; 1: nothing is left out.
         step: called with (done, total).
 
     Raises:

@@ -1,4 +1,4 @@
-"""Clouds: proposals are drawn from virtual viewpoints, and what the backbone sees there is scored and carried back to points."""
+"""Evidence for the proposals and voxels of a cloud, from the tokens of the proposals' views."""
 
 from __future__ import annotations
 
@@ -18,11 +18,13 @@ _WITHIN = 0.9  # share of a proposal in the rest of another, above which it is o
 
 @dataclass(frozen=True)
 class CloudEvidence:
-    """Attributes:
-    proposal: [C, P], the score of each proposal.
-    voxel: [C, M], that of the best proposal that holds the voxel, -inf where none does.
-    tries: number of proposals that do not overlap, the independent candidates of the cloud.
-    distinct: per concept the proposals, best first, that do not overlap with better ones.
+    """Evidence of C concepts in one cloud.
+
+    Attributes:
+        proposal: float32 [C, P], the score of each proposal.
+        voxel: float32 [C, M], that of the best proposal that contains the voxel, -inf where none does.
+        tries: number of proposals that do not overlap, the independent candidates of the cloud.
+        distinct: per concept, the proposals that do not overlap with better ones, best first.
     """
 
     proposal: NDArray[np.float32]
@@ -34,7 +36,10 @@ class CloudEvidence:
 def cloud_evidence(scene: SceneGeometry, views: ProposalViews, contrast: Contrast) -> CloudEvidence:
     """Evidence of each concept for proposals and voxels.
 
-    Proposals contain one another (a cluster, its parts, two clusters with a gap).
+    Args:
+        scene: P proposals, which may contain one another (a cluster, its parts, two clusters with a gap), and M voxels.
+        views: of the proposals, with unit tokens.
+        contrast: the C concepts.
     """
     seen = view_score(contrast.view(views.tokens, views.domain, used=views.weight > 0), views.weight)
     score = (seen + contrast.size(views.size)).numpy()  # [C, P]
@@ -59,14 +64,16 @@ def _apart(scene: SceneGeometry, order: NDArray[np.int64]) -> NDArray[np.int64]:
 def voxel_evidence(proposals: Sequence[NDArray[np.int64]], score: NDArray[np.float32], count: int) -> NDArray[np.float32]:
     """Evidence for voxels from that for the proposals that hold them.
 
-    An object is best seen in the proposal that fits it, so a voxel takes the best score of those that hold it. But of a proposal that
-    overlaps a better one (the target and something that touches it), the rest is judged by its own proposals where it has some.
+    A voxel takes the best score of the proposals that contain it. Where a proposal overlaps a better one (the target and an object that
+    touches it), its remaining voxels take the scores of proposals that lie within this remainder, if there are any.
 
     Args:
-        proposals: P sets of voxel indices. score: [C, P]. count: M, of voxels.
+        proposals: P sets of voxel indices.
+        score: float32 [C, P].
+        count: number of voxels M.
 
     Returns:
-        float32 [C, M], -inf where no proposal holds the voxel.
+        float32 [C, M], -inf where no proposal contains the voxel.
     """
     member = np.zeros((len(proposals), count), np.float32)
     for row, voxels in zip(member, proposals, strict=True):

@@ -1,4 +1,4 @@
-"""From evidence per token to a mask of the image's own size."""
+"""Masks at the size of the image, from evidence per token."""
 
 from __future__ import annotations
 
@@ -8,15 +8,24 @@ from numpy.typing import NDArray
 
 from geoseg_ros.methods.contrast.config import CosegConfig
 
-SURE = 0.6  # of the strongest evidence of a picture: from here on a pixel is taken to be the thing without asking its colour
-UNLIKELY = -0.05  # evidence, in cosine, below which a pixel is taken not to be the thing
-CUT_SIDE = 320  # pixels of the picture's longer side in which borders are cut: the time of a cut does not grow with the picture
+SURE = 0.6  # share of an image's strongest evidence above which a pixel is target whatever its colour
+UNLIKELY = -0.05  # evidence, in cosine, below which a pixel is background whatever its colour
+CUT_SIDE = 320  # longer side, in pixels, at which GrabCut runs, so that its time does not grow with the image
 COLOURS = 5  # components of GrabCut's colour models
 
 
 def guided_filter(guide: NDArray[np.float32], source: NDArray[np.float32], radius: int, epsilon: float = 1e-3) -> NDArray[np.float32]:
-    """Edge-aware smoothing of ``source`` [H, W] after the colour ``guide`` [H, W, 3] in 0 .. 1 (He et al., Guided Image Filtering,
-    2010)."""
+    """Edge-aware smoothing (He et al., "Guided Image Filtering", ECCV 2010).
+
+    Args:
+        guide: float32 [H, W, 3], colour in 0 .. 1.
+        source: float32 [H, W], to be smoothed.
+        radius: of the window, pixels.
+        epsilon: regularisation, in squared units of ``guide``.
+
+    Returns:
+        float32 [H, W].
+    """
     window = (2 * radius + 1, 2 * radius + 1)
 
     def mean(array: NDArray) -> NDArray[np.float32]:
@@ -40,7 +49,7 @@ def guided_filter(guide: NDArray[np.float32], source: NDArray[np.float32], radiu
 
 
 def upsample(evidence: NDArray[np.float32], image: NDArray[np.uint8], radius: int) -> NDArray[np.float32]:
-    """Evidence per token [h, w] at the size of the working ``image`` [H, W, 3], snapped to its edges where ``radius`` > 0."""
+    """Evidence per token [h, w] at the size of ``image`` [H, W, 3], fitted to its edges by the guided filter where ``radius`` > 0."""
     height, width = image.shape[:2]
     full = np.asarray(cv2.resize(np.ascontiguousarray(evidence, np.float32), (width, height), interpolation=cv2.INTER_CUBIC), np.float32)
     if radius == 0:
@@ -49,14 +58,16 @@ def upsample(evidence: NDArray[np.float32], image: NDArray[np.uint8], radius: in
 
 
 def cut_out(image: NDArray[np.uint8], evidence: NDArray[np.float32], margin: float, rounds: int) -> NDArray[np.bool_] | None:
-    """The thing along the borders of the picture's colours: GrabCut (Rother et al., 2004) started from the evidence, not from a box.
+    """Segment the target along the colour borders of the image by GrabCut (Rother et al., 2004), seeded by the evidence. Deterministic.
 
-    What has ``SURE`` of the strongest evidence is the thing, what has less than ``UNLIKELY`` is not; in between the picture's own colours
-    decide, the evidence says with which side they start. Deterministic.
+    Pixels with more than ``SURE`` of the strongest evidence are fixed as target, those below ``UNLIKELY`` as background. The others start
+    on the side of their evidence, and their colours decide.
 
     Args:
-        image: uint8 RGB [H, W, 3]. evidence: [H, W]. margin: evidence above which a pixel is first taken for the thing. rounds: of fitting
-            the colour models and cutting.
+        image: uint8 RGB [H, W, 3].
+        evidence: float32 [H, W].
+        margin: evidence above which a pixel starts as target.
+        rounds: of fitting the colour models and cutting.
 
     Returns:
         bool [H, W], or None where one side has too few pixels for a colour model.
@@ -66,8 +77,8 @@ def cut_out(image: NDArray[np.uint8], evidence: NDArray[np.float32], margin: flo
     trimap[evidence > margin] = cv2.GC_PR_FGD
     trimap[evidence < UNLIKELY] = cv2.GC_BGD
     trimap[evidence > max(margin, SURE * best)] = cv2.GC_FGD
-    thing = (trimap == cv2.GC_FGD) | (trimap == cv2.GC_PR_FGD)
-    if min(np.count_nonzero(thing), np.count_nonzero(~thing)) < COLOURS:
+    target = (trimap == cv2.GC_FGD) | (trimap == cv2.GC_PR_FGD)
+    if min(np.count_nonzero(target), np.count_nonzero(~target)) < COLOURS:
         return None
     cv2.setRNGSeed(0)  # GrabCut's k-means draws from the generator of the thread
     models = np.zeros((1, 13 * COLOURS)), np.zeros((1, 13 * COLOURS))
@@ -94,14 +105,18 @@ def label_mask(
 ) -> NDArray[np.uint8]:
     """Mask of label ids.
 
-    Each pixel goes to the present concept with the largest evidence, where that is above ``image_margin``; then, with ``cut_rounds``, each
-    concept is cut out along the picture's colours, never out of the pixels where another has more evidence.
+    Each pixel is labelled with the present concept of the largest evidence, where that is above ``image_margin``. With ``cut_rounds`` each
+    concept is then refined along the colours of the image, within the pixels where no other concept has more evidence.
 
     Args:
-        evidence: [C, h, w] per token. present: bool [C]. image: the working image uint8 [H, W, 3]. size: (height, width) of the mask.
+        evidence: float32 [C, h, w], per token.
+        present: bool [C].
+        image: uint8 RGB [H, W, 3], as the backbone got it.
+        size: (height, width) of the mask.
+        config: settings of masks.
 
     Returns:
-        uint8 ``size``: 1 + the concept, 0 = none.
+        uint8 [height, width]: 1 + the index of the concept, 0 = none.
     """
     numbers = np.flatnonzero(present)
     if not len(numbers):
@@ -110,7 +125,7 @@ def label_mask(
     winner = fine.argmax(0)
     scale = min(1.0, CUT_SIDE / max(image.shape[:2]))
     small = cv2.resize(image, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA)
-    # signed and interpolated, not the labels, so that borders are smooth at any size
+    # signed values are interpolated instead of labels, so that borders are smooth at any size
     sides = []
     for k, own in enumerate(fine):
         side = own - np.float32(config.image_margin)

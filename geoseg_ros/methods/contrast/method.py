@@ -1,4 +1,4 @@
-"""The contrast as a method: what recurs in a target's items, minus what recurs elsewhere. Training-free."""
+"""The contrast method, training-free: learning of packs and sets, and opening of packs."""
 
 from __future__ import annotations
 
@@ -19,14 +19,13 @@ from geoseg_ros.packs.bank import BackgroundBank
 
 
 class ContrastMethod(Method):
-    """See :mod:`geoseg_ros.methods.contrast`. Its settings are a :class:`BuildConfig`; those of an open segmenter alone a
-    :class:`CosegConfig`."""
+    """The contrast method. ``Context.settings`` is a :class:`BuildConfig`, or a :class:`CosegConfig` where packs are only opened."""
 
     name = METHOD
     settings = BuildConfig
 
     def learn(self, material: Material, context: Context, seconds: float | None = None) -> Pack:
-        """Learn a concept pack; the time is spent on looking at the items."""
+        """Learn a concept pack; see :meth:`Method.learn`. Nearly all of the time goes into reading the items' tokens."""
         config = build_config(context)
         observations = self._observe(material, context, config, seconds)
         return learn(material.name, observations, context.backbone, _bank(context), config).to_pack()
@@ -41,7 +40,7 @@ class ContrastMethod(Method):
         Concept.from_pack(pack)
 
     def learn_set(self, material: Material, context: Context, options: SetOptions) -> ContrastSet:
-        """Cross-fit: each item is judged by a concept that was learnt from the others."""
+        """Learn from a set by cross-fitting: each item is judged by a concept that was learnt from the others."""
         config, bank = build_config(context), _bank(context)
         observations = self._observe(material, context, config, options.seconds)
         pack = learn(material.name, observations, context.backbone, bank, config).to_pack() if options.keep_pack else None
@@ -57,7 +56,7 @@ class ContrastMethod(Method):
 
 
 class ContrastSet(SetModel):
-    """A set, cross-fitted. See :class:`~geoseg_ros.methods.base.SetModel`."""
+    """A cross-fitted set, see :class:`~geoseg_ros.methods.base.SetModel`."""
 
     def __init__(
         self,
@@ -73,7 +72,7 @@ class ContrastSet(SetModel):
         self.used = (len(observations.images), len(observations.clouds))
         self._fitted, self._observations, self._config, self._outliers = fitted, observations, config, outliers
         self._versions = [concept.to_pack().version for concept in fitted.concepts]
-        # two folds' segmenters differ; the settings of images and clouds may be the same
+        # one segmenter per fold and settings; images and clouds may share it
         self._open = cache(lambda fold, settings: ContrastSegmenter([fitted.concepts[fold], *rivals], settings))
 
     def image_judge(self, number: int) -> tuple[ContrastSegmenter, str]:
@@ -92,13 +91,13 @@ class ContrastSet(SetModel):
 
 
 def settings(context: Context) -> CosegConfig:
-    """The settings of an open segmenter."""
+    """Settings of an open segmenter, with the image size of the context's scenes."""
     found = context.settings.coseg if isinstance(context.settings, BuildConfig) else context.settings or CosegConfig()
     return replace(found, image_side=context.scene.image_side)
 
 
 def build_config(context: Context) -> BuildConfig:
-    """Everything that a concept is learnt with. A :class:`BuildConfig` as settings is taken whole."""
+    """All settings with which a concept is learnt: the context's, where they are a :class:`BuildConfig`."""
     if isinstance(context.settings, BuildConfig):
         return context.settings
     return BuildConfig(settings(context), views=context.scene.views, geometry=context.scene.geometry)

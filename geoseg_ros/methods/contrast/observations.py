@@ -1,4 +1,4 @@
-"""What the backbone sees in the pictures and clouds of one concept: read once, learnt from as often as needed."""
+"""Tokens of the images and clouds of one concept, computed once for all folds."""
 
 from __future__ import annotations
 
@@ -31,12 +31,12 @@ from geoseg_ros.settings import Settings, section
 
 Proposals = Mapping[Domain, DrawnProposals]
 Item = TypeVar("Item")
-FIRST = 4  # items of each kind that are seen however little time there is
+FIRST = 4  # items of each kind that are read however little time there is
 
 
 @dataclass(frozen=True)
 class BuildConfig(Settings):
-    """Everything a pack is built with."""
+    """All settings with which a pack is learnt."""
 
     coseg: CosegConfig = section(CosegConfig, "evidence for concepts, and decisions")
     train: TrainConfig = section(TrainConfig, "how reference tokens are found in the set")
@@ -45,18 +45,20 @@ class BuildConfig(Settings):
 
     @property
     def scene(self) -> SceneConfig:
-        """How scenes are worked out."""
+        """Settings of scenes."""
         return SceneConfig(self.coseg.image_side, self.views, self.geometry)
 
 
 @dataclass(frozen=True)
 class Observations:
-    """Attributes:
-    images: of each photograph the unit tokens [h, w, D], one map per scale.
-    clouds: of each cloud its proposals per view domain: coloured clouds in both, others shaded; empty where it has none.
-    inside: of each cloud [p, p], the share of each of its proposals (row) that lies in each other.
-    without_images, without_clouds: as images and clouds, of what does not show the concept.
-    image_numbers, cloud_numbers: which of the given items they are, ascending; empty: all of them, in order.
+    """The tokens of a set.
+
+    Attributes:
+        images: unit tokens [h, w, D] of each photograph, one map per scale.
+        clouds: proposals of each cloud per view domain: coloured clouds have both domains, others the shaded one; empty without proposals.
+        inside: [p, p] for each cloud, the share of each proposal (row) that lies in each other.
+        without_images, without_clouds: the same for items without the concept.
+        image_numbers, cloud_numbers: numbers of the given items that were read, ascending; empty: all of them, in order.
     """
 
     images: Sequence[Photograph]
@@ -68,7 +70,7 @@ class Observations:
     cloud_numbers: Sequence[int] = ()
 
     def leave_out(self, images: Collection[int], clouds: Collection[int]) -> Observations:
-        """The rest: without the items at these places of ``images`` and ``clouds``."""
+        """A copy without the items at these positions of ``images`` and ``clouds``."""
 
         def rest(items: Sequence[Item], places: Collection[int]) -> list[Item]:
             return [item for k, item in enumerate(items) if k not in places]
@@ -95,15 +97,20 @@ def observe(
     seconds: float | None = None,
     remember: Remember = uncached,
 ) -> Observations:
-    """Run the backbone over the items; arguments as in :func:`~geoseg_ros.methods.contrast.learning.build_pack`.
+    """Run the backbone over the items.
 
     Args:
-        seconds: see as many items, evenly spread over each kind, as are seen in about this time (and the first ``FIRST`` of each kind);
-            None: all of them.
-        remember: takes over what was seen before.
+        images, clouds, without_images, without_clouds: see :class:`~geoseg_ros.methods.base.Material`.
+        backbone: the image backbone.
+        bank: its background bank.
+        config: settings of scenes and training.
+        progress: called with (stage, done, total).
+        seconds: approximate time; an evenly spread subset of each kind is read where it is too short, at least the first ``FIRST`` items.
+            None: no limit.
+        remember: cache of results per item.
 
     Raises:
-        InputError: the bank is of another backbone.
+        InputError: the bank was made with another backbone.
     """
     if bank.backbone_hash != backbone.hash:
         raise InputError(f"background bank: made with another backbone than {backbone.name}")
@@ -111,7 +118,7 @@ def observe(
     kinds = (images, clouds, without_images, without_clouds)
     left = sum(1 for items in kinds if not isinstance(items, Sized) or len(items))
 
-    def look(stage: str, items: Iterable[Item], step: Callable[[Item], Worked]) -> Iterator[tuple[int, Worked]]:
+    def read(stage: str, items: Iterable[Item], step: Callable[[Item], Worked]) -> Iterator[tuple[int, Worked]]:
         nonlocal left
         total = len(items) if isinstance(items, Sized) else 0
         for number, item in affordable(items, (end - time.monotonic()) / max(left, 1)):
@@ -133,10 +140,10 @@ def observe(
         return {f"{views.domain.value}.tokens": kept.tokens, f"{views.domain.value}.size": kept.size, "inside": inside}
 
     def photographs(stage: str, items: Iterable[NDArray]) -> dict[int, Photograph]:
-        return {number: [seen[f"{s}"] for s in config.train.scales] for number, seen in look(stage, items, photograph)}
+        return {number: [found[f"{s}"] for s in config.train.scales] for number, found in read(stage, items, photograph)}
 
-    photos, drawn = photographs("images", images), dict(look("clouds", clouds, proposals))
-    without = photographs("images without", without_images), dict(look("clouds without", without_clouds, proposals))
+    photos, drawn = photographs("images", images), dict(read("clouds", clouds, proposals))
+    without = photographs("images without", without_images), dict(read("clouds without", without_clouds, proposals))
     return Observations(
         list(photos.values()),
         [_both_domains(seen) for seen in drawn.values()],
@@ -149,14 +156,16 @@ def observe(
 
 
 def _both_domains(seen: Worked) -> Proposals:
-    """A coloured cloud also teaches what the thing looks like without colour."""
+    """Proposals of one cloud by domain; a coloured cloud also gives shaded ones."""
     rows = {d: DrawnProposals(seen[f"{d.value}.tokens"], seen[f"{d.value}.size"]) for d in Domain if f"{d.value}.size" in seen}
     return rows | ({Domain.SHADED: rows[Domain.COLOUR].shaded()} if Domain.COLOUR in rows else {})
 
 
 def affordable(items: Iterable[Item], seconds: float) -> Iterator[tuple[int, Item]]:
-    """(number, item) of as many items, evenly spread, as are worked on in about ``seconds``: how long one takes is measured on the first
-    ``FIRST``, which are always among them. The work is what the caller does between two items."""
+    """(number, item) of an evenly spread subset of items that the caller can process in about ``seconds``.
+
+    The time per item is measured between the first ``FIRST`` items, which are always included.
+    """
     begin, every = time.monotonic(), 1
 
     def choose(number: int) -> bool:

@@ -1,4 +1,4 @@
-"""One concept of the contrast: its reference tokens and null items, and how they lie in a pack."""
+"""One concept of the contrast method: its reference tokens and null items, and their names in a pack."""
 
 from __future__ import annotations
 
@@ -20,17 +20,17 @@ VIEW_PARTS = ("own", "other", "background.0", "background.1")
 
 @dataclass(frozen=True)
 class Concept:
-    """What the contrast knows of one concept.
+    """One concept of the contrast method.
 
     Attributes:
         name: label name.
-        backbone: name that ``open_backbone`` takes. backbone_hash: hash of that backbone.
-        mean: float32 [D], removed from every token before it is compared.
+        backbone: name for ``open_backbone``. backbone_hash: hash of that backbone.
+        mean: float32 [D], subtracted from every token before it is compared.
         references: the reference tokens.
-        null_photos: float32 [n, t, D], the tokens most like the concept of each photograph that does not show it, see
+        null_photos: float32 [n, t, D], of each photograph without the concept the t tokens most similar to it, see
             :func:`~geoseg_ros.methods.contrast.references.null_scores`.
         null_views: per domain, proposals that are not the concept.
-        info: what the pack's manifest says beside (configuration, training summary, date).
+        info: further entries of the pack's manifest (configuration, training summary, date).
     """
 
     name: str
@@ -92,7 +92,7 @@ class Concept:
 
 
 def _check_shapes(tensors: Mapping[str, torch.Tensor]) -> None:
-    """ValueError unless every tensor is finite and has the shape that its name promises."""
+    """Raise ValueError unless every tensor is finite and has the shape that its name requires."""
     for key, tensor in tensors.items():
         axes = 1 if key.startswith(("mean", "level.")) else 3 if key.startswith(("null.views.", "null.photos")) else 2
         last = 3 if "size." in key else 1 if key.startswith("level.") else tensors["mean"].numel()

@@ -1,4 +1,4 @@
-"""The reference tokens of a concept, and the evidence that a set of concepts gives to tokens."""
+"""The reference tokens of a concept, and the evidence of tokens for a set of concepts."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ class ViewReferences:
     Attributes:
         own: [., D] prototypes of the concept's own proposals.
         other: [., D] prototypes of the other proposals of its clouds.
-        background: prototypes [., D] of the two halves of the proposals from elsewhere, see :class:`References`.
+        background: prototypes [., D] of the two halves of the background proposals, see :class:`References`.
     """
 
     own: torch.Tensor
@@ -32,11 +32,11 @@ class ViewReferences:
 
 @dataclass(frozen=True)
 class SizePrior:
-    """How large a concept is: clouds know the scale that pictures do not show.
+    """Metric size of a concept, learnt from its clouds.
 
     Attributes:
-        own, other: [2, 3], of the concept's proposals and of others: medians, and robust spreads, of the natural logarithms of height,
-            length and width in metres.
+        own, other: float32 [2, 3], of the concept's proposals and of others: medians (row 0) and robust spreads (row 1) of the natural
+            logarithms of height, length and width in metres.
     """
 
     own: torch.Tensor
@@ -44,12 +44,19 @@ class SizePrior:
 
     @classmethod
     def of(cls, own: torch.Tensor, other: torch.Tensor) -> SizePrior:
-        """From sizes [n, 3] and [m, 3] in metres; n, m > 0."""
+        """Estimate the statistics from sizes ``own`` [n, 3] and ``other`` [m, 3] in metres; n, m > 0."""
         return cls(_location_scale(own), _location_scale(other))
 
     def against(self, size: torch.Tensor) -> torch.Tensor:
-        """Evidence [n] <= 0, in nats, that things of ``size`` [n, 3] are not the concept: the log-normal likelihood ratio, lengths taken as
-        independent, less that of the concept's own medians. Bounded, because things are seen in part."""
+        """Evidence against the concept by size, as a log-normal likelihood ratio with independent lengths.
+
+        Args:
+            size: float32 [n, 3], height, length and width of objects, metres.
+
+        Returns:
+            float32 [n] <= 0, nats, relative to the ratio at the concept's medians; at least ``LEAST_RATIO``, because objects may be
+            visible only in part.
+        """
         log = torch.cat([self.own[:1], _log_size(size)])
 
         def likelihood(statistics: torch.Tensor) -> torch.Tensor:
@@ -67,18 +74,18 @@ def _location_scale(size: torch.Tensor) -> torch.Tensor:
 
 
 def _log_size(size: torch.Tensor) -> torch.Tensor:
-    return size.clamp_min(0.01).log()  # a flat thing has some thickness
+    return size.clamp_min(0.01).log()  # flat objects get a thickness of 1 cm
 
 
 @dataclass(frozen=True)
 class References(PhotoReferences):
-    """Those of the photographs, and what clouds add.
+    """References from photographs and clouds.
 
     Attributes:
         views: per view domain, where the concept has clouds.
-        size: where it has enough of them.
-        level: per domain, where rivals from within the set are known: the evidence halfway between these and the target. What is below is
-            none, however little of the kind is elsewhere.
+        size: where it has enough clouds.
+        level: per domain, where rivals from within the set are known: the evidence halfway between these and the target. A proposal below
+            it is not the target, whatever its p-value.
     """
 
     views: Mapping[Domain, ViewReferences] = field(default_factory=dict)
@@ -87,15 +94,20 @@ class References(PhotoReferences):
 
     @classmethod
     def of(cls, photos: PhotoReferences) -> References:
-        """Those of photographs alone."""
+        """References from photographs alone."""
         return cls(photos.foreground, photos.context, photos.background)
 
 
 class Contrast:
-    """Evidence of C concepts that are loaded together, each the others' background.
+    """Evidence of C concepts that are loaded together; each is a competitor of the others.
 
-    The evidence of a token for a concept is its :func:`~geoseg_ros.learning.affinity.affinity` with the concept's foreground
-    minus the largest affinity with anything that speaks against it, in cosine.
+    The evidence of a token for a concept is its :func:`~geoseg_ros.learning.affinity.affinity` with the concept's foreground minus the
+    largest affinity with a competitor (context, background or another concept), in cosine.
+
+    Args:
+        concepts: references of each concept.
+        neighbours: nearest references over which an affinity is averaged.
+        size_weight: evidence, in cosine, per nat of :meth:`SizePrior.against`.
     """
 
     def __init__(self, concepts: Sequence[References], neighbours: int, size_weight: float = 0.0) -> None:
@@ -114,10 +126,18 @@ class Contrast:
         return photo_evidence(tokens, self.concepts, self.neighbours, halves)
 
     def drawn(self, tokens: torch.Tensor, domain: Domain, halves: Sequence[int] = (0, 1)) -> torch.Tensor:
-        """Evidence [C, ...] of tokens [..., D] of views drawn in one way: the photographs' and, where the concept has clouds, the mean with
-        its own views'.
+        """Evidence of tokens of views of one domain.
 
-        A view shows a thing without its surroundings, so contexts say nothing against it; the bank and the other concepts do.
+        A view shows an object without its surroundings, so the competitors are the background and the other concepts, not contexts. Where
+        a concept has views of this domain, its evidence is the mean of that from photographs and that from views.
+
+        Args:
+            tokens: [..., D], unit length.
+            domain: of the views.
+            halves: halves of the background to compare with.
+
+        Returns:
+            [C, ...].
         """
         photo = [self._affinity(tokens, c.foreground) for c in self.concepts]
         evidence = []
@@ -133,8 +153,17 @@ class Contrast:
         return torch.stack(evidence)
 
     def view(self, tokens: torch.Tensor, domain: Domain, halves: Sequence[int] = (0, 1), used: torch.Tensor | None = None) -> torch.Tensor:
-        """Evidence [C, P, n] of proposals' tokens [P, n, D]. Of a coloured cloud, the first half of n is in colour, the rest shaded.
-        Tokens that are not ``used`` (bool [P, n]; default: all are) get 0."""
+        """Evidence of the tokens of proposals.
+
+        Args:
+            tokens: [P, n, D], unit length; of a coloured cloud the first half of n is in colour, the rest shaded.
+            domain: of the cloud.
+            halves: halves of the background to compare with.
+            used: bool [P, n], the tokens to work on; None: all.
+
+        Returns:
+            [C, P, n]; 0 for tokens that are not used.
+        """
         used = torch.ones(tokens.shape[:2], dtype=torch.bool, device=tokens.device) if used is None else used
         evidence = tokens.new_zeros(len(self.concepts), *used.shape)
         domains = (Domain.COLOUR, Domain.SHADED) if domain is Domain.COLOUR else (Domain.SHADED,)
@@ -160,11 +189,11 @@ def strongest(count: int, top_share: float) -> int:
 
 
 def null_scores(score: Callable[[Sequence[int]], torch.Tensor]) -> torch.Tensor:
-    """Scores [C, n] of null items. Even ones belong to half 0 of the background and are scored against half 1, and the other way round
-    (cross-fitting).
+    """Scores [C, n] of null items, cross-fitted: even items belong to half 0 of the background and are scored against half 1, odd ones the
+    other way round.
 
     Args:
-        score: from the halves to score against to the scores [C, n] of the items.
+        score: returns the scores [C, n] of all items against the given halves.
     """
     even, odd = (score([half]) for half in (1, 0))
     return torch.where(torch.arange(even.shape[1]) % 2 == 0, even, odd)

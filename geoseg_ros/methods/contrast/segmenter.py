@@ -1,4 +1,4 @@
-"""The contrast at work: evidence for each concept, p-values against its null items, labels."""
+"""Segmentation by opened concepts: evidence, p-values against null items, labels."""
 
 from __future__ import annotations
 
@@ -20,13 +20,14 @@ from geoseg_ros.projection.proposal_views import DrawnProposals
 
 
 class ContrastSegmenter:
-    """Concepts that are loaded together: each is the others' background.
+    """A segmenter of concepts that are loaded together.
 
-    Null scores are taken with all concepts loaded, because each changes the others' evidence.
+    Null scores are computed with all concepts loaded, because each concept changes the evidence of the others.
 
     Attributes:
         labels: names of the concepts.
-        dense: False; most of a scene is no concept.
+        dense: False; most of a scene has no label.
+        config: settings; a new value is used from the next scene on.
     """
 
     dense = False
@@ -42,7 +43,7 @@ class ContrastSegmenter:
         }
 
     def image(self, scene: ImageScene, known: Collection[str] = ()) -> Evidence:
-        """Masks of one image. A label that is ``known`` to be there is given whatever its p-value, where there is evidence for it."""
+        """Segment one image; see :meth:`Segmenter.image`. ``known`` labels count as present whatever their p-value."""
         config = self.config
         tokens, small = scene.at()
         scene.clock.restart()
@@ -57,7 +58,7 @@ class ContrastSegmenter:
         return Evidence(scores, p, present, mask)
 
     def cloud(self, scene: CloudScene, known: Collection[str] = ()) -> Evidence:
-        """Labels of the voxels of one cloud. A label that is ``known`` to be there is given to its best proposal whatever the p-value."""
+        """Segment one cloud; see :meth:`Segmenter.cloud`. The best proposal of a ``known`` label gets it whatever the p-value."""
         config, count = self.config, len(self.labels)
         geometry, views = scene.geometry, scene.views
         if views is None:

@@ -1,7 +1,8 @@
-"""What the items of a set say about each other: whether anything is common to them at all, and which of them show it.
+"""The decision about a set: whether its items have anything in common, and which of them show it.
 
-Null items are from elsewhere. They tell a thing from things in general; only the rest of the set tells it from another thing of the same
-place. What is decided here rests on cross-fitted p-values (:mod:`geoseg_ros.methods.contrast.cross_fitting`).
+The p-value of an item compares it with null items, which come from other places. The decisions here also compare the items of the set with
+each other, because another object of the same place may score as high. The p-values must be cross-fitted
+(:mod:`geoseg_ros.methods.contrast.cross_fitting`).
 """
 
 from __future__ import annotations
@@ -23,9 +24,9 @@ from geoseg_ros.methods.contrast.references import References, strongest
 
 SET_P_MAX = 0.01  # items are taken for unrelated unless their combined p-value is below this
 ITEM_P_MAX = 0.1  # of an item of a set that has something in common
-LOUDEST = 0.05  # p-value below which an item speaks no louder for the set
-USUAL_SHARE = 0.5
-SMALLEST_P = 1e-6  # what is below is the tail of a fit to a few hundred null items; 1e-20 says no more than this
+COMBINED_P_MIN = 0.05  # p-values of items are bounded below by this in the combined p-value
+USUAL_SHARE = 0.5  # of the median item's support, the least of an item that shows the target
+SMALLEST_P = 1e-6  # p-values below are extrapolated from a few hundred null items, so 1e-20 means no more than this
 
 
 def decide(
@@ -33,18 +34,21 @@ def decide(
 ) -> Verdict:
     """Judge a set by the p-values of its items.
 
-    Something is common if the items of one modality say so together: :func:`combined`, corrected for the number of modalities.
+    The items have something in common if the combined p-value of one modality (:func:`combined`), corrected for the number of modalities,
+    is below ``SET_P_MAX``.
 
-    Then most items show it, and an item does if its p-value is below ``ITEM_P_MAX`` (of what does show the thing, half is above the
-    ``p_max`` of items of which nothing is known), and as much as ``USUAL_SHARE`` of what speaks for the middling item speaks for it:
-    the logarithm of the p-value, bounded at ``SMALLEST_P``, times the likeness (:func:`likeness`).
+    Then an item shows it if its p-value is below ``ITEM_P_MAX``, which is larger than ``p_max`` because most items show the target, and if
+    its support is at least ``USUAL_SHARE`` of the median support. Support is the negative logarithm of the p-value, bounded at
+    ``SMALLEST_P``, times the likeness (:func:`likeness`).
 
-    A modality with too few items to leave some out has judged itself: ``p_max`` decides, and it says nothing about the set.
+    A modality with too few items for cross-fitting is judged by ``p_max`` and does not contribute to the decision about the set.
 
     Args:
-        fitted, seen: who has judged, and what that was learnt from.
-        image_p, cloud_p: p-value of each item by the pack that judges it, with the settings of :func:`judging`.
-        outliers: False: every item is known to show the thing. Then only the p-value of the set is worked out.
+        fitted: the concepts that judged the items.
+        seen: the items that these were learnt from.
+        image_p, cloud_p: p-value of each item by the concept that judges it, with the settings of :func:`judging`.
+        config: settings of evidence.
+        outliers: False: every item is known to show the target, and only the p-value of the set is computed.
     """
     tests, shown = [], []
     for p_values, folds, likeness_of in ((image_p, fitted.image_folds, like_images), (cloud_p, fitted.cloud_folds, like_clouds)):
@@ -61,35 +65,35 @@ def decide(
 
 
 def judging(config: CosegConfig, folds: int) -> CosegConfig:
-    """The settings with which the items of a modality with so many folds are to be judged for :func:`decide`."""
+    """Settings for judging the items of a modality with ``folds`` folds, as :func:`decide` expects them."""
     return replace(config, p_max=max(config.p_max, ITEM_P_MAX)) if folds > 1 else config
 
 
 def combined(p: Sequence[float] | NDArray[np.floating]) -> float:
-    """The chance that p-values of unrelated items, uniform and independent, are together as low as ``p`` [n], n > 0.
+    """Combined p-value of ``p`` [n], n > 0: probability that independent, uniform p-values are together as low.
 
-    Fisher's sum of logarithms, in its normal approximation, each bounded by that of ``LOUDEST``: two copies of one picture among ten others
-    are no common thing, however sure each is of the other.
+    The normal approximation of Fisher's sum of logarithms, each bounded by that of ``COMBINED_P_MIN``, so that a few items with very small
+    p-values (two copies of one image among ten others) do not decide alone.
     """
-    most = -math.log(LOUDEST)
-    mean = 1 - LOUDEST  # of min(E, most) with E = -log p, exponential with mean 1
-    variance = 2 * (1 - LOUDEST * (1 + most)) - mean**2
-    speaks = np.minimum(-np.log(np.asarray(p, np.float64)), most)
-    return 0.5 * math.erfc((float(speaks.mean()) - mean) / math.sqrt(2 * variance / len(speaks)))
+    most = -math.log(COMBINED_P_MIN)
+    mean = 1 - COMBINED_P_MIN  # of min(E, most) with E = -log p, exponential with mean 1
+    variance = 2 * (1 - COMBINED_P_MIN * (1 + most)) - mean**2
+    terms = np.minimum(-np.log(np.asarray(p, np.float64)), most)
+    return 0.5 * math.erfc((float(terms.mean()) - mean) / math.sqrt(2 * variance / len(terms)))
 
 
 def likeness(tokens: torch.Tensor, foreground: torch.Tensor) -> torch.Tensor:
     """Cosine [...] of unit tokens [..., D] with the mean of foreground tokens [F, D].
 
-    Evidence subtracts what speaks against the concept. Another thing of the same place has that in its favour: nothing of its kind is in
-    the background either. The mean is asked only whether it is the *same* thing.
+    Evidence subtracts the similarity with the background, which may lack all objects of this place; the likeness compares with the target
+    alone.
     """
     return tokens @ unit(foreground.mean(0))
 
 
 def like_images(fitted: CrossFit, seen: Observations, config: CosegConfig, count: int) -> NDArray[np.float64]:
-    """:func:`likeness` [count] of the strongest tokens of each image with the foreground of the pack that judges it. Of images that were
-    not seen it is that of the middling image."""
+    """:func:`likeness` [count] of the strongest tokens of each image with the foreground of the concept that judges it. Images that were
+    not learnt from get the median."""
     known = {}
     for number, place in fitted.image_places.items():
         tokens = seen.images[place][0].flatten(0, 1)  # at the scale at which images are judged
@@ -99,7 +103,8 @@ def like_images(fitted: CrossFit, seen: Observations, config: CosegConfig, count
 
 
 def like_clouds(fitted: CrossFit, seen: Observations, config: CosegConfig, count: int) -> NDArray[np.float64]:
-    """The same of clouds: the mean over the views of the proposal that is most like the foreground."""
+    """:func:`likeness` [count] of each cloud: the largest of its proposals, averaged over views. Clouds that were not learnt from get the
+    median."""
     known = {}
     for number, place in fitted.cloud_places.items():
         if seen.clouds[place]:
