@@ -24,22 +24,22 @@ def add_backend(parser: argparse._ActionsContainer) -> None:
 
 
 def engine_options(options: argparse.Namespace, device: str = "auto") -> EngineOptions:
-    """From ``--backend``. What was asked for must work; lines for the user go to standard error."""
+    """Engine options from ``--backend``. A backend that is named must work; lines for the user go to standard error."""
     begun = set[str]()
 
-    def tell(line: str) -> None:
+    def log(line: str) -> None:
         print(f"geoseg {options.command}: {line}", file=sys.stderr)
 
     def progress(phase: str, done: int, total: int) -> None:
         if phase not in begun:
             begun.add(phase)
-            tell(f"engine: {phase}; this takes a while, once")
+            log(f"engine: {phase}; this takes a while, once")
 
-    return EngineOptions(options.backend, options.backend != "auto", device, progress=progress, log=tell)
+    return EngineOptions(options.backend, options.backend != "auto", device, progress=progress, log=log)
 
 
 def open_image_backbone(options: argparse.Namespace) -> EngineBackbone:
-    """The backbone ``--backbone`` on the backend ``--backend``; where the default is not the fastest one, standard error says so.
+    """Open the backbone ``--backbone`` on the backend ``--backend``; a faster alternative to the default is named on standard error.
 
     Raises:
         InputError: one of them cannot be used here.

@@ -1,7 +1,7 @@
-"""Make the background bank of an image backbone: what is common to everything, and so never the thing that is looked for.
+"""Make the background bank of an image backbone: features of everyday scenes and objects, which no concept should match.
 
-It is made from procedural rooms and, where given, from photographs of anything. `geoseg train` and `geoseg coseg` make one by themselves
-where there is none yet; this command is for adding photographs, or for making it beforehand.
+It is made from procedural rooms and, where given, from photographs of anything. `geoseg train` and `geoseg coseg` make a bank where there
+is none yet; use this command to add photographs, or to make the bank beforehand.
 
 example:
   geoseg bank --backbone dinov2_vits14

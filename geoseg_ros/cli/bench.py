@@ -1,12 +1,12 @@
 """Measure the cost of message handling: cloud message -> arrays -> labelled cloud message, and image message -> array -> mask message.
 
-Three ways in the same run: ours; structured arrays as in sensor_msgs_py (a copy per field, a new message each time); and one point
-or byte at a time. Nothing is sent and no network runs.
+Three ways are compared in one run: the codec of this package; structured arrays as in sensor_msgs_py (a copy per field, a new message each
+time); and one point or byte at a time. Nothing is sent and no network runs.
 
-Then the node's own work, which is all but the pipeline: a live node takes a cloud of 120k points and a 2 megapixel image from bytes to
-published results, with a listener on every output. Below each function stand those that it calls.
+Then the node's work without the pipeline is measured: a live node takes a cloud of 120k points and a 2 megapixel image from bytes to
+published results, with a subscriber to every output. Functions are listed below their callers.
 
-With --pipeline, the pipeline instead: clouds of so many points, pictures, more concepts, with the packs that ship. Needs no ROS.
+With --pipeline the pipeline is measured instead: clouds of the given sizes, images, more concepts, with the packs that ship. Needs no ROS.
 
 example:
   geoseg bench
@@ -28,7 +28,7 @@ _NODE_POINTS, _NODE_REPEAT = 120_000, 100
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the options."""
     parser.add_argument("--points", type=int, nargs="+", default=[10_000, 100_000, 1_000_000], metavar="N", help="cloud sizes")
-    parser.add_argument("--pipeline", action="store_true", help="what the pipeline costs, not the messages")
+    parser.add_argument("--pipeline", action="store_true", help="measure the pipeline instead of the messages")
     parser.add_argument("--repeat", type=int, default=30, metavar="N", help="runs per way; the median counts (default %(default)s)")
 
 

@@ -1,4 +1,4 @@
-"""What the pipeline itself costs: a cloud of so many points, a picture, more concepts. No ROS, nothing is sent."""
+"""Cost of the pipeline for clouds of several sizes, an image, and more concepts. No ROS, nothing is sent."""
 
 from __future__ import annotations
 
@@ -28,10 +28,10 @@ class Cost:
 
 
 def measure_pipeline(points: Sequence[int], repeat: int) -> dict[str, Any]:
-    """Take a simulated room, as a depth camera sees it, and a picture through the shipped packs.
+    """Measure the pipeline with the shipped packs on a simulated depth cloud and an image.
 
-    Clouds of other sizes than the camera's are drawn from its points, with ``_NOISE`` on those that come again. More concepts are the
-    shipped ones under other names.
+    Clouds of other sizes are sampled from that of the camera, with ``_NOISE`` on repeated points. More concepts are copies of the shipped
+    ones under other names.
 
     Args:
         points: sizes of clouds. repeat: runs of each, after one that does not count.

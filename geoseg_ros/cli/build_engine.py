@@ -1,7 +1,7 @@
 """Build the engine that a concept pack runs on, ahead of time: for a Docker image, a fleet, or for a quick first start of the node.
 
-The engine is kept in the engine cache, where the node and the other commands look for it, or in the folder --out, which the node takes as
-its parameter engine_cache. An engine that is there already is not built again.
+The engine is written to the engine cache, which the node and the other commands use, or to the folder --out, which can be the node's
+parameter engine_cache. An existing engine is not built again.
 
   onnxruntime   the exported network, an ONNX file
   tensorrt      for the GPU of this machine, and no other: on a Jetson build on the Jetson
@@ -34,7 +34,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the options."""
     what = parser.add_mutually_exclusive_group(required=True)
     what.add_argument("--pack", metavar="PACK", help="concept pack: a file, or the name of one that ships")
-    what.add_argument("--check", metavar="FILE", help="look at an engine that was built: a file of it, or its folder")
+    what.add_argument("--check", metavar="FILE", help="check a built engine: one of its files, or its folder")
     parser.add_argument("--backend", choices=BUILT, help="what to build for")
     parser.add_argument("--precision", choices=PRECISIONS, help=f"of TensorRT engines (default {EngineOptions.precision})")
     known = " ".join(map(str, CAPABILITIES))

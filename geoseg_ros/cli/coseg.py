@@ -1,25 +1,25 @@
-"""Find what a folder of clouds and a folder of images have in common. No pairing, no calibration, no labels.
+"""Segment the object that the items of a folder of clouds and a folder of images have in common. No pairing, calibration or labels.
 
-Most items should show the thing; those that do not get an empty mask. Each item is judged by what was learnt from others (cross-fitting,
---folds), not by itself. --without names pictures and clouds that do NOT show it (the empty place, other things): optional, and worth a
-lot. Either --clouds or --images may be missing.
+Most items should show the target; the others get an empty mask. Each item is judged by a pack that was learnt from the others
+(cross-fitting, --folds). --without names images and clouds that do NOT show the target (the empty place, other objects): optional, but it
+improves the result. Either --clouds or --images may be missing.
 
-With --no-outliers every item is taken to show the thing, as in co-segmentation benchmarks: none is refused, and what speaks most for it is
-marked. Only a picture of which nothing speaks for it keeps an empty mask.
+With --no-outliers every item is known to show the target, as in co-segmentation benchmarks: none is refused, and the best region is marked.
+Only an image without any evidence keeps an empty mask.
 
-Where nothing is common to the items, every mask is empty and the command says so; that is an answer, not an error. It is decided on how
-much the items speak for each other: "common" and "common_p_value" in summary.json, the chance that unrelated items speak as much (below
-0.01: something is common; null: fewer than 4 items of a kind, or --folds 1, do not tell).
+Where the items have nothing in common, every mask is empty and the command reports it; this is a result, not an error. summary.json has the
+decision as "common", and as "common_p_value" the probability that unrelated items are as similar: below 0.01 something is common; null: too
+few items to decide (fewer than 4 of a kind, or --folds 1).
 
-Written to the folder --out: for each cloud NAME.npy (uint32 per point in the order of the file, 1 = the thing, 0 = not) and NAME.ply in
-colour; for each image NAME.png (uint8, 255 = the thing, 0 = not, the image's own size) and NAME_overlay.jpg; and summary.json. NAME is the
+Written to the folder --out: for each cloud NAME.npy (uint32 per point in the order of the file, 1 = target, 0 = not) and NAME.ply in
+colour; for each image NAME.png (uint8, 255 = target, 0 = not, in the size of the image) and NAME_overlay.jpg; and summary.json. NAME is the
 file's name without its suffix, or with it where several files differ in the suffix only.
 
-Interrupted (Ctrl-C, a full disk, a power cut), the same command goes on from where it was: until it is done, --out has a hidden folder
-with what was worked out so far.
+After an interruption (Ctrl-C, a full disk, a power cut) the same command resumes; until it is done, --out has a hidden folder with
+intermediate results.
 
 example:
-  geoseg coseg --clouds scans/ --images photos/ --without elsewhere/ --out result/
+  geoseg coseg --clouds scans/ --images photos/ --without empty_table/ --out result/
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ from numpy.typing import NDArray
 
 from geoseg_ros.cli.backbone_options import add_backbone, add_backend
 from geoseg_ros.cli.method_options import add_method, method_settings
-from geoseg_ros.cli.train import UNFINISHED, add_seconds, check_pack_file, check_seconds, few, kept_on_interrupt
+from geoseg_ros.cli.train import UNFINISHED, add_seconds, check_pack_file, check_seconds, few, keep_on_interrupt
 from geoseg_ros.errors import InputError
 from geoseg_ros.files import check_output, check_result_names
 
@@ -90,7 +90,7 @@ def run(options: argparse.Namespace) -> dict[str, object]:
     _check_out(out, _inputs(options), folders)
     backbone = open_image_backbone(options)
     resume = out / UNFINISHED
-    with Stages("item", options.json) as progress, kept_on_interrupt(resume, options.json):
+    with Stages("item", options.json) as progress, keep_on_interrupt(resume, options.json):
         result = cosegment(
             images,
             clouds,
@@ -129,7 +129,7 @@ def _inputs(options: argparse.Namespace) -> list[str | None]:
 
 
 def _check_options(options: argparse.Namespace) -> None:
-    """InputError for what can be known to be wrong before any input is read."""
+    """Raise InputError for options that are wrong whatever the inputs hold."""
     from geoseg_ros.api import check_name
 
     check_name(options.name, "--name")
@@ -155,7 +155,7 @@ def _load(options: argparse.Namespace) -> dict[str, Folder[Any]]:
 
 
 def _write_results(result: SetResult, folders: dict[str, Folder[Any]], out: Path) -> dict[str, Any]:
-    """Write the results of every item; returns their entries in the summary, and what was found out about the set."""
+    """Write the results of every item, and return the part of the summary about the items and the set."""
     return {
         "folds": dict(zip(KINDS, result.folds, strict=True)),
         "learnt_from": dict(zip(KINDS, result.used, strict=True)),
@@ -168,7 +168,7 @@ def _write_results(result: SetResult, folders: dict[str, Folder[Any]], out: Path
 
 def _print(result: SetResult, summary: dict[str, Any], out: Path) -> None:
     if not result.common:
-        print(f"nothing in common: unrelated items would be as alike (p {result.common_p_value:.2g}); every mask is empty")
+        print(f"nothing in common: unrelated items would be as similar (p {result.common_p_value:.2g}); every mask is empty")
     for kind, found in (("images", result.images), ("clouds", result.clouds)) if result.common else ():
         absent = [entry["file"] for entry in summary[kind] if not entry.get("present", True)]
         if found:
@@ -182,7 +182,7 @@ def result_names(paths: Sequence[Path]) -> dict[Path, str]:
     while True:
         taken: dict[str, list[Path]] = {}
         for path, name in names.items():
-            taken.setdefault(name.casefold(), []).append(path)  # some file systems do not tell A from a
+            taken.setdefault(name.casefold(), []).append(path)  # some file systems ignore case
         clashing = [path for group in taken.values() if len(group) > 1 for path in group if names[path] != path.name]
         if not clashing:
             return names
@@ -190,7 +190,7 @@ def result_names(paths: Sequence[Path]) -> dict[Path, str]:
 
 
 def _check_out(out: Path, inputs: Sequence[str | None], folders: dict[str, Folder[Any]]) -> None:
-    """InputError if results would lie among the inputs or in a file, or replace what is no result."""
+    """Raise InputError if results would lie among the inputs, or replace files that are not results."""
     if os.path.isfile(out):
         raise InputError(f"--out: {out} is a file, expected a folder")
     check_output(out, "--out", inputs)
@@ -207,7 +207,7 @@ def _is_result(folder: Path) -> bool:
 
 
 def _write(folder: Folder[Any], found: Sequence[SetImage] | Sequence[SetCloud], out: Path, write: Any) -> list[dict[str, Any]]:
-    """Write what was found in the files of a folder, which are read again: clouds are too large to keep. Returns their entries."""
+    """Write the results for the files of a folder, which are read again because clouds are too large to keep. Returns their entries."""
     names, by_name = result_names(folder.paths), {item.name: item for item in found}
     entries = []
     for path, data in folder:

@@ -1,14 +1,14 @@
-"""The whole chain in one command: recording, concept packs, the live node over DDS, and what it found.
+"""Run the whole chain: a recording, concept packs, the live node over DDS, and a report of the results.
 
-Without folders a walk through a procedural room is simulated, whose ground truth is known. With --clouds and --images your own files are
-used: both folders show the same target, nothing is paired or labelled; --without names images that do not show it.
+Without folders, a walk through a procedural room with known ground truth is simulated. With --clouds and --images your own files are used:
+both folders show the same target, nothing is paired or labelled; --without names images that do not show it.
 
 The result folder holds OUT.mcap (what the node published), report.json, clouds.png and images.png.
 
 example:
   geoseg demo
   geoseg demo --sensor lidar --concepts chair lamp --train
-  geoseg demo --clouds scans/ --images photos/ --without elsewhere/ --name mug --out mug_demo
+  geoseg demo --clouds scans/ --images photos/ --without empty_table/ --name mug --out mug_demo
 """
 
 from __future__ import annotations
@@ -38,8 +38,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--out", default="demo_out", metavar="DIR", help="result folder (default %(default)s)")
     parser.add_argument("--clouds", metavar="DIR", help="your clouds")
     parser.add_argument("--images", metavar="DIR", help="your images")
-    parser.add_argument("--without", metavar="DIR", help="images that do not show the target (worth a lot)")
-    parser.add_argument("--name", default="thing", help="name of the target in your files (default %(default)s)")
+    parser.add_argument("--without", metavar="DIR", help="images that do not show the target (improve the result)")
+    parser.add_argument("--name", default="target", help="name of the target in your files (default %(default)s)")
     parser.add_argument("--packs", nargs="+", metavar="PACK", help="use these concept packs instead of training")
     parser.add_argument("--train", action="store_true", help="of the walk: train packs even for concepts whose packs ship")
     add_backbone(parser)
@@ -103,7 +103,7 @@ def run(options: argparse.Namespace) -> dict[str, object]:
 
 
 class _Steps:
-    """Prints on standard error what is being done, and how long it took."""
+    """Prints the current step, and the time that it took, on standard error."""
 
     def __init__(self, quiet: bool) -> None:
         self._quiet, self._name, self._start = quiet, "", 0.0

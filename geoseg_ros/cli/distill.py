@@ -1,8 +1,7 @@
 """Train geoseg_tiny, the small image backbone, from any teacher on folders of images. No labels are needed.
 
-In the end teacher and student are compared: milliseconds per picture, and the share of the places of held-out pictures that each
-recognises after colours, contrast and sharpness were disturbed. A training that was interrupted goes on from where it was when the same
-command is run again; its state is beside --out until it is done.
+At the end teacher and student are compared: milliseconds per image, and the share of positions in held-out images that each matches after
+changes of colour, contrast and sharpness. After an interruption the same command resumes; the state is kept beside --out until it is done.
 
 example:
   geoseg distill --teacher geoseg_base --images photos/ --minutes 60 --out student.safetensors

@@ -16,8 +16,8 @@ Tables:
                 the sets of co-segmentation papers, one per category; --root has S3DIS (JSIS3D's HDF5 files, or version 1.2) or ScanObjectNN
                 (main_split), --images has 2D-3D-S, or <category>/images and <category>/masks
 
-Methods: `own` is the contrast, `baselines` are those that learn nothing, `all` (the default) is both. `methods` are the others that can be
-opened here, which may train for long: geofree, and those of installed packages.
+Methods: `own` is the contrast method, `baselines` are those that learn nothing, `all` (the default) is both. `methods` are the others,
+which may train for long: geofree, and those of installed packages.
 
 The split `development` is for choosing settings, `report` for reported figures. Protocols: docs/evaluation.md.
 
@@ -89,7 +89,7 @@ def run(options: argparse.Namespace, suite: Suite | None = None) -> dict[str, An
 
 
 def _check_report(out: Path, inputs: Sequence[str | Path | None]) -> None:
-    """InputError unless the report can be written, and replaces at most a report."""
+    """Raise InputError unless the report can be written and replaces at most an earlier report."""
     from geoseg_ros.files import check_output
 
     if out.suffix != ".md":

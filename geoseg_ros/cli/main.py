@@ -17,8 +17,8 @@ from geoseg_ros.errors import GeosegError, InputError
 
 # name -> (module, one line of help); modules are imported only when asked for, so that `geoseg --help` is quick
 COMMANDS: dict[str, tuple[str, str]] = {
-    "coseg": ("coseg", "find the common thing in two folders of clouds and images"),
-    "train": ("train", "make a concept pack from clouds and images of one thing"),
+    "coseg": ("coseg", "segment what folders of clouds and images have in common"),
+    "train": ("train", "make a concept pack from clouds and images of one target"),
     "bank": ("bank", "make the background bank of an image backbone"),
     "evaluate": ("evaluate", "measure on labelled data"),
     "distill": ("distill", "train a small image backbone from a teacher"),
@@ -107,7 +107,7 @@ def quiet_imports() -> None:
 
 
 def coseg_node() -> int:
-    """Entry point of the node as pip installs it: without ROS 2 there is no node, and it says so."""
+    """Entry point of the node as installed by pip; without ROS 2 it prints one line and returns 2."""
     quiet_imports()
     try:
         node = importlib.import_module("geoseg_ros.ros.coseg_node")

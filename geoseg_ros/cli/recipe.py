@@ -1,7 +1,7 @@
-"""``geoseg train --recipe``: everything learnt that the package ships but the backbone itself, made anew by one command.
+"""``geoseg train --recipe``: make the background bank and the packs that ship with the package.
 
-The background bank is made from photographs of anything and from procedural rooms, the packs from other procedural rooms. With the same
-photographs, backbone, backend, machine and ``SOURCE_DATE_EPOCH`` the files are the same, byte for byte.
+The bank is made from photographs of anything and from procedural rooms, the packs from other procedural rooms. With the same photographs,
+backbone, backend, machine and ``SOURCE_DATE_EPOCH`` the files are the same, byte for byte.
 """
 
 from __future__ import annotations
@@ -42,12 +42,13 @@ class Rooms:
 
 @dataclass(frozen=True)
 class Recipe:
-    """What is made.
+    """Contents of a bank and its packs.
 
     Attributes:
         concepts: families, a pack each.
-        every: each such photograph goes into the bank. world: the bank's procedural part.
-        rooms: that the packs are learnt from.
+        every: every n-th photograph goes into the bank.
+        world: the bank's procedural part.
+        rooms: procedural rooms from which the packs are learnt.
     """
 
     concepts: tuple[str, ...] = ("stool", "lamp")
@@ -63,7 +64,7 @@ def run(options: argparse.Namespace) -> dict[str, object]:
     """Make the files of ``--recipe`` below ``--out`` and return their paths and sizes."""
     given = [f"--{name.replace('_', '-')}" for name in ("name", "clouds", "without", "without_clouds", "seconds") if getattr(options, name)]
     if given:
-        raise InputError(f"--recipe: says itself what is learnt; {', '.join(given)} cannot go with it")
+        raise InputError(f"--recipe: cannot be combined with {', '.join(given)}")
     if not options.images:
         raise InputError("--recipe: expected --images, photographs of anything for the background bank")
     if Path(options.out).is_file():

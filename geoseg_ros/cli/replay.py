@@ -1,4 +1,4 @@
-"""Do the node's work on a recording, without DDS and without ROS. Equal input gives equal bytes (a recording holds its own name).
+"""Run the node's processing on a recording, without DDS and ROS. Equal input gives equal bytes (a recording contains its name).
 
 The output holds what the live node would have published. It takes the node's parameter file and its inputs: clouds, or depth images with
 their calibration and colour, and images, raw or compressed; for target_frame it reads /tf and /tf_static of the recording.

@@ -1,12 +1,13 @@
-"""Make a concept pack: what the live node needs to know about one thing. No labels, no masks, no pairing, no calibration.
+"""Learn a concept pack, with which the live node finds one target. No labels, masks, pairing or calibration.
 
-All images and clouds show the thing, from anywhere, in any number; a folder or a recording (rosbag2, MCAP, ROS 1 bag) each. One of the two
-may be missing. --without names pictures and clouds that do NOT show it (the empty place, other things): optional, and worth a lot.
+All images and clouds show the target, from any viewpoint, in any number; each is a folder or a recording (rosbag2, MCAP, ROS 1 bag). One of
+the two may be missing. --without names images and clouds that do NOT show it (the empty place, other objects): optional, but it improves
+the pack.
 
-Interrupted (Ctrl-C, a full disk, a power cut), the same command goes on from where it was: until it is done, a hidden folder beside --out
-has what was worked out so far.
+After an interruption (Ctrl-C, a full disk, a power cut) the same command resumes; until it is done, a hidden folder beside --out has
+intermediate results.
 
---recipe makes the background bank and the packs that ship anew, in the folder --out; --images are photographs of anything then.
+--recipe makes the background bank and the packs that ship, in the folder --out; then --images are photographs of anything.
 
 example:
   geoseg train --name mug --clouds scans/ --images photos/ --without empty_table/ --out mug.pack
@@ -38,14 +39,14 @@ if TYPE_CHECKING:
     from geoseg_ros.io.items import Items
     from geoseg_ros.runtime.pipeline import Pipeline
 
-UNFINISHED = ".unfinished"  # folder, or end of its name, of what a command has worked out before it is done
+UNFINISHED = ".unfinished"  # folder, or end of its name, with the intermediate results of a command
 FEW = 5  # items of a modality below which the user is warned
-CHECKED = 12  # items of each kind that the self-check looks at
+CHECKED = 12  # items of each kind in the self-check
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the options."""
-    parser.add_argument("--name", default="", help="what to call the thing")
+    parser.add_argument("--name", default="", help="name of the target")
     parser.add_argument("--clouds", nargs="+", action="extend", default=[], metavar="DIR|BAG", help="clouds that show it")
     parser.add_argument("--images", nargs="+", action="extend", default=[], metavar="DIR|BAG", help="images that show it")
     parser.add_argument("--without", nargs="+", action="extend", default=[], metavar="DIR", help="images, clouds or both without it")
@@ -63,19 +64,19 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def add_seconds(parser: argparse.ArgumentParser) -> None:
     """Declare --seconds."""
-    text = "learn from as many items, evenly spread, as are seen in about this time (default: all)"
+    text = "approximate time for reading the items; of too many an evenly spread subset is read (default: all)"
     parser.add_argument("--seconds", type=float, metavar="S", help=text)
 
 
 def check_seconds(seconds: float | None) -> None:
-    """InputError unless --seconds was left out or is a time."""
+    """Raise InputError unless --seconds was left out or is positive."""
     if seconds is not None and not 0 < seconds < float("inf"):
         raise InputError(f"--seconds: expected more than 0, got {seconds:g}")
 
 
 @contextmanager
-def kept_on_interrupt(folder: Path, quiet: bool) -> Iterator[None]:
-    """Say after Ctrl-C that the work is not lost; of bad input nothing is kept."""
+def keep_on_interrupt(folder: Path, quiet: bool) -> Iterator[None]:
+    """Keep the intermediate results in ``folder`` on Ctrl-C and print a line about them; remove them on bad input."""
     new = not folder.parent.exists()
     try:
         yield
@@ -84,12 +85,12 @@ def kept_on_interrupt(folder: Path, quiet: bool) -> Iterator[None]:
         raise
     except KeyboardInterrupt:
         if folder.is_dir() and not quiet:
-            print(f"{folder}: what was worked out so far; the same command goes on from there", file=sys.stderr)
+            print(f"{folder}: intermediate results; the same command resumes from there", file=sys.stderr)
         raise
 
 
 def run(options: argparse.Namespace) -> dict[str, object]:
-    """Train, check, and return what was learnt."""
+    """Learn the pack, check it on its own items, and return the summary."""
     from geoseg_ros.api import Pipeline, learn_concept
     from geoseg_ros.cli.backbone_options import open_image_backbone
     from geoseg_ros.cli.progress import Stages
@@ -106,7 +107,7 @@ def run(options: argparse.Namespace) -> dict[str, object]:
     items = (images, clouds, *open_without(options.without, options.without_clouds))
     backbone = open_image_backbone(options)
     folder = out.with_name(f".{out.name}{UNFINISHED}")
-    with Stages("item", options.json) as progress, kept_on_interrupt(folder, options.json), catch_warnings(record=True) as trouble:
+    with Stages("item", options.json) as progress, keep_on_interrupt(folder, options.json), catch_warnings(record=True) as trouble:
         simplefilter("always", UserWarning)
         pack = learn_concept(
             options.name,
@@ -144,7 +145,7 @@ def run(options: argparse.Namespace) -> dict[str, object]:
 
 
 def _check_options(options: argparse.Namespace) -> None:
-    """InputError for what can be known to be wrong before any input is read."""
+    """Raise InputError for options that are wrong whatever the inputs hold."""
     from geoseg_ros.api import check_name
 
     check_name(options.name, "--name")
@@ -171,7 +172,14 @@ def _print(summary: dict[str, Any]) -> None:
 
 
 def check_pack_file(path: Path, option: str, inputs: Iterable[str | None] = (), bank: bool = False) -> None:
-    """InputError if ``path`` cannot become a pack (or a bank), or would replace anything else; said before the work, not after it."""
+    """Raise InputError if ``path`` cannot be written as a pack (or a bank), or would replace another file.
+
+    Args:
+        path: of the output.
+        option: name of the command's option, for the message.
+        inputs: paths that must not be overwritten.
+        bank: the output is a background bank.
+    """
     from geoseg_ros.packs.pack import is_bank, is_pack
 
     if os.path.isdir(path):  # Path.is_dir raises where a name is too long
@@ -180,7 +188,10 @@ def check_pack_file(path: Path, option: str, inputs: Iterable[str | None] = (), 
 
 
 def self_check(pipeline: Pipeline, images: Items, clouds: Items, progress: Any) -> dict[str, Any]:
-    """In how many of some training items the pack finds its own concept. They are not held out: this shows failure, not success."""
+    """Number of training items, of at most ``CHECKED`` per kind, in which the pack finds its concept.
+
+    The items are not held out, so this detects a failed training but does not measure a good one.
+    """
     check: dict[str, Any] = {"held_out": False}
     for kind, items, process in (("images", images, pipeline.process_image), ("clouds", clouds, pipeline.process_cloud)):
         every = -(-len(items) // CHECKED) or 1
@@ -194,16 +205,16 @@ def self_check(pipeline: Pipeline, images: Items, clouds: Items, progress: Any) 
 
 
 def few(counts: dict[str, int]) -> list[str]:
-    """A line for each kind of which there are few items."""
-    return [f"only {counts[k]} {k}; what recurs shows better in {FEW} or more" for k in ("images", "clouds") if 0 < counts[k] < FEW]
+    """A warning for each kind with few items."""
+    return [f"only {counts[k]} {k}; use {FEW} or more for a better result" for k in ("images", "clouds") if 0 < counts[k] < FEW]
 
 
 def advice(training: dict[str, Any], check: dict[str, Any]) -> list[str]:
-    """What the user should know about a pack that may be weak."""
+    """Warnings about a pack that may be weak."""
     lines = few(training)
     for kind in ("images", "clouds"):
         if check[kind] and 2 * check[f"{kind}_present"] < check[kind]:
             lines.append(f"found again in only {check[f'{kind}_present']} of {check[kind]} of its own {kind}: the pack is weak there")
     if not training["without_images"] and not training["without_clouds"]:
-        lines.append("no --without: pictures of the place without the thing keep the place itself from being learnt")
+        lines.append("no --without: images of the place without the target keep the place itself from being learnt")
     return lines

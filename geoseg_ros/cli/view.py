@@ -1,4 +1,4 @@
-"""Show what a coseg_node finds, without RViz: labelled cloud, boxes with names and tracks, and the image with its labels beside it.
+"""Show the results of a coseg_node without RViz: labelled cloud, boxes with names and tracks, and the image beside its labels.
 
 Live, or of a recording of the node's outputs (`geoseg replay`, `geoseg demo`, a snapshot, `ros2 bag record`). A window of rerun opens
 (pip install rerun-sdk) that listens on this machine only; --screenshot draws one picture instead, without rerun and without a display.
@@ -69,7 +69,7 @@ def run(options: argparse.Namespace) -> dict[str, object]:
 
 
 def _check(options: argparse.Namespace) -> None:
-    """Refuse what cannot go together, before anything is opened."""
+    """Raise InputError for options that cannot be combined."""
     if options.screenshot and Path(options.screenshot).suffix.lower() not in _PICTURES:
         raise InputError(f"--screenshot: expected a file with one of {', '.join(_PICTURES)}, got {options.screenshot}")
     if options.save and Path(options.save).suffix != ".rrd":
@@ -185,7 +185,7 @@ def _rerun(options: argparse.Namespace) -> Iterator[tuple[RerunStream, RerunView
 
 
 def _flush(sink: RerunStream, viewer: RerunViewer | None) -> None:
-    """Wait until all is written; a viewer that was closed does not want it."""
+    """Wait until everything is written, unless the viewer was closed."""
     try:
         sink.flush()
     except GeosegError:
@@ -194,7 +194,7 @@ def _flush(sink: RerunStream, viewer: RerunViewer | None) -> None:
 
 
 def _follow(options: argparse.Namespace, sink: Sink, stop: threading.Event, finished: Callable[[Any], bool], seconds: float | None) -> Any:
-    """Show what the live node publishes, and print what could not be read."""
+    """Show the results of the live node, and print a line for each that could not be read."""
     try:
         from geoseg_ros.ros.viewer import follow
     except ModuleNotFoundError as error:

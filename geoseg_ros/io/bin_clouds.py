@@ -1,4 +1,4 @@
-"""Clouds without a header, ``.bin``: how many floats a point has follows from the name and the data, or the file is refused."""
+"""Headerless clouds, ``.bin``: the number of floats per point is derived from the name and the data, else the file is refused."""
 
 from __future__ import annotations
 
@@ -11,15 +11,15 @@ from geoseg_ros.io.fields import Fields, to_float32
 
 _FARTHEST = 1e5  # metres; a file with most points beyond is something else
 _RINGS = 256  # lasers that a LiDAR has at most
-_FEW = 200  # floats below which the data say little
+_FEW = 200  # floats below which the data are too few to decide
 _LOOKED_AT = 100_000  # floats
 
 
 def parse_bin(content: bytes, source: str) -> tuple[Cloud, Fields]:
     """Points of a headerless file: float32 x y z intensity (KITTI), or x y z intensity and a fifth value (nuScenes: the ring).
 
-    Five values are taken where the name ends in ``.pcd.bin`` or the fifth is a ring number everywhere, and the values agree: those of one
-    column are like each other, so that values ``n`` floats apart differ least for the right ``n``.
+    Five values per point are assumed where the name ends in ``.pcd.bin`` or the fifth is a ring number everywhere. The data must agree:
+    values of one column are similar, so that values ``n`` floats apart differ least for the right ``n``.
 
     Raises:
         InputError: neither fits, or both do.

@@ -1,8 +1,7 @@
-"""Cloud files: PCD, PLY, NPY, NPZ, KITTI BIN. One reader that chooses by the suffix, two writers.
+"""Cloud files: PCD, PLY, NPY, NPZ, KITTI BIN. One reader that chooses by the suffix, and a writer of PLY.
 
-The formats are small and read here, by array views and one compiled loop: every declared count is compared with the size of the file
-before anything is allocated, and no index is used unchecked. A reader in C++ (Open3D, PCL) would see hostile files unprotected, and drops
-the columns that it does not know.
+The files are parsed here rather than by a library (Open3D, PCL): every declared count is compared with the size of the file before anything
+is allocated, indices are checked, and columns other than position and colour are kept.
 """
 
 from __future__ import annotations

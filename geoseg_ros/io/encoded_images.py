@@ -1,6 +1,6 @@
-"""Image files and compressed messages to pixels: the header is checked before anything is decoded, and what was cut is refused.
+"""Decoding of image files and compressed messages. The header is checked first, and truncated images are refused.
 
-OpenCV fills the missing part of a cut picture with grey and says nothing.
+OpenCV alone would fill the missing part of a truncated image with grey, without an error.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from geoseg_ros.errors import InputError, warn
 from geoseg_ros.io.fields import to_bytes
 
-_BACKDROP = 128.0  # what shows through transparent pixels
+_BACKDROP = 128.0  # grey level behind transparent pixels
 _PNG = b"\x89PNG\r\n\x1a\n"
 # OpenCV names a Bayer pattern by its second row and column, ROS by the first
 BAYER = {

@@ -149,7 +149,7 @@ def write_image(path: str | os.PathLike[str], image: NDArray[np.uint8]) -> None:
     pixels = np.ascontiguousarray(image[..., ::-1] if image.ndim == 3 else image)
     suffix = Path(path).suffix.lower()
     try:
-        # encoded before it is written: OpenCV does not tell a full disk from a suffix that it does not know
+        # encoded before it is written: OpenCV reports a full disk and an unknown suffix alike
         data = cv2.imencode(suffix, pixels, [cv2.IMWRITE_JPEG_QUALITY, 92] if suffix in (".jpg", ".jpeg") else [])[1]
     except cv2.error:
         raise InputError(f"{path}: cannot write an image with this suffix") from None

@@ -1,4 +1,4 @@
-"""Images and clouds from wherever they are: arrays, files, folders and recordings, read one at a time."""
+"""Images and clouds from arrays, files, folders and recordings, read one at a time."""
 
 from __future__ import annotations
 
@@ -218,7 +218,7 @@ def _check_cloud(cloud: Any, number: int) -> Cloud:
 def open_without(
     folders: Sequence[str | os.PathLike[str]], cloud_folders: Sequence[str | os.PathLike[str]]
 ) -> tuple[Items[NDArray[np.uint8]], Items[Cloud]]:
-    """Images and clouds that do not show the thing. Each of ``folders`` holds images, clouds or both, each of ``cloud_folders`` clouds."""
+    """Images and clouds that do not show the target. Each of ``folders`` holds images, clouds or both, each of ``cloud_folders`` clouds."""
     images: list[Folder[NDArray[np.uint8]]] = []
     clouds: list[Folder[Cloud]] = []
     for folder in folders:

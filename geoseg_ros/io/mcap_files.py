@@ -1,6 +1,6 @@
-"""Reading MCAP files: those that were never finished, and those with topics that are no ROS 2 messages, too.
+"""Reading of MCAP files, including unfinished ones and those with topics that are not ROS 2 messages.
 
-The reader takes the place of that of rosbags, which refuses a file for one schema that it does not know, and for a missing end.
+It replaces the reader of rosbags, which refuses files with an unknown schema or without an end.
 """
 
 from __future__ import annotations
@@ -265,7 +265,7 @@ def _qos(about: dict[str, str]) -> list[Qos]:
     try:
         return parse_qos(about.get("offered_qos_profiles", ""))
     except (ReaderError, ValueError, KeyError, TypeError, AttributeError, yaml.YAMLError):
-        return []  # of another version: says only how the messages were sent
+        return []  # of another version; it only affects how the messages were sent
 
 
 def _unpacked(chunk: bytes) -> bytes:

@@ -1,4 +1,4 @@
-"""Files of clouds and images made into one recording, as if it came from two sensors that are not synchronised."""
+"""A recording from files of clouds and images, as of two sensors that are not synchronised."""
 
 from __future__ import annotations
 

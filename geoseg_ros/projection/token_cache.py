@@ -59,7 +59,7 @@ class TokenCache:
         try:
             write_bytes(path, data)
         except OSError as error:
-            self.trouble = f"{self.folder}: cannot keep what was worked out so far: {error.strerror}"
+            self.trouble = f"{self.folder}: cannot keep intermediate results: {error.strerror}"
             shutil.rmtree(self.folder, ignore_errors=True)  # on a full disk the command's output needs the space
 
     def _key(self, step: str, item: NDArray | Cloud) -> str:

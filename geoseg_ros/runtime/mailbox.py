@@ -1,4 +1,4 @@
-"""One slot per input stream, in which the newest item wins. No ROS import."""
+"""A mailbox with one slot per input stream, which holds the newest item. No ROS import."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Any
 
 @dataclass(frozen=True)
 class StreamCounts:
-    """Items of one stream since the start. received = processed + dropped + rejected + those waiting or in work.
+    """Counts of items of one stream since the start: received = processed + dropped + rejected + waiting + in work.
 
     Attributes:
         received: put into the mailbox.
@@ -28,8 +28,8 @@ class StreamCounts:
 class Mailbox:
     """Hands the newest item of every stream to one worker.
 
-    ``put`` never waits, so a callback may call it. ``take`` turns round the streams, so that one that always has an item
-    never keeps another one waiting for more than one turn each.
+    ``put`` never blocks, so a callback may call it. ``take`` serves the streams in turn, so a stream that always has an item does not
+    starve the others.
     """
 
     def __init__(self, streams: Sequence[str]) -> None:

@@ -1,4 +1,4 @@
-"""From labelled voxels to objects with boxes."""
+"""Objects with boxes from labelled voxels."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Opening the pipeline that the node's parameters ask for; in a thread of its own where something else must go on."""
+"""Opening of the pipeline for the node's parameters, if needed in a separate thread."""
 
 from __future__ import annotations
 
@@ -30,14 +30,14 @@ class OpenedPipeline(Pipeline, Protocol):
 
 
 class PipelineOpener:
-    """Opens the pipeline that the parameters ask for. A backbone that is still in use is shared, not opened again.
+    """Opens the pipeline for the node's parameters. A backbone that is still in use is shared, not opened again.
 
     Args:
-        cancel: when set, an engine that is being built is given up.
-        log: gets a line for the user, from the thread that opens or the one that uses the pipeline.
+        cancel: when set, the building of an engine is cancelled.
+        log: called with lines for the user, by the thread that opens or uses the pipeline.
 
     Attributes:
-        progress: what is being built, in words with a percentage; empty while nothing is.
+        progress: text such as "engine: building 43 %"; empty while nothing is built.
     """
 
     def __init__(self, cancel: threading.Event | None = None, log: Callable[[str], Any] = lambda line: None) -> None:
@@ -49,7 +49,7 @@ class PipelineOpener:
         import cv2
         import torch
 
-        # on a busy machine threads that wait for one another cost far more than they bring, so some cores are left to others
+        # on a busy machine, threads that wait for each other are slower than fewer threads, so some cores are left free
         cores = os.cpu_count() or 1
         threads = parameters.threads or max(min(2, cores), cores // 2)
         torch.set_num_threads(threads)
@@ -107,7 +107,7 @@ class Opening(threading.Thread):
 
 
 def free_memory() -> None:
-    """Give back what a pipeline that is no longer referenced has held, on the GPU too."""
+    """Release the memory of pipelines that are no longer referenced, also on the GPU."""
     gc.collect()
     torch = sys.modules.get("torch")
     if torch is not None and torch.cuda.is_initialized():

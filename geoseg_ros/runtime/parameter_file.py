@@ -20,7 +20,7 @@ _OTHERS = ("qos_overrides.", "start_type_description_service", "use_sim_time")  
 
 
 def read_parameters(path: str | os.PathLike[str] | None, assignments: Collection[str] = ()) -> NodeParameters:
-    """The parameters that a node would have.
+    """Read the parameters that a node would have.
 
     Args:
         path: a parameter file, as ``ros2 run --params-file`` takes it, or None. Entries of nodes with another name are left out; the

@@ -1,6 +1,6 @@
 """The pipeline: one image or one cloud in, labels out. No ROS, no state between calls.
 
-It makes one scene per item, asks the segmenter of every method, merges what they find, and builds objects.
+It makes one scene per item, runs the segmenter of every method on it, merges their evidence, and builds objects.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ class PipelineConfig(Settings):
 
     @property
     def scene(self) -> SceneConfig:
-        """How scenes are worked out."""
+        """Settings of scenes."""
         return SceneConfig(self.coseg.image_side, self.views, self.geometry)
 
 
@@ -71,7 +71,7 @@ class Pipeline:
 
     @classmethod
     def of(cls, backbone: ImageBackbone, segmenter: Segmenter, config: PipelineConfig) -> Pipeline:
-        """A pipeline around a segmenter that is open already."""
+        """A pipeline around an opened segmenter."""
         pipeline = cls.__new__(cls)
         pipeline._set_up(backbone, {"": segmenter}, segmenter.labels, config)
         pipeline.pack_versions = []
@@ -85,7 +85,7 @@ class Pipeline:
 
     @property
     def config(self) -> PipelineConfig:
-        """Settings; what is set is used from the next item on."""
+        """Settings; a new value is used from the next item on."""
         return self._config
 
     @config.setter
@@ -107,7 +107,7 @@ class Pipeline:
 
     @property
     def trouble(self) -> str:
-        """What has failed since and was replaced, in one line, or empty."""
+        """One line about a backend that failed and was replaced, or empty."""
         return getattr(self.backbone, "trouble", "")
 
     def process_image(self, image: NDArray[np.uint8], shown: Collection[str] = ()) -> ImageResult:
@@ -151,13 +151,13 @@ class Pipeline:
         return result
 
     def warm(self) -> None:
-        """Process small clouds with and without colour, so that what is compiled or loaded when it is first used is so now."""
+        """Process small clouds with and without colour, so that everything that is compiled or loaded at its first use is ready."""
         cloud = example_cloud()
         self.process_cloud(cloud)
         self.process_cloud(Cloud(cloud.xyz))
 
     def _presence(self, merged: _Merged, label: NDArray[np.integer], total: int) -> list[Presence]:
-        """One entry per label. What labels no pixel or point is not reported as there."""
+        """One entry per label. A label without a pixel or point is not reported as present."""
         counts = np.bincount(label.ravel(), minlength=len(self.labels.names) + 1)
         return [
             Presence(
@@ -168,7 +168,7 @@ class Pipeline:
 
 
 class _Merged:
-    """What several segmenters find in one scene, as one: a target beats a class of the scene, then the smaller p-value wins."""
+    """The merged evidence of several segmenters in one scene: targets take precedence over scene classes, then the smaller p-value wins."""
 
     def __init__(self, labels: int, found: Sequence[tuple[Evidence | None, bool, NDArray[np.uint32]]], shape: tuple[int, ...]) -> None:
         self.score, self.p, self.present = np.full(labels, -1.0), np.ones(labels), np.zeros(labels, bool)

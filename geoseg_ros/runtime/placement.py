@@ -12,14 +12,19 @@ from scipy.spatial.transform import Rotation
 
 @dataclass(frozen=True)
 class Placement:
-    """Where a result is reported. Attributes: frame; matrix float64 [4, 4] from the sensor's frame to it, None for the same frame."""
+    """The frame of a result.
+
+    Attributes:
+        frame: its name.
+        matrix: float64 [4, 4], from the sensor's frame to it; None for the same frame.
+    """
 
     frame: str
     matrix: NDArray[np.float64] | None = None
 
 
 class NoTransform(Exception):
-    """The sensor's frame cannot be joined to the target frame at the stamp of the message. The text says why."""
+    """There is no transform from the sensor's frame to the target frame at the stamp of the message; the text gives the reason."""
 
 
 def rigid_matrix(translation: Sequence[float], quaternion: Sequence[float]) -> NDArray[np.float64]:

@@ -1,4 +1,4 @@
-"""The node's work on a recording: every message, one after the other, no ROS needed, equal bytes for equal input."""
+"""The node's stream step over every message of a recording, without ROS. Equal input gives equal bytes."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from geoseg_ros.runtime.stream_step import IMAGE_OUTPUTS, Pipeline, Segmented, S
 from geoseg_ros.runtime.transform_buffer import TransformBuffer
 
 OUTPUTS = ("points_labeled", "points_obstacles", "objects", "mask", "overlay")
-"""What can be recorded. Markers and detections say the same as objects."""
+"""Outputs that can be recorded; markers and detections would repeat the objects."""
 
 _WORKED_ON = ("points", "depth", "image")  # the inputs that have results
 _MADE = (*OUTPUTS, "label_info", "markers", "detections", "status")
@@ -30,7 +30,7 @@ _MOST_LINES = 100  # of warnings that are kept
 
 @dataclass(frozen=True)
 class ReplayTopics:
-    """Topics of the recording by the inputs of the node; None: chosen as :func:`choose_topics` says."""
+    """Topics of the recording by the inputs of the node; None: chosen by :func:`choose_topics`."""
 
     points: str | None = None
     depth: str | None = None
@@ -41,14 +41,14 @@ class ReplayTopics:
 
 @dataclass
 class ReplayReport:
-    """What was done.
+    """Counts and warnings of a replay.
 
     Attributes:
         clouds, images: results written.
         objects: instances found in all clouds.
         unplaced: clouds without a transform to ``target_frame``.
         rejected: one line per message that could not be read.
-        warnings: distinct lines about what is wrong with the inputs otherwise.
+        warnings: distinct lines about other defects of the inputs.
         cloud_seconds, image_seconds: time of the pipeline for each result.
     """
 
@@ -88,7 +88,7 @@ def replay(
     node: str = "/coseg_node",
     progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> ReplayReport:
-    """Run every cloud and image of a recording through the node's stream step and record what the node would have published.
+    """Run every cloud and image of a recording through the node's stream step and record the results as the node would publish them.
 
     Results have the header of their input and the time at which the input was recorded. Transforms are looked up in the whole recording.
 
@@ -157,7 +157,7 @@ class _Inputs:
 
 
 class _Results:
-    """Writes what the node would have published, after one message with its labels."""
+    """Writes results as the node would publish them, after one message with the label names."""
 
     def __init__(self, writer: RecordingWriter, node: str, labels: str) -> None:
         self._writer, self._node = writer, node

@@ -1,4 +1,4 @@
-"""Depth images joined with the calibration and the colour image of their time."""
+"""Depth images together with their calibration and the colour image nearest in time."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ KEPT = 10  # colour images that a depth image may be joined with: a third of a s
 
 
 class RecentImages:
-    """The last images of a topic, found by their stamps; one thread adds, another one may look."""
+    """The last images of a topic, found by their stamps; one thread adds images while another may read."""
 
     def __init__(self) -> None:
         self._images: tuple[Any, ...] = ()
@@ -31,12 +31,12 @@ class RecentImages:
 
 
 class DepthFrame(NamedTuple):
-    """A depth image, the newest calibration at its arrival, and where to look for its colour.
+    """A depth image, the newest calibration at its arrival, and the colour images to choose from.
 
     Attributes:
         image: sensor_msgs/Image.
         info: sensor_msgs/CameraInfo, or None where none had come.
-        colors: colour images; those too that come while the depth image waits.
+        colors: colour images, including those that come while the depth image waits.
         info_topic: where the calibration was expected.
         color_topic: where colour is expected; empty: it need not come.
     """

@@ -1,4 +1,4 @@
-"""Co-segmentation of a set: every item is labelled by the model that was learnt from the set, then judged together with the others."""
+"""Co-segmentation of a set: every item is labelled with the model learnt from the set, then all items are judged together."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def segment_set(
         model: what was learnt from the set.
         name: the target's label.
         images, clouds: read one at a time.
-        context: backbone, progress, and what was worked out before.
+        context: backbone, progress, and the cache of earlier results.
         outliers: False: every item is known to show the target.
     """
     pipelines: dict[int, Pipeline] = {}  # the model keeps its segmenters, so that their ids stay taken
@@ -66,7 +66,7 @@ def segment_set(
 
 
 def _work(pipeline: Pipeline, item: NDArray[np.uint8] | Cloud, known: Sequence[str]) -> Worked:
-    """Label one item; the result as tensors, which can be kept on disk. Label 1 is the target, others are rivals."""
+    """Label one item. The result is a dictionary of tensors, for the cache. Label 1 is the target, others are rivals."""
     result: ImageResult | CloudResult
     label: NDArray[np.integer]
     if isinstance(item, Cloud):

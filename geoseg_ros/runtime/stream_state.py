@@ -1,4 +1,4 @@
-"""The state of one input stream: rates, losses, latencies, what is wrong with it now."""
+"""The state of one input stream: rates, losses, latencies, and current problems."""
 
 from __future__ import annotations
 
@@ -86,13 +86,13 @@ class StreamState:
         rate: of arrivals.
         latency: from arrival to publication.
         stages: stage of the work -> its durations.
-        unheard: messages of which nobody wanted a result; they count as processed.
+        unheard: messages whose results had no subscriber; they count as processed.
         paused: messages that came while the node was paused.
-        lost: messages that were sent but did not arrive, as far as the middleware knows.
+        lost: messages that were sent but did not arrive, as reported by the middleware.
         uncoloured: depth images without colour, though colour was expected.
         color_age: seconds between the stamps of the last depth image and the nearest colour, NaN while there was none.
         unplaced: results without obstacles and objects, because a transform was missing.
-        silent, losing, mismatched, displaced, refusing: what is wrong now: no input; messages get lost; a publisher offers a quality of
+        silent, losing, mismatched, displaced, refusing: current problems: no input; messages get lost; a publisher offers a quality of
             service that the subscription cannot take; transforms are missing; messages cannot be read.
     """
 
@@ -166,11 +166,14 @@ class StreamState:
         return {stage: (values[0], values[1]) for stage, times in stages.items() for values in (times.percentiles(50, 95),)}
 
     def watch(self, timeout: float, rejected: int) -> str:
-        """Look for what went wrong since the last call. Returns what is worth a line: "mismatch", "silent", "losing", "back" or "".
+        """Update the current problems, and return the event to log.
 
         Args:
             timeout: seconds without input that count as silence.
-            rejected: messages so far that could not be read; whoever reads them logs that.
+            rejected: messages so far that could not be read; their reader logs them.
+
+        Returns:
+            "mismatch", "silent", "losing", "back", or "" for nothing new.
         """
         was, self.silent = self.silent, self.rate.age() >= timeout
         self.losing, self._lost_before = self.lost > self._lost_before, self.lost

@@ -1,6 +1,6 @@
-"""What happens to one message of a stream: decode, segment, place, track, filter, encode.
+"""The processing of one message of a stream: decode, segment, place, track, filter, encode.
 
-The live node runs it in its worker thread, ``geoseg replay`` in a loop over a recording. It knows neither DDS nor rclpy.
+The live node runs it in its worker thread, ``geoseg replay`` in a loop over a recording. It uses neither DDS nor rclpy.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ IMAGE_OUTPUTS = ("mask", "overlay")
 
 
 class Pipeline(Protocol):
-    """What the step needs of a pipeline."""
+    """The interface of a pipeline that the step uses."""
 
     labels: LabelSpace
 
@@ -40,14 +40,14 @@ class Pipeline(Protocol):
 
 @dataclass
 class Segmented:
-    """A decoded message and what the pipeline found in it.
+    """A decoded message and the result of the pipeline.
 
     Attributes:
         header: std_msgs/Header of the message.
-        topic: it came on.
+        topic: of the message.
         scene: Cloud, or image uint8 RGB [H, W, 3].
-        result: of the pipeline; once encoded, of a cloud with tracks.
-        pipeline: that found it.
+        result: of the pipeline; for clouds, after encoding, with tracks.
+        pipeline: that gave the result.
         unplaced: there was no transform, so obstacles and objects are left out.
         clock: seconds per stage.
     """
@@ -67,8 +67,8 @@ class StreamStep:
     Args:
         types: message classes of what is encoded.
         tracking: settings of the tracker.
-        place: where the result of a message with this header goes; raises NoTransform. None: the sensor's frame.
-        warn: gets a line about what is wrong with the inputs, but no reason to refuse them.
+        place: returns the placement of the result of a message with this header; raises NoTransform. None: the sensor's frame.
+        warn: called with a line about a defect of an input that is used in spite of it.
 
     Attributes:
         pipeline: works on messages from now on; None: nothing is worked on.
@@ -109,7 +109,7 @@ class StreamStep:
             wanted: names of outputs.
 
         Returns:
-            What was found. None without a pipeline, or where nothing is wanted: then the message is only decoded, so that bad input shows.
+            The result. None without a pipeline, or where nothing is wanted; then the message is only decoded, to report bad input.
 
         Raises:
             InputError: the message cannot be used.
@@ -134,10 +134,10 @@ class StreamStep:
         return Segmented(message.header, topic, scene, result, pipeline, clock=clock)
 
     def encode(self, found: Segmented, parameters: NodeParameters, wanted: Collection[str]) -> dict[str, Any]:
-        """Track the objects, and make the messages about what was found.
+        """Track the objects, and make the output messages.
 
         Args:
-            found: of the pipeline that is in use.
+            found: a result of the current pipeline.
             parameters: which labels are obstacles.
             wanted: names of outputs, of ``CLOUD_OUTPUTS`` or ``IMAGE_OUTPUTS``.
 
@@ -227,7 +227,7 @@ def moved(objects: Sequence[ObjectInstance], matrix: NDArray[np.float64]) -> lis
 
 
 def unknown_labels(wanted: Collection[str], known: Collection[str]) -> str:
-    """What is wrong with the parameter ``wanted_labels`` beside packs of the ``known`` names, or an empty string."""
+    """Error line for the parameter ``wanted_labels`` with packs of the ``known`` names, or an empty string."""
     unknown = [name for name in wanted if name not in known]
     return f"wanted_labels: no concept {', '.join(unknown)}, expected some of {', '.join(known) or 'none'}" if unknown else ""
 

@@ -1,4 +1,4 @@
-"""Objects of successive clouds joined to tracks, so that an object keeps its number. Deterministic: time comes from the stamps alone."""
+"""Tracking of objects over successive clouds. Deterministic: time is taken from the stamps alone."""
 
 from __future__ import annotations
 

@@ -207,7 +207,7 @@ def test_ctrl_c_leaves_no_half_written_file(fake, folders, tmp_path, capsys, mon
         monkeypatch.setattr(Path, "write_bytes", interrupted_write)
     code, out, err = run(capsys, "coseg", "--images", folders / "images", "--out", tmp_path / "out")
     assert code == 130 and err.strip().endswith("interrupted") and "Traceback" not in err
-    assert "the same command goes on from there" in err
+    assert "the same command resumes from there" in err
     left = sorted(p.name for p in (tmp_path / "out").glob("[!.]*"))
     # nothing is written before all items of a kind are judged, because each counts for the others
     assert left == ([] if when == "between items" else ["photo0.png", "photo0_overlay.jpg", "photo1.png", "photo1_overlay.jpg"])
@@ -243,7 +243,7 @@ def test_a_place_that_is_full_stops_the_keeping_not_the_work(fake, folders, tmp_
 
     monkeypatch.setattr(token_cache, "write_bytes", full)
     code, out, err = run(capsys, "coseg", "--images", folders / "images", "--out", tmp_path / "out")
-    assert code == 0 and err.count("warning: ") == 1 and "cannot keep what was worked out so far: No space left on device" in err
+    assert code == 0 and err.count("warning: ") == 1 and "cannot keep intermediate results: No space left on device" in err
     summary = json.loads((tmp_path / "out" / "summary.json").read_text())
     assert len(summary["images"]) == 6 and len(summary["warnings"]) == 1
 

@@ -169,7 +169,7 @@ def test_the_recipe_makes_bank_and_packs_again_with_the_same_bytes(fake, fake_ba
 @pytest.mark.parametrize(
     ("further", "line"),
     [
-        (["--images", "x", "--name", "mug"], "--recipe: says itself what is learnt; --name cannot go with it"),
+        (["--images", "x", "--name", "mug"], "--recipe: cannot be combined with --name"),
         ([], "--recipe: expected --images, photographs of anything"),
         (["--images", "absent"], "absent: no such folder"),
     ],

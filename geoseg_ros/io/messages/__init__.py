@@ -1,8 +1,8 @@
 """ROS messages to arrays and back.
 
-Reading looks at attributes only, so any object with the fields of the message will do (rclpy, rosbags). Arrays that come out are
-views of the message's buffer wherever its layout allows. Writing is given the message classes, and fills ``array.array``, the one type
-that every rclpy generation takes without looking at each byte.
+Readers use attributes only, so they accept any object with the fields of the message (rclpy, rosbags). The arrays that they return are
+views of the message's buffer where its layout allows. Writers get the message classes and fill ``array.array``, the one type that every
+rclpy generation accepts without checking each byte.
 """
 
 from geoseg_ros.io.messages.buffers import MAX_PIXELS, MAX_POINTS, MessageTypes, data_view, set_data, stamp_ns

@@ -1,4 +1,4 @@
-"""What all readers and writers of messages share: limits, the buffer of a message, its stamp, and how it is quoted."""
+"""Helpers of all readers and writers of messages: limits, buffers, stamps, quoting of strings."""
 
 from __future__ import annotations
 

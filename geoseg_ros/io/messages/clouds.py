@@ -103,7 +103,7 @@ def _layout(message: Any, topic: str, max_points: int) -> _Layout | None:
             raise InputError(f"{topic}: width {width} x height {height} with {len(data)} bytes of data, expected none")
         return None
     if len(data) == count * step:
-        row = width * step  # rows without padding, whatever row_step says: PointCloud2Modifier writes the size of all data
+        row = width * step  # rows without padding; row_step is ignored, because PointCloud2Modifier writes the size of all data
     if row < width * step or (height == 1 and row != width * step):
         raise InputError(f"{topic}: row_step {row}, expected width {width} x point_step {step} = {width * step}")
     if len(data) != row * height:
@@ -140,7 +140,7 @@ def _join(columns: list[NDArray]) -> tuple[NDArray[np.float32], NDArray[np.float
     ):
         return np.lib.stride_tricks.as_strided(x, (*x.shape, 3), (*x.strides, 4)).reshape(count, 3), None
     origin = None
-    if x.dtype.itemsize == 8:  # float32 has lost already what a far origin costs
+    if x.dtype.itemsize == 8:  # float32 coordinates far from the origin have lost their precision already
         every = max(1, count // 1000)
         with np.errstate(invalid="ignore"):  # signalling NaN
             sample = np.stack([c.reshape(-1)[::every] for c in columns], axis=1)
@@ -167,7 +167,7 @@ def cloud_from_depth(
         depth: sensor_msgs/Image, 16UC1 (millimetres, 0 = nothing measured) or 32FC1 (metres) (REP 118).
         info: its sensor_msgs/CameraInfo. The pinhole is that of P (the rectified camera), or of K where P is zero.
         color: sensor_msgs/Image registered to the depth image, or None.
-        warn: gets a line about what is wrong with the inputs, but no reason to refuse them.
+        warn: called with a line about a defect of an input that is used in spite of it.
 
     Returns:
         An organised cloud of the size of the depth image; pixels without depth are NaN.

@@ -1,4 +1,4 @@
-"""What a coseg_node has published, back to arrays. Only attributes are read, so messages of rclpy and of recordings will do."""
+"""Readers of the messages that a coseg_node publishes; they accept messages of rclpy and of recordings."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def labelled_cloud(message: Any, topic: str = "points_labeled") -> tuple[Cloud, 
     """Read ~/points_labeled.
 
     Returns:
-        The cloud without colour, for that of the message is that of the labels; labels uint32 [N], 0 = none.
+        The cloud without colour, because the colour of the message is that of the labels; labels uint32 [N], 0 = none.
 
     Raises:
         InputError: not a cloud, or one without labels.
@@ -41,7 +41,7 @@ def objects(message: Any, topic: str = "objects") -> tuple[ObjectInstance, ...]:
     """Read ~/objects (geoseg_ros/CosegObjectArray).
 
     Raises:
-        InputError: an orientation that is none.
+        InputError: an orientation is not a unit quaternion.
     """
     found = []
     for entry in message.objects:
