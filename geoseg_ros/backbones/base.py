@@ -14,11 +14,11 @@ class ImageBackbone(Protocol):
     """Frozen image network.
 
     Attributes:
-        name: what the user asked for, e.g. ``geoseg_tiny``.
+        name: as given by the user, e.g. ``geoseg_tiny``.
         stride: pixels per token side; image sides must be multiples of it.
         dim: width D of a token.
         hash: hex digest of weights and preprocessing; a concept pack made with another one is refused.
-        supervision: what labels the network has ever seen, in words.
+        supervision: description of the labels that the network was trained with.
     """
 
     name: str
@@ -42,7 +42,7 @@ class TokenModule(nn.Module):
     [V, H / stride, W / stride, D] and global vectors [V, D].
 
     Attributes:
-        network: takes the prepared pixels; it may have another precision. What is around it stays float32.
+        network: takes the prepared pixels; it may have another precision. Everything around it stays float32.
     """
 
     def __init__(self, network: nn.Module) -> None:
@@ -72,10 +72,14 @@ class TorchBackbone(ImageBackbone, Protocol):
 
 
 class ModuleBackbone:
-    """What backbones of PyTorch share: :meth:`ImageBackbone.tokens` by a module, some images at a time.
+    """Base class of PyTorch backbones: :meth:`ImageBackbone.tokens` by a module, in batches.
 
     Args:
-        module: in evaluation mode. name: what the user asked for. stride, dim: of its tokens. device: torch device. batch: images at once.
+        module: in evaluation mode.
+        name: as given by the user.
+        stride, dim: of its tokens.
+        device: torch device.
+        batch: images per batch.
     """
 
     def __init__(self, module: TokenModule, name: str, stride: int, dim: int, device: str | torch.device, batch: int) -> None:

@@ -1,8 +1,8 @@
-"""Which image backbone is taken where none is named. It is chosen here and nowhere else, and commands say so when they start."""
+"""The default image backbone."""
 
 DEFAULT = "geoseg_tiny"
-SMALL = "geoseg_tiny"  # for machines that cannot afford the default one
-FASTER = 3  # times that SMALL needs less processor time than DEFAULT, see docs/geoseg_base.md
+SMALL = "geoseg_tiny"  # for machines on which the default one is too slow
+FASTER = 3  # ratio of the processor times of DEFAULT and SMALL, see docs/geoseg_base.md
 
 
 def about(name: str) -> str:

@@ -34,7 +34,7 @@ STAGES = (  # blocks, channels, side of the depthwise kernel, stride, expansion;
     (4, 120, 5, 1, 6),
     (5, 208, 5, 2, 6),
 )
-TAPS = (14, 19)  # blocks whose outputs are looked at: the last ones of 120 and of 208 channels
+TAPS = (14, 19)  # blocks whose outputs become tokens: the last ones of 120 and of 208 channels
 
 
 class Convolution(nn.Conv2d):
@@ -51,7 +51,7 @@ class Convolution(nn.Conv2d):
 
 
 class InvertedResidual(nn.Module):
-    """1x1 to a larger width, depthwise, 1x1 to the block's own width without a rectifier; the input is added where shapes agree."""
+    """1x1 to a larger width, depthwise, 1x1 to the output width without a rectifier; the input is added where shapes agree."""
 
     def __init__(self, inputs: int, outputs: int, size: int, stride: int, expansion: int, dilation: int) -> None:
         super().__init__()
@@ -78,7 +78,7 @@ class Trunk(nn.Module):
             dense = stride > 1 and reached == STRIDE
             for number in range(count):
                 step = stride if number == 0 and not dense else 1
-                dilation = stride if number and dense else 1  # the block that was to reduce the grid still sees it undilated
+                dilation = stride if number and dense else 1  # the first block, which would have reduced the grid, is not dilated
                 blocks.append(InvertedResidual(width, outputs, size, step, expansion, dilation))
                 width, reached = outputs, reached * step
         self.blocks = nn.ModuleList(blocks)

@@ -54,8 +54,8 @@ class HubBackbone(ModuleBackbone):
 
     Options, as in ``hub:FOLDER?norm=symmetric``:
         norm: see :data:`geoseg_ros.backbones.onnx.NORMALISATIONS`; default ``imagenet``, as the DINO family wants.
-        local_files_only: ``1`` never asks the hub, only its local cache (as does the environment variable HF_HUB_OFFLINE).
-        supervision: what labels the network saw (default: unknown).
+        local_files_only: ``1`` uses only the local cache of the hub (as does the environment variable HF_HUB_OFFLINE).
+        supervision: description of the labels that the network was trained with (default: unknown).
 
     Raises InputError without the ``transformers`` package, without the weights, or for a network that is not such a transformer.
     """

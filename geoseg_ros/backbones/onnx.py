@@ -27,11 +27,11 @@ class OnnxBackbone:
     """An ONNX file with one image input [1, 3, H, W] (or [1, H, W, 3]) and 4-D float outputs of one spatial size.
 
     The outputs are concatenated. Options, as in ``onnx:FILE?norm=imagenet&outputs=a,b&threads=2``; where one of the first three
-    is absent, the file's own metadata entry ``geoseg.<option>`` counts:
+    is absent, the metadata entry ``geoseg.<option>`` of the file is used:
         norm: ``raw`` (RGB 0..255, the default), ``unit`` (0..1), ``symmetric`` (-1..1) or ``imagenet`` (0..1, then mean and
             deviation of ImageNet);
         outputs: names of the feature maps to use, comma-separated (default: every 4-D output);
-        supervision: what labels the network saw (default: unknown);
+        supervision: description of the labels that the network was trained with (default: unknown);
         threads: threads of one operator (default 2).
 
     Attributes, beside those of every backbone:

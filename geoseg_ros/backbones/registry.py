@@ -1,4 +1,4 @@
-"""The one function that opens image backbones by name; a backbone is imported when it is opened."""
+"""Opening of image backbones by name; a backbone is imported when it is opened."""
 
 from __future__ import annotations
 

@@ -126,7 +126,7 @@ class GeosegTiny(nn.Module):
 
 @dataclass(frozen=True)
 class Projection:
-    """How teacher tokens become the student's target: (token - mean) @ matrix.
+    """The projection from teacher tokens to the student's targets: (token - mean) @ matrix.
 
     Attributes:
         mean: float32 [C]. matrix: float32 [C, D].

@@ -1,7 +1,4 @@
-"""From pictures to unit tokens, comparable across photographs and virtual views.
-
-The backbone runs on its own device. Tokens come back to the processor, where they meet the references: that part is small.
-"""
+"""Tokens of photographs and virtual views. The backbone runs on its device; the tokens are returned on the processor."""
 
 from __future__ import annotations
 
@@ -20,14 +17,14 @@ LEAST_SIDE = 224  # pixels; smaller photographs are enlarged to this
 
 
 class Domain(str, Enum):
-    """What a cloud can be drawn with: its colour and its shape (both are looked at), or its shape alone."""
+    """How a cloud is drawn: COLOUR: in colour and as shaded geometry; SHADED: as shaded geometry only."""
 
     COLOUR = "colour"
     SHADED = "shaded"
 
 
 def unit(tokens: torch.Tensor, mean: torch.Tensor | None = None) -> torch.Tensor:
-    """Tokens [..., D] with the bank's ``mean`` [D] removed, scaled to length 1."""
+    """Tokens [..., D] with the bank's ``mean`` [D] subtracted, scaled to unit length."""
     return torch.nn.functional.normalize(tokens if mean is None else tokens - mean, dim=-1)
 
 
@@ -48,8 +45,7 @@ def photo_tokens(
 ) -> tuple[torch.Tensor, NDArray[np.uint8]]:
     """Tokens [h, w, D] of one photograph, and the resized photograph itself.
 
-    Its longer side becomes ``side`` pixels or, where that is less, what it has (enlarging shows the network nothing new, only flat
-    surfaces), but at least 224; times ``scale``.
+    The longer side is reduced to ``side`` pixels, or enlarged to 224 where it is smaller, then multiplied by ``scale``.
     """
     side = round(min(side, max(*image.shape[:2], LEAST_SIDE)) * scale)
     height, width = working_size(image.shape[0], image.shape[1], side, backbone.stride)
@@ -61,7 +57,7 @@ def view_tokens(backbone: ImageBackbone, images: Iterable[NDArray[np.uint8]], ba
     """Tokens [V, h, w, D] of virtual views, ``batch`` of them in one run of the network.
 
     Args:
-        images: parts uint8 [., S, S, 3] of the V >= 1 views. They are made in a thread of their own, while the network runs.
+        images: parts uint8 [., S, S, 3] of the V >= 1 views, made in a separate thread while the network runs.
     """
     waiting = _in_batches(images, batch)
     tokens = []

@@ -49,7 +49,7 @@ def read_weights(path: str | Path, form: str) -> Iterator[tuple[Tensors, dict[st
 
 
 def digest(head: str, tensors: Mapping[str, torch.Tensor]) -> str:
-    """Hex digest of weights and of ``head``, what else decides the tokens."""
+    """Hex digest of weights and of ``head``, a text for everything else that the tokens depend on."""
     found = hashlib.sha256(head.encode())
     for name in sorted(tensors):
         found.update(name.encode() + tensors[name].numpy().tobytes())

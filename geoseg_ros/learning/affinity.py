@@ -21,10 +21,15 @@ def affinity(tokens: torch.Tensor, references: torch.Tensor, neighbours: int, ch
 
 
 def recurrence(items: Sequence[torch.Tensor], neighbours: int, partners: int) -> list[torch.Tensor]:
-    """How much each token of each item [n_i, D] recurs in the *other* items: mean over items of :func:`affinity`.
+    """How much each token recurs in the other items: mean over these of :func:`affinity`.
 
-    ``agg = max_per_image`` of the multi-grain correlation (an item without the object lowers the mean a little and no more). Each item
-    meets at most ``partners`` others, evenly spread, so the cost is linear in the number of items. A lone item recurs in itself only: 0.
+    Args:
+        items: tokens [n_i, D] of each item, unit length.
+        neighbours: nearest tokens over which an affinity is averaged.
+        partners: largest number of other items to compare with, evenly spread, so that the cost is linear in the number of items.
+
+    Returns:
+        [n_i] for each item; zeros for a single item.
     """
     count = len(items)
     result = []

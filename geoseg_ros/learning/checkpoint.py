@@ -1,6 +1,6 @@
-"""Tensors with a JSON head as files, and the file that a training keeps its state in.
+"""Files of tensors with a JSON head, and the checkpoints of trainings.
 
-Files are safetensors, written atomically: a kill at any time leaves the old file or the new one. Nothing in them is ever executed.
+Files are safetensors, written atomically: a kill at any time leaves the old file or the new one. Nothing in them is executed.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ def write_tensors(path: str | os.PathLike[str], kind: str, tensors: Mapping[str,
 
     Args:
         path: file to write.
-        kind: what it is, in a word or two; who reads it asks for it.
+        kind: of the content, in a word or two; the reader checks it.
         tensors: by name, on any device; copied, so they may share memory.
         head: further JSON values.
     """
@@ -82,11 +82,14 @@ def below(prefix: str, tensors: Mapping[str, torch.Tensor]) -> Tensors:
 
 @dataclass(frozen=True)
 class TrainingState:
-    """Where a training stands.
+    """The state of a training.
 
     Attributes:
-        stage: number of the stage, from 1. step: steps of the stage that are done. seconds: spent on it.
-        tensors: by name. values: JSON values.
+        stage: number of the stage, from 1.
+        step: steps of the stage that are done.
+        seconds: spent on the stage.
+        tensors: by name.
+        values: JSON values.
     """
 
     stage: int
@@ -97,14 +100,14 @@ class TrainingState:
 
 
 class Checkpoint:
-    """The file that a training keeps its state in, and goes on from where it is there.
+    """The file with the state of a training, from which it resumes.
 
-    Training with a checkpoint ends with the same bytes however often it was killed, as long as it is limited by epochs and not by time. The
-    file is left behind when the training ends: whoever began it removes it when the result is safe.
+    A training that is limited by epochs, not by time, gives the same bytes however often it was killed and resumed. The caller removes the
+    file when the result is safe.
 
     Attributes:
         path: the file.
-        found: the state that was in it when this object was made, or None; emptied of its tensors by the stage that goes on from it.
+        found: the state that was in it when this object was made, or None; its tensors are freed by the stage that resumes from it.
     """
 
     KIND = "training state"
@@ -137,7 +140,7 @@ class Checkpoint:
 
     @property
     def due(self) -> bool:
-        """Whether the last state is old enough for the next one."""
+        """Whether the time for the next state has come."""
         return time.monotonic() - self._written >= self._every
 
     def write(self, state: TrainingState) -> None:
@@ -152,7 +155,7 @@ class Checkpoint:
 
 
 def optimiser_state(optimiser: torch.optim.Optimizer) -> tuple[Tensors, dict[str, Any]]:
-    """What an optimiser remembers of each parameter: tensors and JSON values by ``<number of the parameter>.<name>``."""
+    """The state of an optimiser: tensors and JSON values by ``<number of the parameter>.<name>``."""
     found = {f"{at}.{name}": value for at, of in optimiser.state_dict()["state"].items() for name, value in of.items()}
     tensors = {name: value for name, value in found.items() if isinstance(value, torch.Tensor)}
     return tensors, {name: value for name, value in found.items() if name not in tensors}

@@ -2,8 +2,8 @@
 
 The target is the teacher's token, centred, projected on its main directions (PCA) and partly whitened, so that the student's own
 tokens are ready for cosine similarity. Loss per token: 1 - cos(student, target) (the feature distillation loss of LogoSP, Zhang et
-al., CVPR 2025) plus a small term that keeps the length. Teacher and student see the same crop and the same grey background, but only
-the student sees the photometric changes: it learns to say what the teacher would have said about the undisturbed picture.
+al., CVPR 2025) plus a small term that keeps the length. Teacher and student get the same crop on the same grey background; photometric
+changes are applied to the student's input only, so its tokens become invariant to them.
 """
 
 from __future__ import annotations
@@ -176,7 +176,7 @@ class _Distillation(Task):
         else:
             student, projection, info, _ = load_tiny(start)
             self.fitted = info.get("teacher_hash") == teacher.hash
-            if not self.fitted:  # what an earlier teacher taught is a good beginning, in a space that is not this one's
+            if not self.fitted:  # weights from an earlier teacher are a good start, but their space of tokens is another one
                 projection = Projection(torch.zeros(teacher.dim), torch.zeros(teacher.dim, student.config.dim))
         self.model = _Objective(channels_last(student), projection, config.length_weight)
         self.steps_per_epoch = len(self.images) / config.batch
@@ -261,8 +261,8 @@ def distill(
 ) -> dict[str, object]:
     """Train a student and write it to ``out`` (safetensors, atomically, again at every checkpoint).
 
-    Beside it, in ``out`` with ``.state`` behind its name, the training keeps its state until it is done: a training that was killed goes on
-    when it is called again with the same arguments.
+    Until it is done, the training keeps its state in a file named ``out`` with ``.state`` appended; a killed training resumes when it is
+    called again with the same arguments.
 
     Args:
         teacher: any backbone with at least 128-d tokens.
@@ -275,8 +275,8 @@ def distill(
             Each of several processes takes its share of a batch.
 
     Returns:
-        what is also stored in the file: teacher, supervision, images, steps, minutes, first and last loss, held-out scores. Empty in all
-        processes but the first.
+        The summary that is also stored in the file: teacher, supervision, images, steps, minutes, first and last loss, held-out scores.
+        Empty in all processes but the first.
 
     Raises:
         InputError: too few images, an unreadable one, neither ``epochs`` nor ``minutes``, or the state of another training.

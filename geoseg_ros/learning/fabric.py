@@ -1,4 +1,4 @@
-"""Where a training runs: its device, its precision, one process or many (Lightning Fabric, imported when a training begins)."""
+"""Device, precision and processes of a training (Lightning Fabric, imported when a training begins)."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def first_process() -> bool:
 
 
 def open_fabric(device: str = "cpu", processes: int = 1, precision: Precision = "32-true") -> Fabric:
-    """What a training runs on.
+    """Open the device and the processes that a training runs on.
 
     Below ``torchrun`` every process that it started takes part, over gloo on processors and NCCL on GPUs, and the returned object is ready.
     With ``processes`` above 1 they are started by ``open_fabric(...).launch(work, *arguments)``, which calls ``work(fabric, *arguments)``

@@ -1,4 +1,4 @@
-"""What recurs in a set and not elsewhere: the foreground tokens of a set of photographs, without any mask."""
+"""Foreground tokens of a set of photographs: those that recur in the set and not in a background, found without masks."""
 
 from __future__ import annotations
 
@@ -110,7 +110,7 @@ def find_foreground(
         score = affinity(tokens, foreground, neighbours) - torch.maximum(affinity(tokens, rest, neighbours), against)
         chosen = _threshold(score, eligible, config)
     if chosen.any() and not chosen.all():
-        # how large the thing is was bounded so far; the means of both sides tell what else is more like it than like the rest
+        # so far the size of the foreground was bounded; now tokens nearer to the mean of the foreground than to that of the rest join it
         score = tokens @ _direction(tokens[chosen]) - tokens @ _direction(tokens[~chosen])
         nearer = eligible & (score > max(0.0, float(torch.quantile(score, 1 - config.foreground_most))))
         chosen = nearer if nearer.any() else chosen

@@ -42,7 +42,7 @@ def load_image(path: str | Path, max_side: int) -> Image:
 
 
 def random_view(image: Image, side: int, rng: np.random.Generator) -> Image:
-    """What teacher and student both see: a random crop, perhaps mirrored, perhaps on flat grey, [side, side, 3]."""
+    """The view for teacher and student: a random crop, at random mirrored or on flat grey, uint8 [side, side, 3]."""
     height, width = image.shape[:2]
     area, aspect = rng.uniform(0.15, 1.0), math.exp(rng.uniform(-0.3, 0.3))
     h = int(np.clip(round(math.sqrt(area / aspect) * height), 16, height))
@@ -60,7 +60,7 @@ def random_view(image: Image, side: int, rng: np.random.Generator) -> Image:
 
 
 def disturb(view: Image, rng: np.random.Generator) -> Image:
-    """What only the student sees: changes of colour, contrast, sharpness, and pictures that resemble shaded geometry."""
+    """Changes for the student's view only: of colour, contrast and sharpness, and towards shaded geometry."""
     pixels = view.astype(np.float32)
     background = (view == GREY).all(2, keepdims=True)
     if rng.random() < 0.25:  # like shaded geometry: no colour, little texture

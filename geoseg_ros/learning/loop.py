@@ -1,8 +1,8 @@
 """The training loop.
 
-A :class:`Task` says what is trained: a module whose forward pass gives named losses, its optimiser, and the batch of each step.
-:func:`train` does the rest: budget, learning rate, gradients, moving average, checkpoints, progress, processes. A training of several
-stages is several calls with one checkpoint.
+A :class:`Task` defines what is trained: a module whose forward pass gives named losses, its optimiser, and the batch of each step.
+:func:`train` handles budget, learning rate, gradients, moving average, checkpoints, progress and processes. A training of several stages is
+several calls with one checkpoint.
 """
 
 from __future__ import annotations
@@ -57,7 +57,7 @@ class LoopConfig(Settings):
 
 @dataclass
 class Run:
-    """Where a training stands; the hooks of a task read it.
+    """Progress of a training, for the hooks of a task.
 
     Attributes:
         step: steps that are done. epoch: of the last step, from 0.
@@ -76,10 +76,10 @@ class Run:
 
 
 class Task(ABC):
-    """What is trained. A subclass sets the attributes, makes optimiser and batches, and overrides the hooks that it needs.
+    """A training task. A subclass sets the attributes, makes optimiser and batches, and overrides the hooks that it needs.
 
     Attributes:
-        model: ``model(batch)`` gives named losses, scalars whose sum is minimised. Everything that is trained is in it. What it remembers
+        model: ``model(batch)`` gives named losses, scalars whose sum is minimised. It contains everything that is trained. Its state
             between steps is in its ``state_dict``, or in :meth:`state`.
         steps_per_epoch: may have a fraction.
     """

@@ -21,7 +21,7 @@ class PhotoReferences:
     """Unit tokens with the bank's mean removed, float32.
 
     Attributes:
-        foreground: [F, D] prototypes of what recurs in the concept's photographs and not elsewhere.
+        foreground: [F, D] prototypes of the foreground tokens of the concept's photographs.
         context: [C, D] prototypes of the rest of these photographs.
         background: prototypes [., D] of the two halves of the background bank and of the photographs without the concept. A photograph of
             one half is a null item for the other only: what the references were made from does not show how new photographs score.

@@ -1,4 +1,4 @@
-"""The background bank: what is common to everything. Photographs and virtual views of things that are not the concept.
+"""The background bank: tokens of photographs and of virtual views of everyday scenes and objects, which no concept should match.
 
 Every backbone has its own bank. That of ``geoseg_tiny`` ships with the package; others are made once from the procedural world, and from
 photographs where the user has some, by ``geoseg bank``.
@@ -35,13 +35,15 @@ SHIPPED = Path(__file__).parent / "banks"
 
 @dataclass(frozen=True)
 class BackgroundBank:
-    """Attributes:
-    backbone_hash: the backbone it was made with.
-    mean: [D], mean photo token; removed from every token before it is compared.
-    photos: [n, PHOTO_TOKENS, D] unit tokens, mean removed.
-    proposals: those of the clouds with colour (COLOUR) and without (SHADED), per_proposal(domain) tokens each.
-    clouds: per domain int64 [n], number of the cloud that the proposal is from.
-    source: what it was made from, in words.
+    """The background bank of one backbone.
+
+    Attributes:
+        backbone_hash: of the backbone that it was made with.
+        mean: float32 [D], mean photo token; subtracted from every token before it is compared.
+        photos: float32 [n, PHOTO_TOKENS, D], unit tokens with the mean subtracted.
+        proposals: per domain, those of clouds with colour (COLOUR) and without (SHADED), per_proposal(domain) tokens each.
+        clouds: per domain int64 [n], number of the cloud that each proposal is from.
+        source: description of the photographs and clouds.
     """
 
     backbone_hash: str
@@ -52,7 +54,7 @@ class BackgroundBank:
     source: str
 
     def views(self, domain: Domain) -> tuple[DrawnProposals, torch.Tensor]:
-        """Proposals as a sensor of this kind sees them, and their clouds' numbers. A coloured cloud also shows shapes without colour."""
+        """Proposals for clouds of this domain, and the numbers of their clouds. Coloured clouds also give shaded proposals."""
         if domain is Domain.COLOUR:
             return self.proposals[domain], self.clouds[domain]
         parts = [self.proposals[Domain.SHADED], self.proposals[Domain.COLOUR].shaded()]
@@ -61,7 +63,7 @@ class BackgroundBank:
 
 
 def per_proposal(domain: Domain) -> int:
-    """Tokens kept of one proposal; a coloured cloud is drawn in two ways."""
+    """Number of tokens kept of one proposal; a coloured cloud is drawn in two ways."""
     return VIEW_TOKENS * (2 if domain is Domain.COLOUR else 1)
 
 
@@ -73,7 +75,16 @@ def build_bank(
     config: SceneConfig,
     step: Callable[[], object] = lambda: None,
 ) -> BackgroundBank:
-    """Make a bank from photographs and from clouds; coloured clouds give coloured and shaded views. ``step`` is called after each item."""
+    """Make a bank.
+
+    Args:
+        backbone: the image backbone.
+        photos: uint8 RGB [H, W, 3].
+        clouds: coloured clouds give coloured and shaded views, others shaded ones.
+        source: description of the photographs and clouds.
+        config: settings of scenes.
+        step: called after each item.
+    """
     means, kept = [], []
     for photo in photos:
         tokens = photo_tokens(backbone, photo, config.image_side)[0].reshape(-1, backbone.dim)
@@ -113,7 +124,11 @@ def save_bank(bank: BackgroundBank, path: str | os.PathLike[str]) -> None:
 
 
 def load_bank(path: str | os.PathLike[str]) -> BackgroundBank:
-    """Read a bank. InputError on a damaged or foreign file."""
+    """Read a bank.
+
+    Raises:
+        InputError: the file is damaged, or not a bank.
+    """
     try:
         with safe_open(path, "pt") as file:
             manifest = json.loads((file.metadata() or {})["geoseg_bank"])
@@ -130,18 +145,18 @@ def load_bank(path: str | os.PathLike[str]) -> BackgroundBank:
 
 
 def cache_folder() -> Path:
-    """Where banks of other backbones are kept: ``$XDG_CACHE_HOME/geoseg_ros`` or ``~/.cache/geoseg_ros``."""
+    """Folder for banks that do not ship with the package: ``$XDG_CACHE_HOME/geoseg_ros`` or ``~/.cache/geoseg_ros``."""
     return Path(os.environ.get("XDG_CACHE_HOME") or home() / ".cache") / "geoseg_ros"
 
 
 def bank_paths(backbone: ImageBackbone) -> Sequence[Path]:
-    """Where the bank of ``backbone`` may be: in the package, or in the user's cache."""
+    """Paths of the bank of ``backbone``: in the package, and in the user's cache."""
     name = f"{backbone.hash[:16]}.safetensors"
     return [SHIPPED / name, cache_folder() / "banks" / name]
 
 
 def find_bank(backbone: ImageBackbone) -> BackgroundBank | None:
-    """The bank of ``backbone``, or None where none was made yet."""
+    """The bank of ``backbone``, or None if there is none yet."""
     for path in bank_paths(backbone):
         if path.exists():
             bank = load_bank(path)

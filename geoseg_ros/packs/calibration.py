@@ -1,4 +1,4 @@
-"""Presence as a calibrated decision instead of a forced foreground (split conformal p-values against null items)."""
+"""Calibrated decisions about presence: split conformal p-values against null items."""
 
 from __future__ import annotations
 
@@ -9,14 +9,17 @@ TAIL = 0.2
 
 
 def p_value(score: ArrayLike, null: NDArray[np.floating]) -> NDArray[np.float64]:
-    """Chance that a null item scores at least ``score``.
+    """Probability that a null item scores at least ``score``.
 
-    Within the null sample the conformal rank (1 + #{null >= score}) / (1 + n). Beyond its top ``TAIL`` share the rank of a small sample
-    cannot fall below 1 / (n + 1); there an exponential tail with the mean excess of that share goes on (peaks over threshold), never
-    more than the rank.
+    Within the null sample it is the conformal rank (1 + #{null >= score}) / (1 + n), which cannot fall below 1 / (n + 1). Beyond the top
+    ``TAIL`` share of the sample it is an exponential tail with the mean excess of that share (peaks over threshold), at most the rank.
 
     Args:
-        score: any shape. null: [n] scores of items known not to hold the concept; with n = 0 the answer is 1 (nothing is known).
+        score: any shape.
+        null: [n], scores of items known not to show the concept; with n = 0 the result is 1.
+
+    Returns:
+        float64, the shape of ``score``, 0 < p <= 1.
     """
     score = np.asarray(score, np.float64)
     n = len(null)
@@ -35,14 +38,18 @@ def p_value(score: ArrayLike, null: NDArray[np.floating]) -> NDArray[np.float64]
 
 
 def step_down(p: ArrayLike, candidates: ArrayLike, tries: int) -> NDArray[np.float64]:
-    """p-values adjusted for looking at many candidates (Holm's step-down with Sidak's correction).
+    """p-values corrected for the number of candidates (Holm's step-down with Sidak's correction).
 
-    The best of n independent candidates is corrected for n, the second best for n - 1, and so on. The chance that *any* null candidate
-    falls below a level is then at most that level, and a second thing beside a certain one is not paid for twice.
+    The best of n independent candidates is corrected for n, the second best for n - 1, and so on. The probability that any null candidate
+    falls below a level is then at most that level.
 
     Args:
-        p: any shape. candidates: [k] p-values of candidates that do not overlap. tries: how many such candidates there were, n = max(k,
-            ``tries``, 1).
+        p: any shape.
+        candidates: [k], p-values of candidates that do not overlap.
+        tries: number of such candidates; n = max(k, ``tries``, 1).
+
+    Returns:
+        float64, the shape of ``p``.
     """
     p = np.minimum(np.asarray(p, np.float64), np.nextafter(1.0, 0.0))
     ordered = np.sort(np.asarray(candidates, np.float64))

@@ -1,7 +1,7 @@
-"""The pack: one file with what a method has learnt.
+"""Packs: the files that hold what a method has learnt.
 
-A pack is a safetensors file (never a pickle). Its tensors belong to the method that made it; its metadata holds one JSON manifest: format,
-method, name, classes, backbone name and hash, configuration, a summary of the training data, the date.
+A pack is a safetensors file (never a pickle). Its tensors are defined by the method that made it; its metadata holds one JSON manifest:
+format, method, name, classes, backbone name and hash, configuration, a summary of the training data, the date.
 """
 
 from __future__ import annotations
@@ -33,17 +33,17 @@ HEAD = ("format", "method", "name", "classes", "backbone", "backbone_hash", "ver
 
 @dataclass(frozen=True)
 class Pack:
-    """What a method has learnt.
+    """The result of learning by a method.
 
     Attributes:
-        name: of the pack; a concept pack's label.
+        name: of the pack; the label of a concept pack.
         method: name of the method, see :mod:`geoseg_ros.methods.registry`.
-        backbone: name that ``open_backbone`` takes.
+        backbone: name for ``open_backbone``.
         backbone_hash: of that backbone.
-        tensors: the method's own, as they are stored.
+        tensors: of the method, as they are stored.
         classes: names of the classes of a scene pack, in the order of their ids; empty for a target.
         info: the rest of the manifest (configuration, training summary, date).
-        path: the file that it was read from; empty where it was not.
+        path: the file that it was read from, or empty.
     """
 
     name: str
@@ -57,7 +57,7 @@ class Pack:
 
     @property
     def labels(self) -> tuple[str, ...]:
-        """Names of the labels that the pack gives."""
+        """Names of the labels of the pack."""
         return self.classes or (self.name,)
 
     @cached_property
@@ -71,7 +71,7 @@ class Pack:
         return digest.hexdigest()[:12]
 
     def check_backbone(self, name: str, digest: str) -> None:
-        """InputError unless the pack was made with this backbone."""
+        """Raise InputError unless the pack was made with this backbone."""
         if digest != self.backbone_hash:
             raise InputError(
                 f"pack '{self.name}': made with backbone {self.backbone} ({self.backbone_hash[:12]}), "
