@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 
-from geoseg_ros.evaluate.items import Answer, CosegSet, Method, Predictions
+from geoseg_ros.evaluate.items import CosegSet, Method, Prediction, Predictions
 
 
 class Judge:
@@ -37,7 +37,7 @@ class Gated:
         return Predictions(_gated(found.images, judged.images), _gated(found.clouds, judged.clouds), found.notes)
 
 
-def _gated(answers: Sequence[Answer] | None, judged: Sequence[Answer] | None) -> list[Answer] | None:
+def _gated(answers: Sequence[Prediction] | None, judged: Sequence[Prediction] | None) -> list[Prediction] | None:
     if answers is None or judged is None:
         return None
     return [replace(judge, mask=answer.mask & bool(judge.mask.any())) for answer, judge in zip(answers, judged, strict=True)]

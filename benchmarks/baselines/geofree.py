@@ -25,7 +25,7 @@ from benchmarks.baselines.shapes import pretraining_shapes
 from benchmarks.baselines.tokens import full_size
 from benchmarks.baselines.variants import GATED, SIZES, VARIANTS, NetworkSize, Variant, settings
 from geoseg_ros.errors import InputError
-from geoseg_ros.evaluate.items import Answer, CosegSet, Image, NamedMethod, Predictions
+from geoseg_ros.evaluate.items import CosegSet, Image, NamedMethod, Prediction, Predictions
 from geoseg_ros.evaluate.methods import PackMethod, Tools
 from geoseg_ros.evaluate.trivial import PerCloud
 from geoseg_ros.geometry.cloud import Cloud
@@ -198,11 +198,11 @@ class NetworkMethod:
         clouds, scores = [], []
         for item, cloud in zip(items.clouds, prepared, strict=True):
             if cloud is None:
-                clouds.append(Answer(np.zeros(len(item.data), bool), -np.inf if self.sees else None))
+                clouds.append(Prediction(np.zeros(len(item.data), bool), -np.inf if self.sees else None))
                 continue
             prediction = next(found)
             scores.append(prediction.score[cloud.rows])
-            clouds.append(Answer(prediction.mask, prediction.presence if self.sees else None))
+            clouds.append(Prediction(prediction.mask, prediction.presence if self.sees else None))
         notes: dict[str, Any] = {"training": fitted.history.summary(), "extractor": shared.extractor.source}
         if not self.sees:
             return Predictions(None, clouds, notes)
@@ -211,7 +211,7 @@ class NetworkMethod:
             tokens = self._images([item.data for item in items.images], items.own, items.rivals)
             masks = predict_images(fitted.network, tokens, own)
             images = [
-                Answer(full_size(mask, item.truth.shape), float(score))
+                Prediction(full_size(mask, item.truth.shape), float(score))
                 for mask, score, item in zip(masks.mask, masks.presence, items.images, strict=True)
             ]
         others = shared.others(items)

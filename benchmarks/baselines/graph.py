@@ -17,7 +17,7 @@ import torch
 
 from benchmarks.baselines.concept import learn_concept
 from geoseg_ros.backbones.tokens import Domain
-from geoseg_ros.evaluate.items import Answer, CosegSet, NamedMethod, Predictions
+from geoseg_ros.evaluate.items import CosegSet, NamedMethod, Prediction, Predictions
 from geoseg_ros.evaluate.methods import Tools
 from geoseg_ros.evaluate.trivial import PerCloud, geometry
 from geoseg_ros.geometry.analysis import SceneGeometry
@@ -121,22 +121,22 @@ class Graphs:
         return Predictions(clouds=[self._answer(item.data, graph, packs, nulls) for item in items.clouds])
 
     @torch.inference_mode()
-    def _forced(self, cloud: Cloud, graph: Contrast) -> Answer:
+    def _forced(self, cloud: Cloud, graph: Contrast) -> Prediction:
         """The voxels of proposals whose evidence, squashed as the masks of images are, is above one half."""
         scene, views = self.look(cloud)
         if views is None:
-            return Answer(np.zeros(len(cloud), bool))
+            return Prediction(np.zeros(len(cloud), bool))
         evidence = torch.from_numpy(cloud_evidence(scene, views, graph).voxel[0])
         inside = torch.isfinite(evidence)
         mine = np.zeros(len(evidence), bool)
         mine[inside.numpy()] = (squash(evidence[inside][None])[0] > 0.5).numpy()
-        return Answer(np.asarray(scene.point_values(mine), bool))
+        return Prediction(np.asarray(scene.point_values(mine), bool))
 
     @torch.inference_mode()
-    def _answer(self, cloud: Cloud, graph: Contrast, packs: Sequence[Concept], nulls: dict[Domain, list[np.ndarray]]) -> Answer:
+    def _answer(self, cloud: Cloud, graph: Contrast, packs: Sequence[Concept], nulls: dict[Domain, list[np.ndarray]]) -> Prediction:
         scene, views = self.look(cloud)
         if views is None:
-            return Answer(np.zeros(len(cloud), bool), -1.0, 0.0)
+            return Prediction(np.zeros(len(cloud), bool), -1.0, 0.0)
         if views.domain not in nulls:
             nulls[views.domain] = [_null(graph, pack, views.domain)[i] for i, pack in enumerate(packs)]
         evidence = cloud_evidence(scene, views, graph)
@@ -147,7 +147,7 @@ class Graphs:
             present.append(float(step_down(proposal_p.min(), candidates, evidence.tries)))
             voxel_p.append(step_down(p_value(evidence.voxel[i], null), candidates, evidence.tries))
         mine = (evidence.voxel.argmax(0) == 0) & (voxel_p[0] < self._tools.config.coseg.p_max)
-        return Answer(np.asarray(scene.point_values(mine), bool), -present[0], 1 - present[0])
+        return Prediction(np.asarray(scene.point_values(mine), bool), -present[0], 1 - present[0])
 
 
 def _null(graph: Contrast, pack: Concept, domain: Domain) -> np.ndarray:

@@ -12,7 +12,7 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 
 from geoseg_ros.backbones.tokens import photo_tokens, unit
-from geoseg_ros.evaluate.items import Answer, CosegSet, NamedMethod, Predictions
+from geoseg_ros.evaluate.items import CosegSet, NamedMethod, Prediction, Predictions
 from geoseg_ros.evaluate.methods import PackMethod, Tools
 from geoseg_ros.learning.affinity import affinity, evenly, prototypes
 from geoseg_ros.learning.foreground import find_foreground
@@ -122,7 +122,7 @@ def _answers(tools: Tools, hidden: int, items: CosegSet, seed: int) -> Predictio
             scores = image_score(evidence.flatten(1), config.top_share).numpy()
         p = np.array([float(p_value(score, head.null)) for score, head in zip(scores, heads, strict=True)])
         mask = label_mask(evidence.numpy(), p < config.p_max, small, (item.data.shape[0], item.data.shape[1]), config)
-        answers.append(Answer(mask == 1, -p[0], 1 - p[0]))
+        answers.append(Prediction(mask == 1, -p[0], 1 - p[0]))
     return Predictions(images=answers)
 
 

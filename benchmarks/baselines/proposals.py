@@ -12,7 +12,7 @@ import torch.nn.functional as F
 from benchmarks.baselines.concept import learn_concept
 from benchmarks.baselines.tokens import away_from_border, full_size, groups
 from geoseg_ros.backbones.tokens import Domain, photo_tokens, unit
-from geoseg_ros.evaluate.items import Answer, CosegSet, Image, Mask, Method, Predictions
+from geoseg_ros.evaluate.items import CosegSet, Image, Mask, Method, Prediction, Predictions
 from geoseg_ros.evaluate.methods import Tools
 from geoseg_ros.evaluate.trivial import geometry, point_mask
 from geoseg_ros.geometry.analysis import SceneGeometry
@@ -104,7 +104,7 @@ def folder_mil(tools: Tools, look: Callable[[Cloud], Proposals]) -> Method:
             with torch.inference_mode():
                 logit = head(SHARPNESS * found.vectors)[:, 0]
             best = float(logit.max()) if len(logit) else -np.inf
-            answers.append(Answer(found.mask(logit > 0), best, float(torch.sigmoid(torch.tensor(best)))))
+            answers.append(Prediction(found.mask(logit > 0), best, float(torch.sigmoid(torch.tensor(best)))))
         return Predictions(clouds=answers)
 
     return run
@@ -153,12 +153,12 @@ def late_fusion(tools: Tools, look: Callable[[Cloud], Proposals], prototypes: Pr
         for item in items.images:
             value = margin(_tokens(tools, item.data))
             top = value.flatten().topk(max(1, round(tools.config.coseg.top_share * value.numel()))).values
-            images.append(Answer(full_size((value > 0).numpy(), item.truth.shape), float(top.mean())))
+            images.append(Prediction(full_size((value > 0).numpy(), item.truth.shape), float(top.mean())))
         clouds = []
         for cloud in items.clouds:
             found = look(cloud.data)
             value = margin(found.vectors)
-            clouds.append(Answer(found.mask(value > 0), float(value.max()) if len(value) else -np.inf))
+            clouds.append(Prediction(found.mask(value > 0), float(value.max()) if len(value) else -np.inf))
         return Predictions(images, clouds)
 
     return run

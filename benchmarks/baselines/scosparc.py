@@ -18,7 +18,7 @@ from torch import nn
 
 from benchmarks.baselines.tokens import full_size, resize_map
 from geoseg_ros.backbones.tokens import unit
-from geoseg_ros.evaluate.items import Answer, CosegSet, Image, Mask, Method, Predictions
+from geoseg_ros.evaluate.items import CosegSet, Image, Mask, Method, Prediction, Predictions
 from geoseg_ros.evaluate.methods import Tools
 from geoseg_ros.methods.contrast.masks import guided_filter
 from geoseg_ros.methods.geofree.inputs import ImageTokens, image_tokens
@@ -156,7 +156,7 @@ class Scosparc:
             found = own if same else _tokens(self._tools, measured)
             maps = trained.masks(found.tokens, own=same)
             if last == 1:
-                return Predictions(images=[Answer(full_size(_grid(m), i.truth.shape)) for m, i in zip(maps, items.images, strict=True)])
+                return Predictions(images=[Prediction(full_size(_grid(m), i.truth.shape)) for m, i in zip(maps, items.images, strict=True)])
             reference = maps if same else trained.masks(own.tokens, own=True)
             foreground = (own.tokens * reference[:, :, None]).mean((0, 1)).numpy()
             cut = threshold(reference)
@@ -164,7 +164,7 @@ class Scosparc:
             for item, one, tokens in zip(items.images, maps, found.tokens, strict=True):
                 fine = resize_map(_grid(one), (8 * GRID, 8 * GRID))
                 kept = regions(fine, tokens.reshape(GRID, GRID, -1).numpy(), foreground, cut)
-                answers.append(Answer(refine(kept, item.data)))
+                answers.append(Prediction(refine(kept, item.data)))
             return Predictions(images=answers)
 
         return run

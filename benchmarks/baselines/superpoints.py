@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from benchmarks.baselines.tokens import groups
-from geoseg_ros.evaluate.items import Answer, CosegSet, Predictions
+from geoseg_ros.evaluate.items import CosegSet, Prediction, Predictions
 from geoseg_ros.evaluate.trivial import geometry, point_mask
 from geoseg_ros.geometry.analysis import SceneGeometry
 
@@ -74,5 +74,5 @@ def superpoint_groups(items: CosegSet, seed: int) -> Predictions:
         scene = geometry(item.data)
         distance = ((descriptors(scene)[:, None] - means[None]) ** 2).sum(axis=2)
         wanted = np.isin(distance.argmin(axis=1), chosen)
-        answers.append(Answer(point_mask(scene, wanted[scene.superpoint])))
+        answers.append(Prediction(point_mask(scene, wanted[scene.superpoint])))
     return Predictions(clouds=answers)

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from scipy.cluster.vq import kmeans2
 
 from geoseg_ros.backbones.tokens import photo_tokens, unit
-from geoseg_ros.evaluate.items import Answer, CosegSet, Mask, Method, Predictions
+from geoseg_ros.evaluate.items import CosegSet, Mask, Method, Prediction, Predictions
 from geoseg_ros.evaluate.methods import Tools
 from geoseg_ros.learning.foreground import inside
 
@@ -57,7 +57,7 @@ def two_means(tools: Tools) -> Method:
                 tokens = unit(tokens, tools.bank.mean)
             group = groups(tokens.flatten(0, 1).numpy(), 2, seed).reshape(tokens.shape[:2])
             member = group == 1
-            answers.append(Answer(full_size(member if away_from_border(member) else ~member, item.truth.shape)))
+            answers.append(Prediction(full_size(member if away_from_border(member) else ~member, item.truth.shape)))
         return Predictions(images=answers)
 
     return run

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from geoseg_ros.display.pictures import captioned, contact_sheet, draw_cloud, fit, label_colours, plain, truth_outline
-from geoseg_ros.evaluate.items import Answer, CosegSet, Image, Item, Mask, NamedMethod, Predictions
+from geoseg_ros.evaluate.items import CosegSet, Image, Item, Mask, NamedMethod, Prediction, Predictions
 from geoseg_ros.evaluate.metrics import count
 from geoseg_ros.geometry.cloud import Cloud
 from geoseg_ros.io.folders import write_image
@@ -52,7 +52,7 @@ class Extremes:
             if given is not None and self._seeds.setdefault((key, items.name), seed) == seed:
                 self._add(key, items.name, measured, given)
 
-    def _add(self, key: Key, name: str, items: list[Item[Any]], answers: list[Answer]) -> None:
+    def _add(self, key: Key, name: str, items: list[Item[Any]], answers: list[Prediction]) -> None:
         judged = self._found.setdefault(key, [])
         for item, answer in zip(items, answers, strict=True):
             if item.shown:

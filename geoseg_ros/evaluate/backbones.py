@@ -1,4 +1,4 @@
-"""A backbone and its student side by side: how fast, and how well they know a place of a picture again. No labels are needed."""
+"""Comparison of backbones without labels: speed, and how reliably the token of a position is matched in a changed image."""
 
 from __future__ import annotations
 
@@ -14,17 +14,19 @@ from geoseg_ros.backbones.base import ImageBackbone
 from geoseg_ros.learning.distillation import teacher_tokens
 from geoseg_ros.learning.image_views import Image, disturb, square
 
-SIDE = 160  # of the pictures in which places are looked for: 10 x 10 places
-MOST = 48  # pictures
-SPEEDS = ((1, 224), (8, 128))  # pictures at once, and their sides: a small photograph, virtual views
+SIDE = 160  # pixels, of the images whose positions are matched: 10 x 10 positions
+MOST = 48  # images
+SPEEDS = ((1, 224), (8, 128))  # batch and side of images: a small photograph, virtual views
 
 
 @dataclass(frozen=True)
 class BackboneScore:
-    """Attributes:
-    name, stride, dim: of the backbone.
-    milliseconds: per picture, medians, for each of :data:`SPEEDS`.
-    known_again: share of the places, see :func:`known_again`.
+    """Figures of one backbone.
+
+    Attributes:
+        name, stride, dim: of the backbone.
+        milliseconds: per image, medians, for each of :data:`SPEEDS`.
+        known_again: share of matched positions, see :func:`known_again`.
     """
 
     name: str
@@ -36,14 +38,16 @@ class BackboneScore:
 
 @torch.no_grad()
 def known_again(backbone: ImageBackbone, images: Sequence[Image], seed: int = 0) -> float:
-    """Share of the places of disturbed pictures whose nearest token (cosine, mean removed), among those of all undisturbed pictures, is of
-    the same place or one next to it.
+    """Share of matched positions: those of changed images whose nearest token (cosine, mean subtracted) among the tokens of all original
+    images is of the same position or a neighbouring one.
 
-    The disturbances are those of the distillation, which the student has learnt to withstand and a teacher has not. Tokens are compared on
-    the grid of stride 16, whatever that of the backbone is.
+    The changes of colour, contrast and sharpness are those of the distillation, with which the student was trained and its teacher was not.
+    Tokens are compared on a grid of stride 16, whatever the stride of the backbone.
 
     Args:
-        images: RGB pictures [H, W, 3] that neither has learnt from; at most 48, evenly spread, are taken.
+        backbone: the image backbone.
+        images: uint8 RGB [H, W, 3], not used in training; at most 48, evenly spread, are taken.
+        seed: of the changes.
     """
     rng = np.random.default_rng(seed)
     chosen = [images[k * len(images) // min(MOST, len(images))] for k in range(min(MOST, len(images)))]
@@ -63,7 +67,7 @@ def known_again(backbone: ImageBackbone, images: Sequence[Image], seed: int = 0)
 
 
 def milliseconds(backbone: ImageBackbone, count: int, side: int, runs: int = 5) -> float:
-    """Per picture, of ``count`` pictures at once; their side is rounded to the backbone's stride. The median of ``runs``."""
+    """Median time per image, milliseconds, over ``runs`` batches of ``count`` images; their side is rounded to the backbone's stride."""
     side = max(1, round(side / backbone.stride)) * backbone.stride
     images = np.random.default_rng(0).integers(0, 256, (count, side, side, 3), dtype=np.uint8)
     times = []

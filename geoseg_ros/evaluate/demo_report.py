@@ -1,4 +1,4 @@
-"""What a demo run shows: figures against a known truth where there is one, and pictures a person can judge at a glance."""
+"""The report of a demo run: figures against the truth where it is known, and pictures."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ class _Counts:
     union: int = 0
     shares: list[float] = field(default_factory=list)  # IoU of each item that shows the concept
     without: int = 0  # items that do not show it
-    false: int = 0  # ... and got the label all the same
+    false: int = 0  # such items with the label
 
 
 class Scores:
@@ -101,7 +101,7 @@ def _add(counts: list[_Counts], label: Labels, truth: Labels) -> None:
 def cloud_sheet(
     items: Iterable[tuple[Cloud, Labels, Labels | None]], names: Sequence[str], palette: NDArray[np.uint8]
 ) -> NDArray[np.uint8] | None:
-    """One row per cloud: as it came, with the labels found, and with the true ones where they are known.
+    """One row per cloud: the input, the labels found, and the true ones where they are known.
 
     Args:
         items: cloud, label [N], truth [N] or None.

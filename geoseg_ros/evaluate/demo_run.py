@@ -1,4 +1,4 @@
-"""Figures and pictures of a demo run, from two recordings: what was played, and what the node published."""
+"""Figures and pictures of a demo run, from the recordings of the node's inputs and outputs."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ def summarise(
 
     Args:
         played, published: recordings of the input and of the node's output.
-        live: what ``run_live`` returned.
+        live: the result of ``run_live``.
         cloud_topic, image_topic: in ``played``.
         truth: of ``played``, or None; it has its own order of concepts.
 
@@ -128,7 +128,7 @@ def _pick(
             try:
                 shown = true(stamp)
             except KeyError:
-                raise GeosegError(f"the node published the stamp {stamp} ns, which nothing that was played has") from None
+                raise GeosegError(f"the node published the stamp {stamp} ns, which no played message has") from None
             score(label, shown)
         stamps[bool(shown.any())].append(stamp)
     empty = min(wanted // 4, len(stamps[False]))
@@ -137,7 +137,7 @@ def _pick(
 
 
 def _label_table(truth: Truth | None, names: tuple[str, ...]) -> NDArray[np.uint8]:
-    """uint8 [C + 1]: label of the truth -> label of the node; what the node does not know becomes 0."""
+    """uint8 [C + 1]: label of the truth -> label of the node; 0 for concepts that the node does not know."""
     concepts = () if truth is None else tuple(str(name) for name in truth.concepts)
     return np.array([0, *(names.index(name) + 1 if name in names else 0 for name in concepts)], np.uint8)
 

@@ -1,9 +1,9 @@
-"""Does ``p_max`` hold? How often concept packs find their thing in fresh rooms of the procedural world that do not hold it.
+"""False alarms: how often concept packs report their target in procedural rooms without it, compared with ``p_max``.
 
-Every room is another one, so the items are independent, unlike the frames of a walk: one odd object there is seen again and again.
+Every item is from another room, so the items are independent, unlike the frames of a walk.
 
-A p-value is exact only for items like the null items. So there are two kinds of rooms: such as the background bank's are, and such as hold
-what the bank has never seen, besides the families of the packs.
+A p-value is exact only for items like the null items. So there are two kinds of rooms: such as those of the background bank, and rooms with
+families that the bank does not have.
 """
 
 from __future__ import annotations
@@ -23,12 +23,12 @@ from geoseg_ros.simulation.sets import make_cloud, make_dials, make_image, paral
 
 KINDS = ("depth", "lidar", "image")
 ROOMS = {"as the bank's": BackgroundConfig().absent, "with new families": ()}
-"""What no room of this sort holds."""
+"""Families that no room of this sort holds."""
 LEVELS = (0.01, 0.05, 0.1, 0.2)
 
 
 def false_alarms(
-    pipeline: Pipeline, rooms: int, seed: int, preset: str = "standard", tell: Callable[[str], object] = lambda text: None
+    pipeline: Pipeline, rooms: int, seed: int, preset: str = "standard", log: Callable[[str], object] = lambda text: None
 ) -> dict[str, Any]:
     """Run the packs of ``pipeline`` on ``rooms`` rooms of each kind that hold no family of a pack's name.
 
@@ -41,7 +41,7 @@ def false_alarms(
     for sort, absent in ROOMS.items():
         avoid = named | set(absent)
         for kind in KINDS:
-            tell(f"{kind}: {rooms} rooms {sort}")
+            log(f"{kind}: {rooms} rooms {sort}")
 
             def item(k: int, kind: str = kind, avoid: set[str] = avoid) -> Any:
                 source = SeedSource(seed, f"false alarms/{kind}/{k}")
@@ -55,15 +55,15 @@ def _shares(pipeline: Pipeline, items: Iterable[Any], kind: str, rooms: int) -> 
     names = pipeline.labels.names
     marked, p = np.zeros(len(names)), []
     for made in items:
-        answer: tuple[NDArray[np.integer], Sequence[Presence]]
+        prediction: tuple[NDArray[np.integer], Sequence[Presence]]
         if kind == "image":
             seen = pipeline.process_image(made)
-            answer = seen.mask, seen.presence
+            prediction = seen.mask, seen.presence
         else:
             found = pipeline.process_cloud(made)
-            answer = found.label, found.presence
-        marked += [bool((answer[0] == i + 1).any()) for i in range(len(names))]
-        p.append([presence.p_value for presence in answer[1]])
+            prediction = found.label, found.presence
+        marked += [bool((prediction[0] == i + 1).any()) for i in range(len(names))]
+        p.append([presence.p_value for presence in prediction[1]])
     below = {f"{level:g}": (np.array(p) < level).mean(0) for level in LEVELS}
     return {
         name: {"marked": float(marked[i] / rooms), "below": {level: float(share[i]) for level, share in below.items()}}

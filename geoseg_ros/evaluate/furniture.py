@@ -3,7 +3,7 @@
 Everything is by mesh: the meshes of the development split are not in the report, and within a split those of the clouds are not in the
 pictures. A set is a folder of clouds and a folder of pictures, learnt from and measured alike. Three forms:
 
-* ``all show it``: every room has the kind, beside things of other kinds.
+* ``all show it``: every room has the kind, beside objects of other kinds.
 * ``some show it``: the same, and half as many rooms without it.
 * ``switch``: every cloud shows three kinds, and the pictures show one of them and never the other two.
 """
@@ -47,25 +47,25 @@ MESHES = {
         "plant": "decorativePlant plant littlePlant augalas orchids cactus flowerBox plantie",
         "cabinet": "drawersCabinet filing-cabinet wardrobeWithSlidingDoors cupboard highCabinet bedsideTable2 modernVanity"
         " televisionCabinet lowerCabinet",
-        # never asked for
-        "thing": "crate dustbin barrel bullet-trash-can refrigerator speaker3 whiteBoard residential-trashcan electricGuitar"
+        # never a target
+        "other": "crate dustbin barrel bullet-trash-can refrigerator speaker3 whiteBoard residential-trashcan electricGuitar"
         " utility-shelving fireExtinguisher full-bookcase",
     }.items()
 }
-KINDS = tuple(kind for kind in MESHES if kind != "thing")
+KINDS = tuple(kind for kind in MESHES if kind != "other")
 TRIOS = (("chair", "sofa", "table"), ("bed", "cabinet", "plant"))
 ITEMS = 10
 _WALL = {"sofa": 0.8, "bed": 0.9, "cabinet": 0.95, "chair": 0.1, "table": 0.2}  # share with the back to a wall; others 0.4
-_RAISED = ("lamp", "plant")  # small ones of these stand on a pillar, as on a table; other things stand on the floor
+_RAISED = ("lamp", "plant")  # small ones of these stand on a pillar, as on a table; other objects stand on the floor
 _LEAST = {"depth": 300, "lidar": 60}  # points of a kind in a cloud that shows it
 _ROOM, _TRIO_ROOM = (5.0, 4.5), (4.2, 3.8)  # metres; in a smaller room more of a view shows three kinds
 _ATTEMPTS = 60  # rooms tried for one that shows three kinds
 
-Tell = Callable[[str], object]
+Log = Callable[[str], object]
 
 
 def dealt(split: str, modality: str) -> dict[str, tuple[str, ...]]:
-    """The meshes of each kind, "thing" included, for a split of ``SPLITS`` and a modality of ``MODALITIES``."""
+    """The meshes of each kind, "other" included, for a split of ``SPLITS`` and a modality of ``MODALITIES``."""
     first = 2 * SPLITS.index(split) + MODALITIES.index(modality)
     return {kind: names[first::4] for kind, names in MESHES.items()}
 
@@ -78,7 +78,7 @@ def furniture_sets(
     items: int | None = None,
     sensor: str = "depth",
     cache: Path | None = None,
-    tell: Tell = lambda text: None,
+    log: Log = lambda text: None,
 ) -> list[CosegSet]:
     """The sets of all kinds, all trios of these kinds, and all seeds.
 
@@ -105,11 +105,11 @@ def furniture_sets(
     for seed in seeds:
         rooms = Rooms(root, split, sensor, seed, cache)
         for kind in wanted:
-            tell(f"furniture, seed {seed}: rooms with {kind}")
+            log(f"furniture, seed {seed}: rooms with {kind}")
             sets += _kind_sets(rooms, kind, count)
         for trio in TRIOS:
             if set(trio) <= set(wanted):
-                tell(f"furniture, seed {seed}: rooms with {', '.join(trio)}")
+                log(f"furniture, seed {seed}: rooms with {', '.join(trio)}")
                 sets += _switch_sets(rooms, trio, count)
     return sets
 
@@ -140,8 +140,14 @@ def _switch_sets(rooms: Rooms, trio: tuple[str, ...], count: int) -> list[CosegS
 
 @dataclass(frozen=True)
 class Job:
-    """One room to be made. Attributes: name, form, number: tell it from others; show: kinds that the item shows, none or the asked one
-    first; avoid: kinds of which the room has no more than that; size: metres."""
+    """One room to be made.
+
+    Attributes:
+        name, form, number: identify it.
+        show: kinds that the item shows, the target first; may be empty.
+        avoid: kinds of which the room has no further instance.
+        size: metres.
+    """
 
     name: str
     form: str
@@ -208,7 +214,7 @@ class Rooms:
         return ((job, self._known[modality, job]) for job in jobs)
 
     def _place(self, modality: str, job: Job) -> Path | None:
-        """Where the cache has a room: named after all that it depends on, but for the meshes' files."""
+        """Path of a room in the cache, named after everything that it depends on except the files of meshes."""
         if self._cache is None:
             return None
         sensor = self.sensor if modality == "clouds" else None  # pictures are the same for every sensor
@@ -218,7 +224,7 @@ class Rooms:
 
     @cached_property
     def _program(self) -> str:
-        """Digest of what makes rooms: a room that another version has made is not taken from the cache."""
+        """Digest of the source of the simulation: rooms of another version are not taken from the cache."""
         files = [Path(__file__), *sorted(Path(geoseg_ros.simulation.__path__[0]).glob("*.py"))]
         return hashlib.sha256(b"".join(file.read_bytes() for file in files)).hexdigest()
 
@@ -246,11 +252,11 @@ class Rooms:
             return Shot(scan.cloud, scan.family, scan.instance)
         dials = replace(dials, others=(0, 2))
         for attempt in range(_ATTEMPTS):
-            asked = job.show[attempt % len(job.show)]  # what the sensor looks at
+            asked = job.show[attempt % len(job.show)]  # the kind that the sensor is aimed at
             rest = [kind for kind in job.show if kind != asked]
             try:
                 scan = make_cloud(SeedSource(self.seed, f"{stream}/{attempt}"), asked, job.avoid, dials, self.sensor, rest).scan
-            except GeosegError:  # no view of what is asked for; the next room may have one
+            except GeosegError:  # no view of this kind; the next room may have one
                 continue
             if all(np.count_nonzero(scan.family == self._id(kind)) >= dials.min_points for kind in job.show):
                 return Shot(scan.cloud, scan.family, scan.instance)
@@ -276,5 +282,5 @@ def _read(path: Path) -> Shot:
             shape = tuple(int(n) for n in found["shape"])
             cloud = Cloud(found["xyz"], found.get("rgb"), (shape[0], shape[1]) if shape else None)
             return Shot(cloud, found["family"], found["instance"])
-    except Exception as error:  # whatever numpy meets in a damaged file
+    except Exception as error:  # numpy raises many types for damaged files
         raise InputError(f"{path}: damaged, remove it: {type(error).__name__}") from None

@@ -1,7 +1,7 @@
-"""What every method gets and what it answers, so that all of them are measured on identical items.
+"""Inputs and outputs of measured methods: sets, items and predictions, identical for all methods.
 
-A method is a function ``(CosegSet, seed) -> Predictions``. It learns from the concepts ``own`` and ``rivals``, and answers for every
-measured item. It must not look at ``Item.truth``; oracles do, and are marked so.
+A method is a function ``(CosegSet, seed) -> Predictions``. It learns from the concepts ``own`` and ``rivals``, and makes a prediction for
+every measured item. It must not use ``Item.truth``; methods that do are marked as oracles.
 """
 
 from __future__ import annotations
@@ -27,10 +27,10 @@ class Item(Generic[Data]):
     """One measured image or cloud.
 
     Attributes:
-        name: to find it again.
+        name: identifies the item.
         data: uint8 RGB [H, W, 3], or a cloud of N points.
-        truth: bool [H, W] or [N], the thing; empty of True where the item does not show it.
-        other: bool, same shape, a thing of another kind for which the answer must not be given (switch test); None where there is none.
+        truth: bool [H, W] or [N], the target; all False where the item does not show it.
+        other: bool, same shape, an object of another kind that must not be marked (switch test); None where there is none.
         counted: bool, same shape, what is measured; None means everything. Unlabelled borders and invalid points are left out.
         instance: int, same shape, object number, 0 = none; None where unknown.
     """
@@ -44,13 +44,13 @@ class Item(Generic[Data]):
 
     @property
     def shown(self) -> bool:
-        """Whether the item shows the thing."""
+        """Whether the item shows the target."""
         return bool(self.truth.any())
 
 
 @dataclass(frozen=True)
 class CosegSet:
-    """One concept and the items it is looked for in.
+    """One concept and the measured items.
 
     Attributes:
         name: which items are measured, e.g. "cow".
@@ -58,9 +58,9 @@ class CosegSet:
         own: the concept.
         rivals: other concepts that are loaded at the same time.
         images, clouds: the measured items.
-        given: what is learnt from, in words.
-        seed: of a made set; random methods run with this one only.
-        protocol: "robot": an item may lack the thing; "paper": see :func:`paper_protocol`.
+        given: description of the material that is learnt from.
+        seed: of a simulated set; random methods run with this one only.
+        protocol: "robot": an item may lack the target; "paper": see :func:`paper_protocol`.
     """
 
     name: str
@@ -75,7 +75,7 @@ class CosegSet:
 
     @property
     def transductive(self) -> bool:
-        """Whether the measured items are the very ones that may be learnt from."""
+        """Whether the measured items are the same that are learnt from."""
         pairs: tuple[tuple[Collection[Any], Sequence[Item[Any]]], ...] = ((self.own.images, self.images), (self.own.clouds, self.clouds))
         measured = [(given, items) for given, items in pairs if items]
         return bool(measured) and all(
@@ -84,16 +84,18 @@ class CosegSet:
 
     @property
     def shown(self) -> int:
-        """How many measured items show the thing."""
+        """Number of measured items that show the target."""
         return sum(item.shown for item in self.images) + sum(item.shown for item in self.clouds)
 
 
 @dataclass(frozen=True)
-class Answer:
-    """Attributes:
-    mask: bool, of the shape of the item's truth.
-    score: larger = the item rather shows the thing; None from a method that cannot tell.
-    confidence: in 0 .. 1 that the item shows the thing; None from a method that cannot tell.
+class Prediction:
+    """The result of a method for one item.
+
+    Attributes:
+        mask: bool, of the shape of the item's truth.
+        score: larger for items that are more likely to show the target; None from methods without a presence score.
+        confidence: 0 .. 1, that the item shows the target; None from methods without a presence score.
     """
 
     mask: Mask
@@ -103,11 +105,15 @@ class Answer:
 
 @dataclass(frozen=True)
 class Predictions:
-    """Attributes: images, clouds: one answer per measured item, in order, or None where the method does not do that modality; notes: what
-    a reader of the row should know."""
+    """The results of a method for a set.
 
-    images: Sequence[Answer] | None = None
-    clouds: Sequence[Answer] | None = None
+    Attributes:
+        images, clouds: one prediction per measured item, in order, or None for a modality that the method does not support.
+        notes: further values for the reader of the table.
+    """
+
+    images: Sequence[Prediction] | None = None
+    clouds: Sequence[Prediction] | None = None
     notes: dict[str, Any] = field(default_factory=dict)
 
 
@@ -116,8 +122,16 @@ Method = Callable[[CosegSet, int], Predictions]
 
 @dataclass(frozen=True)
 class NamedMethod:
-    """Attributes: name; run; learns: depends on what is given to learn from; random: depends on the seed, so several are run and the worst
-    is told; backbone: sees with the image backbone; oracle: sees the truth."""
+    """A method with its properties.
+
+    Attributes:
+        name: in tables.
+        run: the method.
+        learns: it depends on the material that is given.
+        random: it depends on the seed, so it is run with several and the worst is reported.
+        backbone: it uses the image backbone.
+        oracle: it uses the truth.
+    """
 
     name: str
     run: Method
@@ -128,33 +142,33 @@ class NamedMethod:
 
 
 def transductive(name: str, group: str, images: Sequence[Item[Image]], clouds: Sequence[Item[Cloud]], given: str) -> CosegSet:
-    """The set that is learnt from is the one that is measured: what ``geoseg coseg`` does with two folders."""
+    """A set whose measured items are also learnt from, as ``geoseg coseg`` does with two folders."""
     own = Material(name, [i.data for i in images], [c.data for c in clouds])
     return CosegSet(name, group, own, images=images, clouds=clouds, given=given)
 
 
 def paper_protocol(source: CosegSet, scale: float = 1.0) -> CosegSet:
-    """The protocol of Yang et al. (ICCV 2021) and of image co-segmentation, easier than a robot's task by what it takes from the truth.
+    """The protocol of Yang et al. (ICCV 2021) and of image co-segmentation, which is easier than a robot's task because it uses the truth.
 
-    Only items that show the thing; each instance of it in a cloud becomes a crop of its own; learnt from what is measured; no rivals,
-    nothing without the thing. A method may still answer "not there", which counts as an IoU of 0.
+    Only items that show the target are measured; each instance in a cloud becomes a crop. The set is learnt from the measured items,
+    without rivals and without items that lack the target. A method may still predict an empty mask, which counts as an IoU of 0.
 
     Args:
         scale: radius of a crop around the centre of the instance, times the longest side of its bounding box.
 
     Raises:
-        InputError: no item shows the thing.
+        InputError: no item shows the target.
     """
     images = [item for item in source.images if item.shown]
     clouds = [crop for item in source.clouds for crop in instance_crops(item, scale)]
     if not images and not clouds:
-        raise InputError(f"set {source.name}: no item shows the thing, the paper protocol measures nothing")
+        raise InputError(f"set {source.name}: no item shows the target, the paper protocol measures nothing")
     given = "itself, grouped and cropped by the truth"
     return replace(transductive(source.name, source.group, images, clouds, given), seed=source.seed, protocol="paper")
 
 
 def instance_crops(item: Item[Cloud], scale: float, least: int = 64) -> list[Item[Cloud]]:
-    """A crop per instance: its points, and all others within the radius that are of no further instance of the same thing.
+    """A crop per instance: its points, and all others within the radius that belong to no other instance of the target.
 
     Args:
         least: crops with fewer points around the instance are left out (the paper's own data asks for 512; a LiDAR seldom has them).
@@ -184,10 +198,11 @@ def spread(count: int, wanted: int) -> list[int]:
     return sorted({int(i) for i in np.linspace(0, count - 1, min(count, wanted)).round()}) if count else []
 
 
-def check_answers(items: Sequence[Item[Any]], answers: Sequence[Answer]) -> None:
-    """Raise ValueError unless there is one answer of the right shape per item."""
-    if len(items) != len(answers):
-        raise ValueError(f"answers: expected one for each of {len(items)} items, got {len(answers)}")
-    for item, answer in zip(items, answers, strict=True):
-        if answer.mask.shape != item.truth.shape or answer.mask.dtype != np.bool_:
-            raise ValueError(f"answer for {item.name}: expected bool {item.truth.shape}, got {answer.mask.dtype} {answer.mask.shape}")
+def check_predictions(items: Sequence[Item[Any]], predictions: Sequence[Prediction]) -> None:
+    """Raise ValueError unless there is one prediction of the right shape per item."""
+    if len(items) != len(predictions):
+        raise ValueError(f"predictions: expected one for each of {len(items)} items, got {len(predictions)}")
+    for item, prediction in zip(items, predictions, strict=True):
+        if prediction.mask.shape != item.truth.shape or prediction.mask.dtype != np.bool_:
+            found = f"{prediction.mask.dtype} {prediction.mask.shape}"
+            raise ValueError(f"prediction for {item.name}: expected bool {item.truth.shape}, got {found}")

@@ -1,4 +1,4 @@
-"""The package's own methods in the form in which they are measured."""
+"""The methods of the package, wrapped for measurement."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from functools import cached_property
 
 from geoseg_ros.backbones.base import ImageBackbone
-from geoseg_ros.evaluate.items import Answer, CosegSet, Image, Item, Mask, NamedMethod, Predictions
+from geoseg_ros.evaluate.items import CosegSet, Image, Item, Mask, NamedMethod, Prediction, Predictions
 from geoseg_ros.geometry.cloud import Cloud
 from geoseg_ros.io.items import Arrays, Items
 from geoseg_ros.methods.base import Context, Material, Method, Pack, SetModel, SetOptions
@@ -20,7 +20,7 @@ from geoseg_ros.runtime.set_segmentation import segment_set
 
 @dataclass(frozen=True)
 class Tools:
-    """What methods see with. Attributes: backbone; bank: its background; config."""
+    """The backbone, its background bank and the settings that methods are measured with."""
 
     backbone: ImageBackbone
     bank: BackgroundBank
@@ -28,7 +28,7 @@ class Tools:
 
     @property
     def context(self) -> Context:
-        """What methods learn and open packs with."""
+        """The context in which methods learn and open packs."""
         return Context(self.backbone, self.bank, self.config.scene, self.config.coseg)
 
 
@@ -38,8 +38,8 @@ class PackMethod:
     Packs are built from the concept and its rivals and loaded together. They are kept as long as the object lives: sets share concepts.
 
     Args:
-        tools: what it sees with.
-        given: what of a concept is used; the identity is the method itself, others are ablations.
+        tools: backbone, bank and settings.
+        given: selects the part of a concept that is used; the identity is the method itself, others are ablations.
         method: its name.
     """
 
@@ -72,7 +72,7 @@ class PackMethod:
         return Predictions([_image(pipeline, item) for item in items.images], [_cloud(pipeline, item) for item in items.clouds])
 
     def _about_itself(self, own: Material, items: CosegSet, rivals: Sequence[Pack], outliers: bool) -> Predictions:
-        """The items are those that are learnt from: what :func:`geoseg_ros.cosegment` does."""
+        """Predictions for a set that is also learnt from, as by :func:`geoseg_ros.cosegment`."""
         context = self._tools.context
         if self._last is None or self._last[0] is not items:
             self._last = items, self._method.learn_set(own, context, SetOptions(rivals=rivals))
@@ -80,7 +80,7 @@ class PackMethod:
         images = Items([Arrays([item.data for item in items.images])])
         clouds = Items([Arrays([item.data for item in items.clouds])])
         found = segment_set(model, own.name, images, clouds, context, self._tools.config, outliers)
-        return Predictions([_set_answer(item) for item in found.images], [_set_answer(item) for item in found.clouds])
+        return Predictions([_set_prediction(item) for item in found.images], [_set_prediction(item) for item in found.clouds])
 
     def _pack(self, concept: Material) -> Pack:
         if id(concept) not in self._packs:
@@ -88,23 +88,23 @@ class PackMethod:
         return self._packs[id(concept)][1]
 
 
-def _image(pipeline: Pipeline, item: Item[Image]) -> Answer:
+def _image(pipeline: Pipeline, item: Item[Image]) -> Prediction:
     result = pipeline.process_image(item.data)
-    return _answer(result.mask == 1, result.presence[0])
+    return _prediction(result.mask == 1, result.presence[0])
 
 
-def _cloud(pipeline: Pipeline, item: Item[Cloud]) -> Answer:
+def _cloud(pipeline: Pipeline, item: Item[Cloud]) -> Prediction:
     result = pipeline.process_cloud(item.data)
-    return _answer(result.label == 1, result.presence[0])
+    return _prediction(result.label == 1, result.presence[0])
 
 
-def _set_answer(item: SetImage | SetCloud) -> Answer:
+def _set_prediction(item: SetImage | SetCloud) -> Prediction:
     mask = item.mask if isinstance(item, SetImage) else item.label == 1
-    return Answer(mask, -item.p_value, 1 - item.p_value)
+    return Prediction(mask, -item.p_value, 1 - item.p_value)
 
 
-def _answer(mask: Mask, presence: Presence) -> Answer:
-    return Answer(mask, -presence.p_value, 1 - presence.p_value)
+def _prediction(mask: Mask, presence: Presence) -> Prediction:
+    return Prediction(mask, -presence.p_value, 1 - presence.p_value)
 
 
 def own_methods(tools: Tools) -> list[NamedMethod]:

@@ -69,10 +69,11 @@ def micro_iou(items: Sequence[Counts]) -> float:
 
 
 def auroc(positive: ArrayLike, negative: ArrayLike) -> float:
-    """Chance that a positive item scores above a negative one, ties counting half (area under the ROC curve); NaN where one side is empty.
+    """Probability that a positive item scores above a negative one, ties counting half (area under the ROC curve); NaN if a side is empty.
 
     Args:
-        positive: [p] scores of items that show the thing. negative: [n] scores of items that do not. Infinities are allowed, NaN is not.
+        positive: [p] scores of items that show the target.
+        negative: [n] scores of items that do not. Infinities are allowed, NaN is not.
     """
     positive, negative = np.asarray(positive, np.float64), np.asarray(negative, np.float64)
     if np.isnan(positive).any() or np.isnan(negative).any():

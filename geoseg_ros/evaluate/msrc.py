@@ -3,14 +3,14 @@
 On disk: ``images/NAME.jpg`` and ``labels/NAME.png``, one channel, the value of a pixel an index into :data:`CLASSES`. Everything that
 decides what is measured is fixed here, by class and by file name, before any figure is known:
 
-* The things of :data:`DEVELOPMENT` are for choosing settings, all others are for the report. Surroundings (grass, sky, ...) are no
+* The classes of :data:`DEVELOPMENT` are for choosing settings, all others are for the report. Surroundings (grass, sky, ...) are no
   concepts.
-* A photograph with a single pixel of a report thing belongs to the report, every other one to development: no photograph is in both.
+* A photograph with a single pixel of a report class belongs to the report, every other one to development: no photograph is in both.
 * A class has the photographs of its split in which it covers 3 to 60 %, in the natural order of their names; the even ones (0, 2, ...) are
   learnt from, the odd ones are measured.
 * Negatives are the photographs of the same split without a pixel of the class, at most 60, evenly spread; the even ones may be learnt
-  from as pictures without the thing, the odd ones are measured.
-* Unlabelled pixels within 5 pixels of the thing are not measured: they are its unsure border. Other unlabelled ones are background.
+  from as photographs without the target, the odd ones are measured.
+* Unlabelled pixels within 5 pixels of the target are not measured: they are its unsure border. Other unlabelled ones are background.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ SHARE = (0.03, 0.6)
 LEAST = 10  # photographs that a class must have
 NEGATIVES = 60
 BORDER = 5  # pixels
-OUTLIERS = 0.25  # of the items of a folder with outliers, relative to those that show the thing
+OUTLIERS = 0.25  # of the items of a folder with outliers, relative to those that show the target
 MODES = ("pack", "pack + without", "folder", "folder with outliers")
 
 

@@ -1,42 +1,44 @@
-"""From the answers of one method to its figures on one set."""
+"""The figures of one method on one set."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from typing import Any
 
-from geoseg_ros.evaluate.items import Answer, Item, check_answers
+from geoseg_ros.evaluate.items import Item, Prediction, check_predictions
 from geoseg_ros.evaluate.metrics import auroc, bootstrap, calibration_error, count, iou, mean, micro_interval, micro_iou
 
 Figures = dict[str, Any]
 
 
-def figures(items: Sequence[Item[Any]], answers: Sequence[Answer], *, seed: int = 0) -> Figures:
+def figures(items: Sequence[Item[Any]], predictions: Sequence[Prediction], *, seed: int = 0) -> Figures:
     """The figures of one modality.
 
-    Means are over the items that show the thing: an empty truth says nothing about a mask, it is what presence is about.
+    Means are over the items that show the target; the others only count for presence.
 
     Args:
+        items: measured items of one modality.
+        predictions: one per item, in order.
         seed: of the bootstrap intervals (95 %, over items).
 
     Returns:
-        ``items``, ``absent``: how many show the thing and how many do not.
+        ``items``, ``absent``: number of items with and without the target.
         ``iou``: mean over items of the IoU (macro; J for images), ``iou_interval``, ``worst`` (name and IoU of the worst item).
-        ``micro_iou``: over all pixels or points of *all* items together, so what is found in items without the thing costs;
+        ``micro_iou``: over all pixels or points of all items together, so false marks in items without the target lower it;
         ``micro_interval``.
-        ``item_iou``: IoU of each item that shows the thing, by name.
+        ``item_iou``: IoU of each item that shows the target, by name.
         ``accuracy``, ``precision``: means of :meth:`~geoseg_ros.evaluate.metrics.Counts.accuracy` and ``precision``.
-        ``other``: mean IoU with the thing of another kind; NaN where no item has one.
-        ``found``, ``false_found``: share of the items with, and without, the thing in which something was marked.
+        ``other``: mean IoU with the object of another kind; NaN where no item has one.
+        ``found``, ``false_found``: share of the items with, and without, the target in which something was marked.
         ``auroc``: of the presence score; ``ece``: calibration error of the presence confidence. NaN from a method without them.
     """
-    check_answers(items, answers)
-    pairs = list(zip(items, answers, strict=True))
-    counts = {item.name: count(answer.mask, item.truth, item.counted) for item, answer in pairs}
+    check_predictions(items, predictions)
+    pairs = list(zip(items, predictions, strict=True))
+    counts = {item.name: count(prediction.mask, item.truth, item.counted) for item, prediction in pairs}
     if len(counts) < len(items):
         raise ValueError("items: expected different names")
-    shown = [(item, answer) for item, answer in pairs if item.shown]
-    absent = [(item, answer) for item, answer in pairs if not item.shown]
+    shown = [(item, prediction) for item, prediction in pairs if item.shown]
+    absent = [(item, prediction) for item, prediction in pairs if not item.shown]
     own = {item.name: counts[item.name] for item, _ in shown}
     ious = {name: c.iou() for name, c in own.items()}
     result: Figures = {"items": len(shown), "absent": len(absent), "iou": mean(list(ious.values()))}
@@ -48,14 +50,14 @@ def figures(items: Sequence[Item[Any]], answers: Sequence[Answer], *, seed: int 
     result["micro_interval"] = micro_interval(list(counts.values()), seed=seed)
     result["accuracy"] = mean([c.accuracy() for c in own.values()])
     result["precision"] = mean([c.precision() for c in own.values()])
-    result["other"] = mean([iou(answer.mask, item.other) for item, answer in pairs if item.other is not None and item.other.any()])
-    result["found"] = mean([bool(answer.mask.any()) for _, answer in shown])
-    result["false_found"] = mean([bool(answer.mask.any()) for _, answer in absent])
-    scores = [[answer.score for _, answer in side if answer.score is not None] for side in (shown, absent)]
+    result["other"] = mean([iou(prediction.mask, item.other) for item, prediction in pairs if item.other is not None and item.other.any()])
+    result["found"] = mean([bool(prediction.mask.any()) for _, prediction in shown])
+    result["false_found"] = mean([bool(prediction.mask.any()) for _, prediction in absent])
+    scores = [[prediction.score for _, prediction in side if prediction.score is not None] for side in (shown, absent)]
     complete = len(scores[0]) + len(scores[1]) == len(items)
     result["auroc"] = auroc(scores[0], scores[1]) if complete else float("nan")
-    sure = [(answer.confidence, item.shown) for item, answer in pairs if answer.confidence is not None]
-    # with one kind of items alone a constant answer would look calibrated
+    sure = [(prediction.confidence, item.shown) for item, prediction in pairs if prediction.confidence is not None]
+    # with one kind of items alone a constant prediction would look calibrated
     useful = len(sure) == len(items) and bool(shown) and bool(absent)
     result["ece"] = calibration_error([c for c, _ in sure], [s for _, s in sure]) if useful else float("nan")
     return result

@@ -23,7 +23,7 @@ def measure(
     sets: Sequence[CosegSet],
     methods: Sequence[NamedMethod],
     seeds: Sequence[int],
-    tell: Callable[[str], object] = lambda text: None,
+    log: Callable[[str], object] = lambda text: None,
     look: Look | None = None,
 ) -> list[Row]:
     """One row per set, method, modality and seed.
@@ -31,7 +31,7 @@ def measure(
     A set that was made by a seed is measured with this one; else a method that is not random runs with the first seed only. A method that
     does not learn runs once per items: on the first set that measures them. A method that cannot do a set
     (:class:`~geoseg_ros.errors.InputError`) gives a row with ``error``. ``look``, where
-    given, is called with the answers of each run.
+    given, is called with the predictions of each run.
     """
     rows: list[Row] = []
     done: set[tuple[object, ...]] = set()
@@ -42,7 +42,7 @@ def measure(
             if not method.learns and key in done:
                 continue
             done.add(key)
-            tell(f"{items.group}, {items.name}, {items.given}, {items.protocol}: {method.name}")
+            log(f"{items.group}, {items.name}, {items.given}, {items.protocol}: {method.name}")
             tried = seeds if items.seed is None else [items.seed]
             for seed in tried if method.random else tried[:1]:
                 rows += _rows(items, method, seed, look)
@@ -63,25 +63,25 @@ def _rows(items: CosegSet, method: NamedMethod, seed: int, look: Look | None) ->
     }
     start = time.perf_counter()
     try:
-        answers = method.run(items, seed)
+        predictions = method.run(items, seed)
     except InputError as error:
         return [{**head, "error": str(error)}]
     head["seconds"] = round(time.perf_counter() - start, 2)
     if look is not None:
-        look(items, method, seed, answers)
-    if answers.notes:
-        head["notes"] = answers.notes
+        look(items, method, seed, predictions)
+    if predictions.notes:
+        head["notes"] = predictions.notes
     rows = []
-    if items.images and answers.images is not None:
-        rows.append({**head, "modality": "images", **figures(items.images, answers.images)})
-    if items.clouds and answers.clouds is not None:
-        rows.append({**head, "modality": "clouds", **figures(items.clouds, answers.clouds)})
+    if items.images and predictions.images is not None:
+        rows.append({**head, "modality": "images", **figures(items.images, predictions.images)})
+    if items.clouds and predictions.clouds is not None:
+        rows.append({**head, "modality": "clouds", **figures(items.clouds, predictions.clouds)})
     return rows
 
 
 def summarise(rows: Iterable[Row]) -> list[Row]:
     """Rows averaged over the sets of a group, with a bootstrap interval of ``iou`` over items within sets. Of several seeds the worst (by
-    ``iou``) is told, beside the mean over seeds."""
+    ``iou``) is reported, and the mean over seeds."""
     groups: dict[tuple[Any, ...], dict[int | None, list[Row]]] = {}
     for row in rows:
         if "error" not in row:
@@ -126,7 +126,7 @@ def markdown(result: dict[str, Any]) -> str:
     Args:
         result: ``title``, ``backbone``, ``supervision``, ``command``, ``summary`` and ``rows``.
     """
-    lines = [f"# {result['title']}", "", f"Backbone `{result['backbone']}` (labels that it saw: {result['supervision']})."]
+    lines = [f"# {result['title']}", "", f"Backbone `{result['backbone']}` (trained with: {result['supervision']})."]
     lines += ["", f"Command: `{result['command']}`"]
     tables: dict[tuple[str, str, str], list[Row]] = {}
     for row in result["summary"]:
@@ -162,7 +162,7 @@ def _figures_table(rows: Sequence[Row], modality: str, backbone: str, supervisio
 
 
 def _hardness(rows: Sequence[Row]) -> list[str]:
-    """How far answers that need no method get towards the oracle: a set where they get far proves nothing."""
+    """Result of the best trivial prediction relative to the oracle; a set on which it is close to the oracle is too easy."""
     oracle = max((row["iou"] for row in rows if row["oracle"]), default=math.nan)
     trivial = {row["method"]: row["iou"] for row in rows if row["trivial"]}
     if not trivial or not oracle > 0:
@@ -170,7 +170,7 @@ def _hardness(rows: Sequence[Row]) -> list[str]:
     best = max(trivial, key=lambda name: trivial[name])
     share = trivial[best] / oracle
     verdict = f"more than {TOO_EASY:.0%}: the set is too easy to prove anything by this figure" if share > TOO_EASY else "hard enough"
-    return ["", f"Best answer that needs no method: {best}, {share:.0%} of the oracle's IoU ({verdict})."]
+    return ["", f"Best trivial prediction: {best}, {share:.0%} of the oracle's IoU ({verdict})."]
 
 
 def _sets_table(rows: Sequence[Row]) -> list[str]:

@@ -19,7 +19,7 @@ from geoseg_ros.methods.registry import open_method
 from geoseg_ros.packs.bank import BackgroundBank
 from geoseg_ros.runtime.pipeline import Pipeline, PipelineConfig
 
-Tell = Callable[[str], object]
+Log = Callable[[str], object]
 
 
 class Tabletop:
@@ -83,7 +83,7 @@ class Tabletop:
     def switch(self, pipeline: Pipeline) -> dict[str, object]:
         """The switch test: a box and a cylinder on one real table. Each kind is asked for alone, of the very same clouds.
 
-        The answer must follow the pictures: ``shown`` is the IoU with the kind asked for, ``other`` with the kind not asked for.
+        The prediction must follow the pictures: ``shown`` is the IoU with the kind asked for, ``other`` with the kind not asked for.
         """
         row: dict[str, object] = {}
         first, second = self.kinds
@@ -115,13 +115,13 @@ class Tabletop:
                 biggest = np.zeros(len(geometry.xyz), bool)
                 if geometry.proposals:
                     biggest[geometry.proposals[0]] = True
-                answers: dict[str, NDArray[np.bool_]] = {
+                predictions: dict[str, NDArray[np.bool_]] = {
                     "all": valid,
                     "minus_planes": geometry.point_values(geometry.plane < 0) & valid,
                     "largest_proposal": geometry.point_values(biggest) & valid,
                 }
-                for name, answer in answers.items():
-                    figures[name].append(iou(answer, truth))
+                for name, prediction in predictions.items():
+                    figures[name].append(iou(prediction, truth))
             row[kind] = {name: mean(values) for name, values in figures.items()}
         pairs = list(zip(self.measured[self.kinds[0]], self.measured[self.kinds[1]] * 3, strict=False))
         objects = [[iou(t > 0, t == w) for w in (1, 2)] for t in (compose(a, b, rank)[1] for rank, (a, b) in enumerate(pairs))]
@@ -129,13 +129,13 @@ class Tabletop:
         return row
 
 
-def table(root: Path, split: str, backbone: ImageBackbone, bank: BackgroundBank, config: PipelineConfig, tell: Tell) -> dict[str, object]:
+def table(root: Path, split: str, backbone: ImageBackbone, bank: BackgroundBank, config: PipelineConfig, log: Log) -> dict[str, object]:
     """Every row for one backbone."""
-    tell("reading scenes")
+    log("reading scenes")
     data = Tabletop(root, split)
     rows: dict[str, object] = {}
     for variant in VARIANTS:
-        tell(variant.name)
+        log(variant.name)
         start = time.perf_counter()
         pipeline = data.pipeline(backbone, bank, variant, config)
         trained = time.perf_counter() - start

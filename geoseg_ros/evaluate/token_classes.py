@@ -1,4 +1,4 @@
-"""How well the tokens of a backbone tell the classes of MSRC's photographs apart, by their nearest neighbours; nothing is learnt.
+"""How well the tokens of a backbone separate the classes of MSRC's photographs, by nearest neighbours; nothing is learnt.
 
 A photograph is 320 x 224 or 224 x 320 pixels. A token has the class that covers more than 60 % of its cell; others, and unlabelled ones,
 are left out. Photographs in the order of their file names are halved in turn, and every token of one half is given the most frequent class

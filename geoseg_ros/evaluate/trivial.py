@@ -1,4 +1,4 @@
-"""Baselines that learn nothing and see with nothing."""
+"""Baselines that neither learn nor use a backbone."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Generic, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from geoseg_ros.evaluate.items import Answer, CosegSet, Mask, NamedMethod, Predictions
+from geoseg_ros.evaluate.items import CosegSet, Mask, NamedMethod, Prediction, Predictions
 from geoseg_ros.evaluate.metrics import iou
 from geoseg_ros.geometry.analysis import SceneGeometry, analyse_cloud
 from geoseg_ros.geometry.cloud import Cloud
@@ -49,52 +49,52 @@ def point_mask(scene: SceneGeometry, voxels: NDArray[np.integer] | NDArray[np.bo
 def everything(items: CosegSet, seed: int) -> Predictions:
     """Every pixel, every valid point."""
     return Predictions(
-        [Answer(np.ones(item.truth.shape, bool)) for item in items.images],
-        [Answer(item.data.valid()) for item in items.clouds],
+        [Prediction(np.ones(item.truth.shape, bool)) for item in items.images],
+        [Prediction(item.data.valid()) for item in items.clouds],
     )
 
 
 def centre(items: CosegSet, seed: int) -> Predictions:
-    """Images only: a centred ellipse of the picture's aspect, ``CENTRE_SHARE`` of its area (photographers put the thing in the middle)."""
-    answers = []
+    """Images only: a centred ellipse of the picture's aspect, ``CENTRE_SHARE`` of its area (photographs show objects in the middle)."""
+    predictions = []
     for item in items.images:
         y, x = (2 * (np.arange(n) + 0.5) / n - 1 for n in item.truth.shape)
         # the whole picture has area 4 in these units
-        answers.append(Answer(x**2 + y[:, None] ** 2 <= 4 * CENTRE_SHARE / np.pi))
-    return Predictions(images=answers)
+        predictions.append(Prediction(x**2 + y[:, None] ** 2 <= 4 * CENTRE_SHARE / np.pi))
+    return Predictions(images=predictions)
 
 
 def minus_planes(items: CosegSet, seed: int) -> Predictions:
     """Clouds only: every point that lies on no large plane."""
     scenes = [geometry(item.data) for item in items.clouds]
-    return Predictions(clouds=[Answer(point_mask(scene, scene.plane < 0)) for scene in scenes])
+    return Predictions(clouds=[Prediction(point_mask(scene, scene.plane < 0)) for scene in scenes])
 
 
 def all_proposals(items: CosegSet, seed: int) -> Predictions:
     """Clouds only: every proposal, that is every cluster of the points on no large plane."""
     scenes = [geometry(item.data) for item in items.clouds]
-    return Predictions(clouds=[Answer(point_mask(s, np.concatenate([_NONE, *s.proposals]))) for s in scenes])
+    return Predictions(clouds=[Prediction(point_mask(s, np.concatenate([_NONE, *s.proposals]))) for s in scenes])
 
 
 def largest_proposal(items: CosegSet, seed: int) -> Predictions:
     """Clouds only: the proposal with the most voxels; nothing where there is none."""
     scenes = [geometry(item.data) for item in items.clouds]
-    return Predictions(clouds=[Answer(point_mask(s, s.proposals[0] if s.proposals else _NONE)) for s in scenes])
+    return Predictions(clouds=[Prediction(point_mask(s, s.proposals[0] if s.proposals else _NONE)) for s in scenes])
 
 
 def random_proposal(items: CosegSet, seed: int) -> Predictions:
     """Clouds only: one proposal at random; nothing where there is none."""
     rng = np.random.default_rng(seed)
-    answers = []
+    predictions = []
     for item in items.clouds:
         scene = geometry(item.data)
-        answers.append(Answer(point_mask(scene, scene.proposals[rng.integers(len(scene.proposals))] if scene.proposals else _NONE)))
-    return Predictions(clouds=answers)
+        predictions.append(Prediction(point_mask(scene, scene.proposals[rng.integers(len(scene.proposals))] if scene.proposals else _NONE)))
+    return Predictions(clouds=predictions)
 
 
 def oracle_proposals(items: CosegSet, seed: int) -> Predictions:
-    """Clouds only, sees the truth: the union of proposals with the largest IoU, found greedily; nothing where the thing is not."""
-    answers = []
+    """Clouds only, an oracle: the union of proposals with the largest IoU, found greedily; nothing where the target is absent."""
+    predictions = []
     for item in items.clouds:
         scene = geometry(item.data)
         masks = [point_mask(scene, proposal) for proposal in scene.proposals] if item.shown else []
@@ -105,8 +105,8 @@ def oracle_proposals(items: CosegSet, seed: int) -> Predictions:
             if overlaps[k] <= best:
                 break
             best, found = overlaps[k], found | masks.pop(k)
-        answers.append(Answer(found, float(found.any()), float(found.any())))
-    return Predictions(clouds=answers)
+        predictions.append(Prediction(found, float(found.any()), float(found.any())))
+    return Predictions(clouds=predictions)
 
 
 _NONE: NDArray[np.int64] = np.zeros(0, np.int64)

@@ -27,7 +27,7 @@ def world_sets(
     seeds: Sequence[int],
     items: int | None = None,
     sensor: str = "lidar",
-    tell: Callable[[str], object] = lambda text: None,
+    log: Callable[[str], object] = lambda text: None,
 ) -> list[CosegSet]:
     """The sets of all families and seeds.
 
@@ -51,7 +51,7 @@ def world_sets(
     for seed in seeds:
         learnt, measured = {}, {}
         for name in names:
-            tell(f"world {preset}, seed {seed}: making rooms with {name}")
+            log(f"world {preset}, seed {seed}: making rooms with {name}")
             learnt[name] = concept_set(name, count, count, seed, dials=dials, sensor=sensor, stream="learn")
             measured[name] = concept_set(
                 name,

@@ -1,4 +1,4 @@
-"""What a background bank is made from: pictures and clouds of procedural rooms full of other things."""
+"""Images and clouds of procedural rooms, from which a background bank is made."""
 
 from __future__ import annotations
 

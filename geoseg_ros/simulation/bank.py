@@ -1,4 +1,4 @@
-"""Making a background bank where there is none yet: from the procedural world, and from photographs where the user has some."""
+"""Making of background banks: from the procedural world, and from photographs of the user."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ def make_bank(
 def open_bank(backbone: ImageBackbone, progress: Progress = silent) -> BackgroundBank:
     """The bank of a backbone: the shipped one, else that in the user's cache, else a new one from the procedural world, then cached.
 
-    The cache is an optimisation: where it cannot be written, or is damaged, the bank is made again.
+    Where the cache cannot be written, or is damaged, the bank is made anew.
     """
     try:
         bank = find_bank(backbone)

@@ -4,7 +4,7 @@ import cv2
 import numpy as np
 
 from benchmarks.tables.best_and_worst import Extremes
-from geoseg_ros.evaluate.items import Answer, CosegSet, Item, NamedMethod, Predictions
+from geoseg_ros.evaluate.items import CosegSet, Item, NamedMethod, Prediction, Predictions
 from geoseg_ros.evaluate.table import measure
 from geoseg_ros.geometry.cloud import Cloud
 from geoseg_ros.methods.base import Material
@@ -24,7 +24,7 @@ def _items():
 
 def _ten_columns(items, seed):
     columns = np.tile(np.arange(20) < 10, (12, 1))
-    return Predictions([Answer(columns) for _ in items.images], [Answer(item.truth) for item in items.clouds])
+    return Predictions([Prediction(columns) for _ in items.images], [Prediction(item.truth) for item in items.clouds])
 
 
 def test_the_best_and_the_worst_are_kept_and_drawn(tmp_path):

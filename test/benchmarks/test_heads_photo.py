@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from benchmarks.baselines.heads_photo import dense_head, fit_head, heads
-from geoseg_ros.evaluate.items import CosegSet, Item, check_answers
+from geoseg_ros.evaluate.items import CosegSet, Item, check_predictions
 from geoseg_ros.evaluate.methods import Tools
 from geoseg_ros.evaluate.metrics import auroc, iou
 from geoseg_ros.methods.base import Material
@@ -33,7 +33,7 @@ def test_every_head_finds_the_thing_and_tells_where_it_is_not(tools, number):
     method = heads(tools)[number]
     items = CosegSet("red", "fake", concept("red"), images=measured("red"))
     answers = method.run(items, 0).images
-    check_answers(items.images, answers)
+    check_predictions(items.images, answers)
     shown, absent = answers[:4], answers[4:]
     assert np.mean([iou(answer.mask, item.truth) for answer, item in zip(shown, items.images, strict=False)]) > 0.5
     assert auroc([answer.score for answer in shown], [answer.score for answer in absent]) > 0.8

@@ -14,7 +14,7 @@ from benchmarks.baselines.geofree import ALARM, Networks, correlation, steering
 from benchmarks.baselines.shapes import ShapesConfig
 from benchmarks.baselines.variants import SIZES, VARIANTS, NetworkSize, settings
 from geoseg_ros.errors import InputError
-from geoseg_ros.evaluate.items import Answer, CosegSet, Item, Predictions, check_answers, paper_protocol
+from geoseg_ros.evaluate.items import CosegSet, Item, Prediction, Predictions, check_predictions, paper_protocol
 from geoseg_ros.evaluate.methods import Tools
 from geoseg_ros.evaluate.score import figures
 from geoseg_ros.geometry.cloud import Cloud
@@ -89,8 +89,8 @@ def test_networks_on_views_find_the_thing_that_the_pictures_show(networks, red) 
         clouds.append(red.clouds[2])
         items = replace(red, name=name, own=own, rivals=(rival,), clouds=clouds)
         found = run(networks, "GeoFree on views, untrained", items)
-        check_answers(items.clouds, found.clouds)
-        check_answers(items.images, found.images)
+        check_predictions(items.clouds, found.clouds)
+        check_predictions(items.images, found.images)
         result = figures(clouds[:2], found.clouds[:2])
         assert result["iou"] > 0.8 and result["other"] == 0.0
         assert found.notes["steering"] < ALARM
@@ -100,14 +100,14 @@ def test_networks_on_views_find_the_thing_that_the_pictures_show(networks, red) 
 @pytest.mark.parametrize("name", ["GeoFree on views", "GeoFree on views, images shuffled each step", "GeoFree on views, no fusion"])
 def test_networks_on_views_are_trained(networks, red, name) -> None:
     found = run(networks, name, red)
-    check_answers(red.clouds, found.clouds)
+    check_predictions(red.clouds, found.clouds)
     assert found.notes["training"]["epochs"] == {"2": 1, "3": 1}  # stage 1 would train the masks, which are given
     assert ("steering" in found.notes) == (name == "GeoFree on views")
 
 
 def test_masks_are_kept_where_the_judge_marks_something(red) -> None:
-    everything = [Answer(np.ones_like(item.truth), 7.0) for item in red.clouds]
-    judged = [Answer(np.zeros_like(red.clouds[0].truth), -0.4, 0.6), *(Answer(item.truth, -0.01, 0.99) for item in red.clouds[1:])]
+    everything = [Prediction(np.ones_like(item.truth), 7.0) for item in red.clouds]
+    judged = [Prediction(np.zeros_like(red.clouds[0].truth), -0.4, 0.6), *(Prediction(item.truth, -0.01, 0.99) for item in red.clouds[1:])]
     asked = []
 
     def judge(items, seed):
@@ -139,8 +139,8 @@ def test_forced_masks_behind_the_contrast(networks, red) -> None:
 
 def test_answers_have_the_shape_of_the_items(networks, red) -> None:
     found = run(networks, "GeoFree, paper preset", red)
-    check_answers(red.images, found.images)
-    check_answers(red.clouds, found.clouds)
+    check_predictions(red.images, found.images)
+    check_predictions(red.clouds, found.clouds)
     assert not found.clouds[2].mask.any() and found.clouds[2].score < min(a.score for a in found.clouds[:2])
     assert found.notes["training"]["epochs"] == {"1": 1, "2": 1, "3": 1} and "procedural" in found.notes["extractor"]
     assert -1 <= found.notes["steering"] <= 1
@@ -200,8 +200,8 @@ def test_controls_take_the_pictures_of_others(networks, red, name, monkeypatch) 
 def test_crops_of_the_paper_protocol(networks, red) -> None:
     crops = paper_protocol(replace(red, clouds=red.clouds[:2]), scale=3)
     found = run(networks, "GeoFree, paper preset", crops)
-    check_answers(crops.clouds, found.clouds)
-    check_answers(crops.images, found.images)
+    check_predictions(crops.clouds, found.clouds)
+    check_predictions(crops.images, found.images)
 
 
 def test_what_lacks_clouds_or_pictures_is_not_done(networks, red) -> None:

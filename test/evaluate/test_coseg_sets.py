@@ -11,7 +11,7 @@ import pytest
 from benchmarks.evaluate import main as benchmark
 from geoseg_ros.cli.main import main
 from geoseg_ros.errors import InputError
-from geoseg_ros.evaluate.coseg_sets import LEAST, POINTS, THINGS, gives_pictures, s3dis_sets, scanobjectnn_sets, thing_crops
+from geoseg_ros.evaluate.coseg_sets import CATEGORIES, LEAST, POINTS, category_crops, gives_pictures, s3dis_sets, scanobjectnn_sets
 from geoseg_ros.evaluate.datasets.s3dis import CLASSES, Room
 from geoseg_ros.geometry.cloud import Cloud
 from support.fake_datasets import write_blocks, write_labels, write_objects, write_picture, write_text
@@ -36,7 +36,7 @@ def a_room(around: int = 20_000) -> Room:
 
 def test_a_crop_per_object() -> None:
     room = a_room()
-    first, second = thing_crops(room, "chair")
+    first, second = category_crops(room, "chair")
     assert (first.name, second.name) == ("Area_1/office_1#2", "Area_1/office_1#3")
     assert len(first.data) == POINTS and first.data.rgb is None and first.data.xyz.min() == 0
     shift = room.cloud.xyz[room.instance == 1].min(axis=0) - first.data.xyz[first.truth].min(axis=0)
@@ -45,11 +45,11 @@ def test_a_crop_per_object() -> None:
     middle, longest = (box.min(axis=0) + box.max(axis=0)) / 2, (box.max(axis=0) - box.min(axis=0)).max()
     assert np.linalg.norm(whole[~first.truth] - middle, axis=1).max() <= longest + 1e-4
     assert whole[~first.truth, 1].min() > -0.01  # the wall is there, the other chair is not
-    assert not thing_crops(room, "sofa")
+    assert not category_crops(room, "sofa")
 
 
 def test_a_crop_needs_something_around_it() -> None:
-    assert LEAST == 512 and not thing_crops(a_room(around=600), "chair")
+    assert LEAST == 512 and not category_crops(a_room(around=600), "chair")
 
 
 @pytest.fixture(scope="module")
@@ -76,7 +76,7 @@ def pictures_root(tmp_path_factory):
 
 def test_s3dis_sets_of_clouds(s3dis_root) -> None:
     chair, sofa = s3dis_sets(s3dis_root)
-    assert [chair.name, sofa.name] == ["chair", "sofa"] and set(THINGS) > {"chair", "sofa"}
+    assert [chair.name, sofa.name] == ["chair", "sofa"] and set(CATEGORIES) > {"chair", "sofa"}
     assert len(chair.clouds) == 6 and len(sofa.clouds) == 3 and not chair.images
     assert chair.protocol == "paper" and chair.given == "itself: crops" and not chair.rivals
     assert [id(c) for c in chair.own.clouds] == [id(c.data) for c in chair.clouds]
@@ -109,14 +109,14 @@ def test_text_gives_the_same_sets(tmp_path) -> None:
     assert [(s.name, len(s.clouds)) for s in s3dis_sets(tmp_path)] == [("chair", 2), ("sofa", 1)]
 
 
-def write_masked(root, thing: str, count: int = 3) -> None:
+def write_masked(root, category: str, count: int = 3) -> None:
     for folder in ("images", "masks"):
-        (root / thing / folder).mkdir(parents=True)
+        (root / category / folder).mkdir(parents=True)
     for k in range(count):
         mask = np.zeros((40, 60), np.uint8)
         mask[10:30, 20:40] = 255
-        cv2.imwrite(str(root / thing / "images" / f"{k}.jpg"), np.full((40, 60, 3), 80, np.uint8))
-        cv2.imwrite(str(root / thing / "masks" / f"{k}.png"), mask)
+        cv2.imwrite(str(root / category / "images" / f"{k}.jpg"), np.full((40, 60, 3), 80, np.uint8))
+        cv2.imwrite(str(root / category / "masks" / f"{k}.png"), mask)
 
 
 def test_scanobjectnn_sets(tmp_path) -> None:

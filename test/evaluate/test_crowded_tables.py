@@ -1,4 +1,4 @@
-"""Crowded tables: things touch, stand on one another, hide what is behind; truth and splits. On rendered tables, and on real ones."""
+"""Crowded tables: objects touch, stand on one another, hide what is behind; truth and splits. On rendered tables, and on real ones."""
 
 from __future__ import annotations
 
@@ -21,11 +21,11 @@ EYE = np.array([-0.9, 0, 1.2], np.float32)
 SIDE, HEIGHT = 0.15, 0.12
 
 
-def scene(kind: str, number: int = 0, things: int = 2) -> TabletopScene:
+def scene(kind: str, number: int = 0, objects: int = 2) -> TabletopScene:
     """A table of 1.2 m with boxes or cylinders in a row across, seen by a camera of 320 x 240 pixels."""
     b = Builder()
     b.add(QUAD, 0, 0, (0, 0, 0), (0.6, 0.6, 0))
-    for k in range(things):
+    for k in range(objects):
         at = (-0.1 + 0.01 * (number % 7), 0.35 * k - 0.17, HEIGHT / 2)
         if kind == "box":
             b.box(0, 0, at, (SIDE, SIDE, HEIGHT))
@@ -41,8 +41,8 @@ def scene(kind: str, number: int = 0, things: int = 2) -> TabletopScene:
 
 
 def distance(table, a: int, b: int) -> float:
-    """Smallest between the things with these numbers, hidden points included."""
-    return float(cKDTree(table.things[a - 1].xyz).query(table.things[b - 1].xyz)[0].min())
+    """Smallest between the objects with these numbers, hidden points included."""
+    return float(cKDTree(table.objects[a - 1].xyz).query(table.objects[b - 1].xyz)[0].min())
 
 
 def pixels_of_points(table) -> np.ndarray:
@@ -54,22 +54,22 @@ def pixels_of_points(table) -> np.ndarray:
 
 def test_a_scene_is_opened() -> None:
     table = open_table(scene("box"), 5)
-    assert [t.kind for t in table.things] == ["box", "box"] and table.things[0].scene == 5 and not table.touching
+    assert [t.kind for t in table.objects] == ["box", "box"] and table.objects[0].scene == 5 and not table.touching
     assert table.lens == pytest.approx(np.array([[300, 159.5], [300, 119.5]]), abs=0.1)
-    assert [round(float(np.quantile(t.xyz[:, 2], 0.99)), 2) for t in table.things] == [HEIGHT] * 2
+    assert [round(float(np.quantile(t.xyz[:, 2], 0.99)), 2) for t in table.objects] == [HEIGHT] * 2
     assert np.array_equal(table.cloud().xyz, scene("box").cloud.xyz, equal_nan=True)
-    assert np.count_nonzero(table.of_kind("box")) == np.count_nonzero(table.thing) and not table.of_kind("cylinder").any()
+    assert np.count_nonzero(table.of_kind("box")) == np.count_nonzero(table.number) and not table.of_kind("cylinder").any()
 
 
 @pytest.mark.parametrize("side", [0, 1, 2, 3, None])
 def test_a_thing_is_set_against_another(side) -> None:
-    table, other = open_table(scene("box", things=1), 0), open_table(scene("cylinder", 3, things=1), 33)
-    moved = other.things[0]
-    before = np.count_nonzero(table.thing == 1)
+    table, other = open_table(scene("box", objects=1), 0), open_table(scene("cylinder", 3, objects=1), 33)
+    moved = other.objects[0]
+    before = np.count_nonzero(table.number == 1)
     assert set_down(table, moved, 0, side)
-    assert table.touching == [(1, 2)] and [t.kind for t in table.things] == ["box", "cylinder"]
-    placed, first = table.things[1].xyz, table.things[0].xyz
-    # a face that the sensor cannot see has no points: behind and before there can be the depth of a thing between points
+    assert table.touching == [(1, 2)] and [t.kind for t in table.objects] == ["box", "cylinder"]
+    placed, first = table.objects[1].xyz, table.objects[0].xyz
+    # a face that the sensor cannot see has no points: behind and before there can be the depth of an object between points
     assert distance(table, 1, 2) < (0.025 if side in (0, 2, None) else SIDE + 0.02)
     assert float(np.quantile(placed[:, 2], 0.01)) == pytest.approx(0 if side is not None else HEIGHT, abs=0.012)
     assert np.ptp(placed[:, 2]) == pytest.approx(np.ptp(moved.xyz[:, 2]), abs=1e-6)
@@ -77,44 +77,44 @@ def test_a_thing_is_set_against_another(side) -> None:
     gap |= {1: placed[:, 1].min() - first[:, 1].max(), 3: first[:, 1].min() - placed[:, 1].max()}
     if side is not None:
         assert gap[side] == pytest.approx(0, abs=1e-3)
-    seen = table.of_kind("cylinder").reshape(table.thing.shape)
+    seen = table.of_kind("cylinder").reshape(table.number.shape)
     assert seen.sum() > 0.4 * len(moved.xyz) and (table.rgb[seen] == (40, 40, 200)).all()
     assert pixels_of_points(table).max() < 1.5  # the organised cloud is still what a camera sees
     if side == 3:  # it stands before the first, and hides some of it
-        assert np.count_nonzero(table.thing == 1) < before
+        assert np.count_nonzero(table.number == 1) < before
         assert not np.isnan(table.xyz[seen]).any()
 
 
 def test_no_place_changes_nothing() -> None:
-    table, moved = open_table(scene("box"), 0), open_table(scene("cylinder"), 33).things[0]
+    table, moved = open_table(scene("box"), 0), open_table(scene("cylinder"), 33).objects[0]
     assert set_down(table, moved, 0, None)
-    xyz, labels = table.xyz.copy(), table.thing.copy()
+    xyz, labels = table.xyz.copy(), table.number.copy()
     assert not set_down(table, moved, 0, None)  # the place is taken
     far = type(moved)(moved.kind, moved.scene, moved.xyz + (0, 0.6, 0), moved.rgb)
     assert not set_down(table, far, 0, 0)  # it would come nearer than its sampling allows
-    assert len(table.things) == 3 and np.array_equal(table.xyz, xyz, equal_nan=True) and np.array_equal(table.thing, labels)
+    assert len(table.objects) == 3 and np.array_equal(table.xyz, xyz, equal_nan=True) and np.array_equal(table.number, labels)
 
 
 def test_bowls_hold_nothing_on_their_rim() -> None:
-    table = open_table(scene("cylinder", things=1), 33)
-    pot = table.things[0]
+    table = open_table(scene("cylinder", objects=1), 33)
+    pot = table.objects[0]
     rim = np.hypot(*(pot.xyz[:, :2] - (pot.xyz[:, :2].min(axis=0) + pot.xyz[:, :2].max(axis=0)) / 2).T) > 0.8 * SIDE / 2
-    table.things[0] = type(pot)(pot.kind, pot.scene, pot.xyz[rim], pot.rgb[rim])
-    small = open_table(scene("box", things=1), 0).things[0]
+    table.objects[0] = type(pot)(pot.kind, pot.scene, pot.xyz[rim], pot.rgb[rim])
+    small = open_table(scene("box", objects=1), 0).objects[0]
     small = type(small)(small.kind, small.scene, small.xyz * (0.5, 0.5, 1) + (0, 0.45, 0), small.rgb)
     assert not set_down(table, small, 0, None)
 
 
 def test_crowded_tables_hold_both_kinds() -> None:
     bases = {k: open_table(scene("box", k), k) for k in range(3)} | {33 + k: open_table(scene("cylinder", k, 1), 33 + k) for k in range(3)}
-    before = {k: (table.thing.copy(), len(table.things)) for k, table in bases.items()}
+    before = {k: (table.number.copy(), len(table.objects)) for k, table in bases.items()}
     for seed in range(4):
         table, again = (crowd(bases, np.random.default_rng(seed)) for _ in range(2))
-        assert np.array_equal(table.xyz, again.xyz, equal_nan=True) and np.array_equal(table.thing, again.thing)
-        assert LEAST <= len(table.things) <= MOST and {t.kind for t in table.things} == set(KINDS)
-        assert table.touching and all((table.thing == k + 1).any() for k in range(len(table.things)))
+        assert np.array_equal(table.xyz, again.xyz, equal_nan=True) and np.array_equal(table.number, again.number)
+        assert LEAST <= len(table.objects) <= MOST and {t.kind for t in table.objects} == set(KINDS)
+        assert table.touching and all((table.number == k + 1).any() for k in range(len(table.objects)))
     for k, (labels, count) in before.items():
-        assert np.array_equal(bases[k].thing, labels) and len(bases[k].things) == count
+        assert np.array_equal(bases[k].number, labels) and len(bases[k].objects) == count
 
 
 def test_sets(monkeypatch, tmp_path) -> None:
@@ -142,8 +142,8 @@ def test_real_crowded_table() -> None:
     read = Scenes(MOSD)
     bases = {n: open_table(read(n, kind), n) for kind, n in (("box", 5), ("box", 8), ("cylinder", 36))}
     table = crowd(bases, np.random.default_rng(2))
-    assert LEAST <= len(table.things) <= MOST and {t.kind for t in table.things} == set(KINDS)
+    assert LEAST <= len(table.objects) <= MOST and {t.kind for t in table.objects} == set(KINDS)
     assert table.lens[:, 0] == pytest.approx([525, 525], rel=0.03)
-    centres = [np.median(thing.xyz, axis=0) for thing in table.things]
+    centres = [np.median(placed.xyz, axis=0) for placed in table.objects]
     assert table.touching and all(np.linalg.norm(centres[a - 1] - centres[b - 1]) < 0.4 for a, b in table.touching)
-    assert (table.cloud().valid()[table.thing.ravel() > 0]).all()
+    assert (table.cloud().valid()[table.number.ravel() > 0]).all()

@@ -64,7 +64,7 @@ def test_world_table(quick, tmp_path, capsys) -> None:
     assert main(["evaluate", *arguments, "--methods", "minus planes", "largest proposal", "best proposals"]) == 0
     text = capsys.readouterr().out
     assert "# Evaluation: procedural world" in text and "## rooms, tiny, lidar: clouds, protocol `robot`" in text
-    assert "Best answer that needs no method: " in text
+    assert "Best trivial prediction: " in text
     assert "--families stool lamp --sensor lidar --items 2" in text
 
 

@@ -14,13 +14,13 @@ from geoseg_ros.errors import InputError
 from geoseg_ros.evaluate import furniture
 from geoseg_ros.evaluate.datasets.sweethome3d import CATALOGUES, list_models, read_model
 from geoseg_ros.evaluate.furniture import KINDS, MESHES, MODALITIES, SPLITS, TRIOS, dealt, furniture_sets
-from geoseg_ros.evaluate.items import Answer
+from geoseg_ros.evaluate.items import Prediction
 from geoseg_ros.evaluate.score import figures
 
 INSTALLED = Path("/usr/share/sweethome3d/furniture")
 SIZES = {  # centimetres: width, depth, height
     "chair": (50, 50, 90), "table": (130, 80, 75), "sofa": (180, 85, 80), "bed": (140, 200, 60), "lamp": (30, 30, 150),
-    "plant": (45, 45, 110), "cabinet": (80, 45, 120), "thing": (40, 40, 80),
+    "plant": (45, 45, 110), "cabinet": (80, 45, 120), "other": (40, 40, 80),
 }  # fmt: skip
 
 
@@ -103,7 +103,7 @@ def test_switch_asks_the_same_clouds_for_each_kind(sets) -> None:
             rest = np.logical_or.reduce([d.truth for d in clouds if d is not c])
             assert c.truth.sum() >= 300 and np.array_equal(c.other, rest) and not (c.truth & c.other).any()
     asked = three[0].clouds
-    right, wrong = figures(asked, [Answer(c.truth) for c in asked]), figures(asked, [Answer(c.other) for c in asked])
+    right, wrong = figures(asked, [Prediction(c.truth) for c in asked]), figures(asked, [Prediction(c.other) for c in asked])
     assert (right["iou"], right["other"], wrong["iou"], wrong["other"]) == (1.0, 0.0, 0.0, 1.0)
 
 

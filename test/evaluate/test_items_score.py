@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from geoseg_ros.errors import InputError
-from geoseg_ros.evaluate.items import Answer, CosegSet, Item, paper_protocol, transductive
+from geoseg_ros.evaluate.items import CosegSet, Item, Prediction, paper_protocol, transductive
 from geoseg_ros.evaluate.score import figures
 from geoseg_ros.geometry.cloud import Cloud
 from geoseg_ros.methods.base import Material
@@ -40,7 +40,7 @@ def test_figures_by_hand() -> None:
     items = [image_item("a", square(2)), image_item("b", square(8), other=other), image_item("none", np.zeros((12, 16), bool))]
     # a: half of the square; b: the other thing; none: 4 pixels where nothing is
     half, few = square(2) & ~square(4), square(0, 2)
-    answers = [Answer(half, 0.9, 0.9), Answer(other, 0.1, 0.1), Answer(few, 0.5, 0.5)]
+    answers = [Prediction(half, 0.9, 0.9), Prediction(other, 0.1, 0.1), Prediction(few, 0.5, 0.5)]
     result = figures(items, answers)
     assert result["item_iou"] == {"a": 0.5, "b": 0.0}
     assert result["iou"] == 0.25 and result["worst"] == {"item": "b", "iou": 0.0}
@@ -55,13 +55,13 @@ def test_figures_by_hand() -> None:
 def test_pixels_that_do_not_count() -> None:
     truth, wrong = square(2), square(8)
     item = image_item("a", truth, counted=~wrong)
-    assert figures([item], [Answer(truth | wrong)])["iou"] == 1.0
-    assert figures([image_item("a", truth)], [Answer(truth | wrong)])["iou"] == 0.5
+    assert figures([item], [Prediction(truth | wrong)])["iou"] == 1.0
+    assert figures([image_item("a", truth)], [Prediction(truth | wrong)])["iou"] == 0.5
 
 
 def test_what_cannot_be_known_is_nan() -> None:
     items = pictures()
-    silent = figures(items.images, [Answer(i.truth) for i in items.images])
+    silent = figures(items.images, [Prediction(i.truth) for i in items.images])
     assert math.isnan(silent["auroc"]) and math.isnan(silent["ece"]) and math.isnan(silent["other"])
     all_shown = figures(items.images[:2], (perfect(items, 0).images or [])[:2])
     assert math.isnan(all_shown["auroc"]) and math.isnan(all_shown["ece"]) and math.isnan(all_shown["false_found"])
@@ -72,13 +72,13 @@ def test_what_cannot_be_known_is_nan() -> None:
 def test_answers_must_fit() -> None:
     items = pictures().images
     with pytest.raises(ValueError, match="one for each of 3"):
-        figures(items, [Answer(items[0].truth)])
-    with pytest.raises(ValueError, match="answer for a"):
-        figures(items[:1], [Answer(items[0].truth[:2])])
-    with pytest.raises(ValueError, match="answer for a"):
-        figures(items[:1], [Answer(items[0].truth.astype(np.uint8))])
+        figures(items, [Prediction(items[0].truth)])
+    with pytest.raises(ValueError, match="prediction for a"):
+        figures(items[:1], [Prediction(items[0].truth[:2])])
+    with pytest.raises(ValueError, match="prediction for a"):
+        figures(items[:1], [Prediction(items[0].truth.astype(np.uint8))])
     with pytest.raises(ValueError, match="different names"):
-        figures([items[0], items[0]], [Answer(items[0].truth)] * 2)
+        figures([items[0], items[0]], [Prediction(items[0].truth)] * 2)
 
 
 def test_transductive_learns_from_what_it_measures() -> None:

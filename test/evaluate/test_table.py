@@ -8,7 +8,7 @@ from dataclasses import replace
 import pytest
 
 from geoseg_ros.errors import InputError
-from geoseg_ros.evaluate.items import Answer, CosegSet, NamedMethod, Predictions
+from geoseg_ros.evaluate.items import CosegSet, NamedMethod, Prediction, Predictions
 from geoseg_ros.evaluate.table import known, markdown, measure, summarise
 from geoseg_ros.evaluate.trivial import TRIVIAL
 from support.evaluate_worlds import PERFECT, SHIFTED, pictures, square
@@ -83,7 +83,7 @@ def test_a_set_made_by_a_seed_is_measured_with_it() -> None:
 
 
 def _half(items: CosegSet, seed: int) -> Predictions:
-    return Predictions(images=[Answer(i.truth & ~square(4) & ~square(10)) for i in items.images])
+    return Predictions(images=[Prediction(i.truth & ~square(4) & ~square(10)) for i in items.images])
 
 
 @pytest.mark.parametrize(("trivial", "verdict"), [(PERFECT.run, "too easy"), (_half, "hard enough")])
@@ -91,7 +91,7 @@ def test_too_easy_is_said(trivial, verdict) -> None:
     rows = measure([pictures()], [PERFECT, NamedMethod("guess", trivial, learns=False)], [0])
     text = markdown({"title": "", "backbone": "", "supervision": "", "command": "", "summary": summarise(rows), "rows": rows})
     share = "100%" if trivial is PERFECT.run else "50%"
-    assert f"Best answer that needs no method: guess, {share} of the oracle's IoU" in text and verdict in text
+    assert f"Best trivial prediction: guess, {share} of the oracle's IoU" in text and verdict in text
 
 
 def test_json_has_no_nan() -> None:

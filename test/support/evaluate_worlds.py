@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from geoseg_ros.evaluate.items import Answer, CosegSet, Item, NamedMethod, Predictions
+from geoseg_ros.evaluate.items import CosegSet, Item, NamedMethod, Prediction, Predictions
 from geoseg_ros.geometry.cloud import Cloud
 from geoseg_ros.methods.base import Material
 
@@ -31,14 +31,14 @@ def pictures(name: str = "square", group: str = "squares", given: str = "picture
 
 def perfect(items: CosegSet, seed: int) -> Predictions:
     """The truth itself, and sure of it."""
-    images = [Answer(i.truth, float(i.shown), float(i.shown)) for i in items.images]
-    clouds = [Answer(c.truth, float(c.shown), float(c.shown)) for c in items.clouds]
+    images = [Prediction(i.truth, float(i.shown), float(i.shown)) for i in items.images]
+    clouds = [Prediction(c.truth, float(c.shown), float(c.shown)) for c in items.clouds]
     return Predictions(images, clouds)
 
 
 def shifted(items: CosegSet, seed: int) -> Predictions:
     """The truth of the pictures moved right by ``seed`` pixels."""
-    return Predictions(images=[Answer(np.roll(i.truth, seed, axis=1)) for i in items.images])
+    return Predictions(images=[Prediction(np.roll(i.truth, seed, axis=1)) for i in items.images])
 
 
 PERFECT = NamedMethod("perfect", perfect, oracle=True)
