@@ -58,7 +58,7 @@ def draw_boxes(drawing: Drawing, objects: Sequence[ObjectInstance], palette: Ima
 
 
 def _edges(image: Image, drawing: Drawing, camera: PerspectiveCamera, entry: ObjectInstance, colour: Colour, hidden: bool) -> None:
-    """Draw the pieces of edges that points hide, or those that they do not."""
+    """Draw the pieces of edges that are hidden by points, or those that are visible."""
     height = len(drawing.depth)
     ends = corners(entry)
     share = np.linspace(0, 1, _STEPS + 1)[:, None]

@@ -1,4 +1,4 @@
-"""What the node has found, as arrays that can be drawn."""
+"""Results of the node as arrays that can be drawn."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ class LabelledCloud:
         cloud: colours, where it has some, are those of the sensor.
         label: uint32 [N], 0 = none.
         objects: in the frame of the points.
-        elsewhere: frame of objects that cannot be drawn because it is another one; empty where there are none.
+        objects_frame: frame of objects that cannot be drawn because it differs from that of the points; else empty.
     """
 
     stamp_ns: int
@@ -33,7 +33,7 @@ class LabelledCloud:
     cloud: Cloud
     label: NDArray[np.uint32]
     objects: tuple[ObjectInstance, ...] = ()
-    elsewhere: str = ""
+    objects_frame: str = ""
 
 
 @dataclass(frozen=True)
@@ -53,7 +53,7 @@ class LabelledImage:
 
 @dataclass(frozen=True)
 class LabelledFrame:
-    """What was known at one moment. The two sensors are not synchronised: each has its own stamp. None: nothing has come."""
+    """The newest results at one moment, with separate stamps because the sensors are not synchronised. None: no result yet."""
 
     labels: LabelSpace
     cloud: LabelledCloud | None = None
@@ -61,7 +61,7 @@ class LabelledFrame:
 
 
 class Sink(Protocol):
-    """What shows results. ``labels`` comes before the first item, and again when the labels change."""
+    """A display of results. ``labels`` is called before the first item, and again when the labels change."""
 
     def labels(self, labels: LabelSpace) -> None: ...
 
@@ -69,18 +69,18 @@ class Sink(Protocol):
 
 
 class Newest:
-    """Keeps the newest of each kind, as a viewer shows it. Attributes: frame, None until something has come."""
+    """Keeps the newest result of each kind. Attributes: frame, None until the first result."""
 
     def __init__(self) -> None:
         self._labels = LabelSpace(())
         self.frame: LabelledFrame | None = None
 
     def labels(self, labels: LabelSpace) -> None:
-        """The names and colours from now on."""
+        """Set the names and colours of labels."""
         self._labels = labels
 
     def add(self, item: LabelledCloud | LabelledImage) -> None:
-        """Take a result."""
+        """Keep a result."""
         before = self.frame or LabelledFrame(self._labels)
         kind = {"cloud": item} if isinstance(item, LabelledCloud) else {"image": item}
         self.frame = replace(before, labels=self._labels, **kind)

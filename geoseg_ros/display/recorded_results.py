@@ -1,4 +1,4 @@
-"""The results of a node in a recording, as `geoseg replay`, the recorder of the demo, a snapshot or `ros2 bag record` write it."""
+"""The results of a node in a recording of `geoseg replay`, the demo, a snapshot or `ros2 bag record`."""
 
 from __future__ import annotations
 
@@ -26,10 +26,9 @@ def stamp_in(message: RawMessage) -> int:
 
 
 class _ByStamp:
-    """The messages of one topic, asked for by the stamps of their headers.
+    """The messages of one topic by the stamps of their headers.
 
-    Made for stamps that rise in both what is asked for and what was recorded: it then reads the recording once. Asking for an earlier
-    stamp reads it again from the start.
+    The recording is read once if requested and recorded stamps both rise; a request for an earlier stamp reads it again from the start.
     """
 
     def __init__(self, recording: Recording, topic: str | None) -> None:
@@ -91,10 +90,10 @@ class RecordedResults:
             yield self._read(message)
 
     def frame(self, seconds: float | None = None) -> LabelledFrame:
-        """What a viewer would have shown so many seconds after the start of the recording; None: at its end.
+        """The frame that a viewer would show ``seconds`` after the start of the recording; None: at its end.
 
         Raises:
-            InputError: nothing had come by then.
+            InputError: there is no result until then.
         """
         end = None if seconds is None else self._recording.start_ns + round(seconds * 1e9)
         newest: dict[str, RawMessage] = {}
@@ -129,7 +128,7 @@ class RecordedResults:
             return LabelledCloud(stamp, frame, cloud, label)
         array = self._recording.decode(found)
         if array.header.frame_id != frame:
-            return LabelledCloud(stamp, frame, cloud, label, elsewhere=array.header.frame_id)
+            return LabelledCloud(stamp, frame, cloud, label, objects_frame=array.header.frame_id)
         return LabelledCloud(stamp, frame, cloud, label, results.objects(array, found.topic))
 
     def _image(self, message: RawMessage) -> LabelledImage:

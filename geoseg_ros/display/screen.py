@@ -33,7 +33,7 @@ def _cloud_cell(shown: LabelledCloud, labels: LabelSpace) -> NDArray[np.uint8]:
     palette = labels.palette()
     drawing = draw_cloud(shown.cloud, label_colours(shown.cloud, shown.label, palette), _CELL, shown.label > 0)
     count = len(shown.objects)
-    objects = f"objects are in {shown.elsewhere}" if shown.elsewhere else f"{count} object{'s' * (count != 1)}"
+    objects = f"objects are in {shown.objects_frame}" if shown.objects_frame else f"{count} object{'s' * (count != 1)}"
     text = f"cloud {_seconds(shown.stamp_ns)}, {shown.frame}: {objects}"
     return captioned(draw_boxes(drawing, shown.objects, palette), [plain(text), *legend(labels.names, palette)])
 

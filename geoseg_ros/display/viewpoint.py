@@ -1,4 +1,4 @@
-"""Where a cloud is drawn from, and what of it is drawn."""
+"""Viewpoints for drawing clouds, and the points that are drawn."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ class Axes:
 
 
 def axes_of(cloud: Cloud) -> Axes:
-    """The axes of a cloud's frame, told by its organisation: those of a pinhole camera (optical), or of any other sensor (body; REP 103).
+    """The axes of a cloud's frame, inferred from its organisation: optical for a pinhole camera, else body (REP 103).
 
     The rows and columns of a depth camera go along y / z and x / z; those of a spinning LiDAR, which may be organised too, do not.
     """

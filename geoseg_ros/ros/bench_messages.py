@@ -1,4 +1,4 @@
-"""What reading and writing messages costs, beside the two usual ways to do it."""
+"""Cost of reading and writing messages, compared with the two usual ways."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The cost of the node without its pipeline: everything else that happens to a message, in one process, by function."""
+"""Cost of the node without its pipeline, in one process and by function."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ class Row:
 
 
 class _FixedResults:
-    """A pipeline whose results were made before."""
+    """A pipeline with prepared results."""
 
     backbone_name, backend, pack_versions = "none", "none", ["0"] * len(_NAMES)
 
@@ -73,10 +73,10 @@ class _FixedResults:
 
 
 def measure_own_work(points: int, shape: tuple[int, int], repeat: int) -> dict[str, list[Row]]:
-    """Take clouds and images through a live node whose pipeline has its results ready, and all of whose outputs have a listener.
+    """Measure a live node with a pipeline of prepared results and a subscriber to every output.
 
-    An item begins with its bytes (CDR, as they lie in the middleware) and ends when its results are with the middleware. Clouds are x, y,
-    z, rgb of float32, images bgr8 [height, width].
+    The time of an item begins with its bytes (CDR, as in the middleware) and ends when its results are handed to the middleware. Clouds are
+    x, y, z, rgb of float32, images bgr8 [height, width].
 
     Returns:
         "both", "cloud", "image": the whole (depth 0); of "both" also the processor time, which other programs do not change much; of
@@ -133,7 +133,7 @@ def _item(node: CosegNode, name: str, kind: type, data: bytes) -> Callable[[], N
 
 
 def _listen(node: CosegNode, listener: Node, executor: SingleThreadedExecutor) -> None:
-    """Subscribe every output of the active node; the middleware delivers, and nobody takes."""
+    """Subscribe to every output of the active node; the messages are delivered but not taken."""
     end = time.monotonic() + 30
     outputs = [publisher for publisher in node.publishers if publisher.topic_name.rsplit("/", 1)[1] in _OUTPUTS]
     for publisher in outputs:

@@ -1,4 +1,4 @@
-"""What the node reports about itself: ~/status, /diagnostics, and a log line when an input is silent or cannot be heard."""
+"""The node's reports: ~/status, /diagnostics, and log lines about silent or mismatched inputs."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from geoseg_ros.ros.qos import output_qos
 from geoseg_ros.runtime.mailbox import Mailbox, StreamCounts
 from geoseg_ros.runtime.stream_state import CompanionState, StreamState
 
-_NAMESAKE = 25.0  # seconds that a node of the same name must be known before it is told
+_NAMESAKE = 25.0  # seconds after which another node of the same name is reported
 
 
 class Diagnostics:
@@ -29,11 +29,11 @@ class Diagnostics:
     Attributes:
         timeout: seconds after which an input counts as silent.
         state: of the life cycle, by name.
-        pipeline: what the node runs on, or None.
-        doing: what is under way, shown while there is something: "opening packs".
-        progress: says it more precisely, where it can: "engine: building 43 %".
-        trouble: what keeps the node from working, one line, or empty.
-        paused: the node was asked to pause.
+        pipeline: the current one, or None.
+        doing: the current activity, such as "opening packs", or empty.
+        progress: returns a more precise text, such as "engine: building 43 %", or an empty one.
+        trouble: one line about an error that stops the node from working, or empty.
+        paused: the node is paused.
     """
 
     def __init__(
@@ -56,7 +56,7 @@ class Diagnostics:
         node.create_timer(period, self.update, clock=Clock(clock_type=ClockType.STEADY_TIME))
 
     def report(self) -> DiagnosticArray:
-        """The state of everything, now."""
+        """The current state as a message."""
         counts = self._mailbox.counts()
         streams = [self._stream_status(stream, counts[stream.name]) for stream in self._streams.values()]
         companions = [self._companion_status(companion) for companion in self._companions.values()]
@@ -127,7 +127,7 @@ class Diagnostics:
             log.info(f"{stream.topic}: input is back")
 
     def _publishers(self, stream: StreamState) -> str:
-        """Who publishes the topic, and what may keep the messages away."""
+        """The publishers of the topic, and a possible reason why no messages arrive."""
         found = self._node.get_publishers_info_by_topic(stream.topic)
         if not found:
             return f"no publisher of {stream.message_type}"

@@ -1,4 +1,4 @@
-"""Records what a ``coseg_node`` publishes, as raw bytes; says when the node is ready and when it has nothing left to do.
+"""Records the outputs of a ``coseg_node`` as raw bytes, and reports when the node is ready and when it has no work left.
 
 example:
   python -m geoseg_ros.ros.recorder --out OUT.mcap --node /coseg_node

@@ -34,7 +34,7 @@ from geoseg_ros.runtime.placement import NoTransform
 _JOIN = 0.3  # seconds that a cloud waits for its objects, which come right behind it
 _SILENT = 5.0  # seconds without a result after which the reason is logged
 _LINES = 20  # of rejected messages that are kept
-_CHECK = 1.0  # seconds between two looks at the publishers
+_CHECK = 1.0  # seconds between two checks of the publishers
 
 
 @dataclass
@@ -148,7 +148,7 @@ class _Follower:
         known = [name for name, _ in self._node.get_topic_names_and_types() if name.endswith("/points_labeled")]
         nodes = sorted(n.rpartition("/")[0] for n in known if self._node.get_publishers_info_by_topic(n))
         if self._source in nodes:
-            return f"{self._source} is there, but no result has come yet; /diagnostics says what its inputs do"
+            return f"{self._source} is there, but no result has come yet; /diagnostics has the state of its inputs"
         return f"no node {self._source} yet" + (f"; there is {', '.join(nodes)} (--node)" if nodes else "")
 
     # ---- messages
@@ -203,7 +203,7 @@ class _Follower:
         if where != frame:
             matrix = self._transform(message.header, where)
             if matrix is None:
-                return LabelledCloud(stamp, frame, cloud, label, elsewhere=where)
+                return LabelledCloud(stamp, frame, cloud, label, objects_frame=where)
             cloud = _moved(cloud, matrix)
         return LabelledCloud(stamp, where, cloud, label, results.objects(self._objects, f"{self._source}/objects"))
 

@@ -134,7 +134,7 @@ class Worker(threading.Thread):
 
 
 class Throttle:
-    """Lets a line through at most once per ``period`` seconds and kind, and says how many were held back.
+    """Passes a line at most once per ``period`` seconds and kind, with the number of lines that were suppressed.
 
     Two lines are of one kind if they differ only in numbers.
     """

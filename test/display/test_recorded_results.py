@@ -63,7 +63,7 @@ def test_clouds_and_images_are_joined_with_their_inputs_by_stamp(bags: tuple[Pat
     images = [item for item in items if isinstance(item, LabelledImage)]
     assert [c.stamp_ns for c in clouds] == [START + i * STEP for i in range(4)] and len(images) == 4
     for i, item in enumerate(clouds):
-        assert item.frame == "lidar" and item.cloud.shape == (5, 6) and item.elsewhere == ""
+        assert item.frame == "lidar" and item.cloud.shape == (5, 6) and item.objects_frame == ""
         assert item.cloud.rgb is not None and (item.cloud.rgb == 10 * i + 5).all()
         np.testing.assert_array_equal(item.label, item.cloud.xyz[:, 2] > 0.5)
         (entry,) = item.objects
@@ -113,7 +113,7 @@ def test_what_nodes_record_differently(bags: tuple[Path, Path], tmp_path: Path) 
         answered = RecordedResults(both, both)
         frame = answered.frame()
         assert answered.labels.names == ("mug",), "as its objects say"
-        assert frame.cloud is not None and frame.cloud.objects == () and frame.cloud.elsewhere == "odom"
+        assert frame.cloud is not None and frame.cloud.objects == () and frame.cloud.objects_frame == "odom"
         assert frame.cloud.cloud.rgb is not None and int(frame.cloud.cloud.rgb[0, 0]) == 35
         assert frame.image is not None and (frame.image.picture == 200).all() and frame.image.found is None
         assert RecordedResults(both, both, node="robot/seg/").frame().cloud is not None

@@ -170,14 +170,14 @@ def test_boxes_in_another_frame(live, watch, monkeypatch, known):
         node.send("points", cloud_message(points(4), stamp=(seconds, 0)))
         node.wait(lambda s=seconds: [c for c in watching.shown.clouds() if c.stamp_ns == s * 10**9])
     first, *later = watching.shown.clouds()
-    assert all((cloud.frame, cloud.objects, cloud.elsewhere) == ("lidar", (), "") for cloud in later)
+    assert all((cloud.frame, cloud.objects, cloud.objects_frame) == ("lidar", (), "") for cloud in later)
     if known:
-        assert (first.frame, first.elsewhere, len(first.objects)) == ("odom", "", 1)
+        assert (first.frame, first.objects_frame, len(first.objects)) == ("odom", "", 1)
         turned = np.array([1 - np.array(points(4)["y"]), points(4)["x"], np.array(points(4)["z"]) + 2])
         np.testing.assert_allclose(first.cloud.xyz.T, turned, atol=1e-6)
         assert first.objects[0].center[2] == pytest.approx(5)
     else:
-        assert (first.frame, first.elsewhere, first.objects) == ("lidar", "odom", ())
+        assert (first.frame, first.objects_frame, first.objects) == ("lidar", "odom", ())
 
 
 @pytest.fixture
@@ -230,7 +230,7 @@ def test_silence_is_explained(watch, other, monkeypatch):
     absent, present = watch("/coseg_node"), watch("/other")
     LiveNode.wait(lambda: absent.lines and present.lines)
     assert absent.lines == ["no node /coseg_node yet; there is /other (--node)"]
-    assert present.lines == ["/other is there, but no result has come yet; /diagnostics says what its inputs do"]
+    assert present.lines == ["/other is there, but no result has come yet; /diagnostics has the state of its inputs"]
     other.destroy_publisher(publisher)
 
 

@@ -1,4 +1,4 @@
-"""``geoseg train``: from photographs and clouds of one thing to its concept pack. No labels, no masks, no pairing, no calibration."""
+"""Learning of a concept from the tokens of its photographs and clouds, without labels, masks, pairing or calibration."""
 
 from __future__ import annotations
 
@@ -25,12 +25,23 @@ from geoseg_ros.projection.proposal_views import DrawnProposals
 
 NULL_TOKENS = 16  # kept of a null photograph, evenly spread over those most like the concept
 LARGEST_NULL = 256  # items per kind
-LEAST_SIZES = 5  # clouds that show the concept, below which nothing is said about its size
+LEAST_SIZES = 5  # fewest clouds that show the concept for a size prior
 Item = TypeVar("Item")
 
 
 def learn(name: str, seen: Observations, backbone: ImageBackbone, bank: BackgroundBank, config: BuildConfig) -> Concept:
-    """The pack of what was seen. InputError where there is nothing to learn from."""
+    """Learn a concept.
+
+    Args:
+        name: of the concept.
+        seen: the tokens of its items.
+        backbone: that gave the tokens.
+        bank: its background bank.
+        config: all settings of learning.
+
+    Raises:
+        InputError: no image, and no object proposal in any cloud.
+    """
     own, without = seen.images, seen.without_images
     if not own and not any(seen.clouds):
         raise InputError(f"concept '{name}': nothing to learn from: no image, and no object proposal in any cloud")

@@ -1,9 +1,9 @@
 """Where the clouds of a set hold several kinds of objects: the kind that the photographs show, and its rivals from within the set.
 
-The background bank is elsewhere, so it speaks against every kind of the place alike. What tells the kinds apart is the photographs: among
+The background bank is from other places, so it competes with every kind of this place alike. The photographs separate the kinds: among
 proposals that do not overlap, those most like the photographs' foreground are taken for the target and those least like it for rivals.
 Whether these are two kinds, or the two ends of one, is tested by cross-validation over the clouds: both groups of the *other* clouds must
-tell the groups of a cloud apart. One kind alone does not pass, and is not split.
+separate the groups of a cloud. A single kind does not pass this test, and is not split.
 """
 
 from __future__ import annotations

@@ -18,7 +18,7 @@ from geoseg_ros.settings import setting
 
 NULL_PROPOSALS = 64  # per half, enough for a mean
 Scores = dict[int, torch.Tensor]
-"""Per cloud [2, p] of its proposals: what speaks for them, recurrence and photographs; what speaks against them."""
+"""Per cloud [2, p]: for each of its proposals the evidence for it (recurrence and photographs) and against it (background)."""
 
 
 @dataclass(frozen=True)
@@ -49,7 +49,7 @@ class Selection:
 
 
 class _Drawn:
-    """The proposals of the concept's clouds as drawn in one way, and those from elsewhere."""
+    """The proposals of the concept's clouds in one domain, and those of the background."""
 
     def __init__(
         self,
@@ -131,8 +131,8 @@ def select_views(
     train: TrainConfig,
     inside: Mapping[int, torch.Tensor] | None = None,
 ) -> Selection:
-    """Choose the proposals that recur in the concept's clouds and not elsewhere. Where the clouds hold several kinds of objects, the
-    photographs decide which (:mod:`geoseg_ros.methods.contrast.rivals`).
+    """Choose the proposals that recur in the concept's clouds and not in the background. Where the clouds hold several kinds of objects,
+    the photographs decide which (:mod:`geoseg_ros.methods.contrast.rivals`).
 
     A proposal is chosen or not as a whole: where clouds are coloured, its score is the mean of what its colour and its shape say. The best
     proposal of a cloud is a positive, and so are those that reach ``own_share`` of its height above the level of the null proposals. What
@@ -141,7 +141,7 @@ def select_views(
 
     Args:
         clouds: per domain, cloud number -> tokens [p, t, D] of its proposals, the same proposals in each domain.
-        null: per domain, tokens [., t, D] of proposals from elsewhere, in two halves.
+        null: per domain, tokens [., t, D] of background proposals, in two halves.
         photos: the references from the photographs; their foreground may be empty.
         inside: cloud number -> [p, p], share of each proposal that lies in each other; None: kinds are not told apart.
     """
