@@ -71,6 +71,14 @@ class CloudScene:
         self.clock.stop("views")
         return found
 
+    @cached_property
+    def picture(self) -> ImageScene | None:
+        """The colours of an organised cloud, as the sensor sees them: pixel k is point k. None without colour or without rows."""
+        cloud = self.cloud
+        if cloud.rgb is None or cloud.shape is None or cloud.shape[0] < 2 or not self._config.views.colour:
+            return None
+        return ImageScene(np.ascontiguousarray(cloud.rgb.reshape(*cloud.shape, 3)), self.backbone, self._config)
+
 
 class ImageScene:
     """The scene of one image.

@@ -92,3 +92,35 @@ def voxel_evidence(proposals: Sequence[NDArray[np.int64]], score: NDArray[np.flo
             chosen = rest > 0
             own[chosen], free[chosen] = values[best], 0
     return evidence
+
+
+def proposals_of_mask(scene: SceneGeometry, mask: NDArray[np.bool_]) -> NDArray[np.bool_]:
+    """The proposals that together agree best with a mask: they are added in the order of their own agreement as long as that helps.
+
+    A mask ends at the borders of colours and spills over those of objects; proposals end where the geometry does.
+
+    Args:
+        mask: bool [N], the points of the cloud.
+
+    Returns:
+        bool [M], voxels; all False where no proposal meets the mask.
+    """
+    count = len(scene.xyz)
+    has = scene.inverse >= 0
+    points = np.bincount(scene.inverse[has], minlength=count)
+    hits = np.bincount(scene.inverse[has & mask], minlength=count)
+    total = int(hits.sum())
+
+    def agreement(voxels: NDArray[np.int64] | NDArray[np.bool_]) -> float:  # Dice
+        return 2 * int(hits[voxels].sum()) / max(int(points[voxels].sum()) + total, 1)
+
+    alone = [agreement(members) for members in scene.proposals]
+    chosen, best = np.zeros(count, bool), 0.0
+    for p in np.argsort([-value for value in alone], kind="stable"):
+        if not alone[p]:
+            break
+        more = chosen.copy()
+        more[scene.proposals[p]] = True
+        if (value := agreement(more)) > best:
+            chosen, best = more, value
+    return chosen
