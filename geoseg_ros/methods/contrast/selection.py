@@ -91,7 +91,7 @@ class _Drawn:
         return scores, torch.cat(list(scores.values()), 1).median(1).values
 
     def later(self, positive: Mapping[int, torch.Tensor]) -> tuple[Scores, torch.Tensor]:
-        """Scores by recurrence in the positives of the *other* clouds: what a cloud alone holds does not speak for itself. The level [2] is
+        """Scores by recurrence in the positives of the *other* clouds: what only one cloud holds does not count. The level [2] is
         the mean of the null proposals, each scored against the other half."""
         own = {k: tokens[positive[k]].flatten(0, 1) for k, tokens in self.items.items() if positive[k].any()}
 
@@ -117,7 +117,7 @@ class _Drawn:
         """What the pack keeps."""
         own = self.own(positive)
         rest = torch.cat([tokens[negative[k]].flatten(0, 1) for k, tokens in self.items.items()])
-        # a bank that happens to hold the concept must not speak against it
+        # background that happens to show the concept is left out
         typical = affinity(own, own, self._neighbours + 1).quantile(0.25)
         kept = [tokens[affinity(tokens, own, self._neighbours) < typical] for tokens in self.background]
         return ViewReferences(own, prototypes(rest, self._train.view_tokens), (kept[0], kept[1]))
@@ -158,10 +158,10 @@ def select_views(
     negative: dict[int, torch.Tensor] = {}
     standing_out: dict[int, int] = {}
     for round_ in range(3):
-        answers = [d.later(positive) if round_ else d.first() for d in drawn]
-        level = torch.stack([answer[1] for answer in answers]).mean(0)
-        numbers = sorted(set().union(*(answer[0] for answer in answers)))
-        heights = {k: torch.stack([answer[0][k] for answer in answers if k in answer[0]]).mean(0) - level[:, None] for k in numbers}
+        scored = [d.later(positive) if round_ else d.first() for d in drawn]
+        level = torch.stack([null for _, null in scored]).mean(0)
+        numbers = sorted(set().union(*(scores for scores, _ in scored)))
+        heights = {k: torch.stack([scores[k] for scores, _ in scored if k in scores]).mean(0) - level[:, None] for k in numbers}
         scores = {k: height[0] - height[1] for k, height in heights.items()}
         best = {k: int(score.argmax()) for k, score in scores.items()}
         support = {k: float(heights[k][0, best[k]]) for k in numbers}

@@ -1,1 +1,1 @@
-"""GeoFree-CoSeg, the learned network: unpaired clouds and images of one unknown thing enhance each other."""
+"""GeoFree-CoSeg, the learned network: unpaired clouds and images of one unknown target enhance each other."""
