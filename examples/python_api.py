@@ -31,8 +31,8 @@ def main(photos: Path, scans: Path, out: Path) -> None:
     # 3. the pack at work on one cloud
     pipeline = open_pipeline([out / "mug.pack"])
     result = pipeline.process_cloud(Cloud.read(next(path for path in sorted(scans.iterdir()))))
-    for thing in result.objects:
-        print(f"{thing.name} at {thing.center.round(2)} m, {thing.size.round(2)} m, p {thing.p_value:.3f}")
+    for found in result.objects:
+        print(f"{found.name} at {found.center.round(2)} m, {found.size.round(2)} m, p {found.p_value:.3f}")
 
 
 if __name__ == "__main__":

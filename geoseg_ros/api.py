@@ -61,7 +61,7 @@ def cosegment(
         images, clouds: most of them show the target. Either may be empty.
         without_images, without_clouds: items that do not show the target; optional, but they improve the result.
         method: see :func:`geoseg_ros.methods.registry.method_names`.
-        backbone: name of an image backbone, or an open one; None: ``geoseg_base``.
+        backbone: name of an image backbone, or an open one; None: the default one.
         outliers: True: some items may not show the target. False: every item is known to show it, and none is refused.
         name: of the target.
         folds: folds of cross-fitting, 1 to 100; 1: no cross-fitting, every item is judged by a pack learnt from all items.

@@ -1,4 +1,4 @@
-"""What every learned method has to beat, on identical items. Each baseline is one small function from a set to answers."""
+"""What every learned method has to beat, on identical items. Each baseline is one small function from a set to predictions."""
 
 from __future__ import annotations
 

@@ -9,27 +9,27 @@ from geoseg_ros.evaluate.items import CosegSet, Method, Prediction, Predictions
 
 
 class Judge:
-    """A method whose answers do not depend on the seed, asked once per set; those of the last set are kept."""
+    """A method whose predictions do not depend on the seed, asked once per set; those of the last set are kept."""
 
     def __init__(self, method: Method) -> None:
         self._method = method
         self._last: tuple[CosegSet, Predictions] | None = None
 
     def __call__(self, items: CosegSet, seed: int) -> Predictions:
-        """The answers of the method."""
+        """The predictions of the method."""
         if self._last is None or self._last[0] is not items:
             self._last = items, self._method(items, seed)
         return self._last[1]
 
 
 class Gated:
-    """``method`` where ``judge`` marks something, nothing elsewhere; score and confidence of presence are the judge's."""
+    """``method`` where ``judge`` marks something, nothing where it does not; score and confidence of presence are the judge's."""
 
     def __init__(self, method: Method, judge: Method) -> None:
         self._method, self._judge = method, judge
 
     def __call__(self, items: CosegSet, seed: int) -> Predictions:
-        """Answers in the modalities that both of them do."""
+        """Predictions in the modalities that both of them do."""
         found = self._method(items, seed)
         if found.images is None and found.clouds is None:
             return found
@@ -37,7 +37,7 @@ class Gated:
         return Predictions(_gated(found.images, judged.images), _gated(found.clouds, judged.clouds), found.notes)
 
 
-def _gated(answers: Sequence[Prediction] | None, judged: Sequence[Prediction] | None) -> list[Prediction] | None:
-    if answers is None or judged is None:
+def _gated(predictions: Sequence[Prediction] | None, judged: Sequence[Prediction] | None) -> list[Prediction] | None:
+    if predictions is None or judged is None:
         return None
-    return [replace(judge, mask=answer.mask & bool(judge.mask.any())) for answer, judge in zip(answers, judged, strict=True)]
+    return [replace(judge, mask=prediction.mask & bool(judge.mask.any())) for prediction, judge in zip(predictions, judged, strict=True)]

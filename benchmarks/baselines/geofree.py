@@ -181,7 +181,7 @@ class NetworkMethod:
         return self.variant.control != "cloud_only"
 
     def __call__(self, items: CosegSet, seed: int) -> Predictions:
-        """Answers of the trained network; none where a set lacks what is needed: two clouds, and pictures unless it sees none.
+        """Predictions of the trained network; none where a set lacks what is needed: two clouds, and pictures unless it sees none.
 
         Raises:
             InputError: a control that needs another concept's pictures, and there is none.

@@ -32,7 +32,7 @@ MOST = 4000  # tokens of each kind
 
 @dataclass(frozen=True)
 class Head:
-    """Attributes: halves, one network fitted with each half of the background; null [n], scores of photographs without the thing, each by
+    """Attributes: halves, one network fitted with each half of the background; null [n], scores of photographs without the target, each by
     the network that was fitted with the other half."""
 
     halves: tuple[torch.nn.Module, torch.nn.Module]
@@ -69,7 +69,7 @@ def fit_tokens(positive: torch.Tensor, negative: Sequence[torch.Tensor], hidden:
 
 def fit_head(tools: Tools, concept: Material, hidden: int, seed: int) -> Head:
     """Positives are the tokens that the contrast takes for the foreground of the photographs; negatives, in equal parts, are the rest of
-    the photographs, the bank but for what looks like the positives, and the photographs without the thing.
+    the photographs, the bank but for what looks like the positives, and the photographs without the target.
 
     A null photograph is scored by the network that did not see it.
     """
@@ -114,7 +114,7 @@ def _answers(tools: Tools, hidden: int, items: CosegSet, seed: int) -> Predictio
     if not items.own.images or not items.images:
         return Predictions()
     heads = [fit_head(tools, concept, hidden, seed) for concept in concepts]
-    config, answers = tools.config.coseg, []
+    config, predictions = tools.config.coseg, []
     for item in items.images:
         with torch.inference_mode():
             tokens, small = photo_tokens(tools.backbone, item.data, config.image_side)
@@ -122,8 +122,8 @@ def _answers(tools: Tools, hidden: int, items: CosegSet, seed: int) -> Predictio
             scores = image_score(evidence.flatten(1), config.top_share).numpy()
         p = np.array([float(p_value(score, head.null)) for score, head in zip(scores, heads, strict=True)])
         mask = label_mask(evidence.numpy(), p < config.p_max, small, (item.data.shape[0], item.data.shape[1]), config)
-        answers.append(Prediction(mask == 1, -p[0], 1 - p[0]))
-    return Predictions(images=answers)
+        predictions.append(Prediction(mask == 1, -p[0], 1 - p[0]))
+    return Predictions(images=predictions)
 
 
 def plain_masks(tools: Tools) -> NamedMethod:

@@ -80,7 +80,7 @@ def fit_bags(positive: Sequence[torch.Tensor], negative: Sequence[torch.Tensor],
 
 
 def folder_mil(tools: Tools, look: Callable[[Cloud], Proposals]) -> Method:
-    """Folder-level multiple-instance learning on clouds alone: which proposal tells the folder of the concept from the folders without it.
+    """Folder-level multiple-instance learning on clouds alone: which proposal separates the concept's folder from the folders without it.
 
     Negatives are the clouds without the concept and those of rivals, and every proposal of the background bank. No picture is used.
     """
@@ -98,14 +98,14 @@ def folder_mil(tools: Tools, look: Callable[[Cloud], Proposals]) -> Method:
         if not positive or not negative:
             return Predictions()
         head = fit_bags(positive, negative, seed)
-        answers = []
+        predictions = []
         for item in items.clouds:
             found = look(item.data)
             with torch.inference_mode():
                 logit = head(SHARPNESS * found.vectors)[:, 0]
             best = float(logit.max()) if len(logit) else -np.inf
-            answers.append(Prediction(found.mask(logit > 0), best, float(torch.sigmoid(torch.tensor(best)))))
-        return Predictions(clouds=answers)
+            predictions.append(Prediction(found.mask(logit > 0), best, float(torch.sigmoid(torch.tensor(best)))))
+        return Predictions(clouds=predictions)
 
     return run
 
@@ -123,7 +123,7 @@ def pack_prototypes(tools: Tools, images: Collection[Image], seed: int) -> tuple
 
 
 def group_prototypes(tools: Tools, images: Collection[Image], seed: int) -> tuple[torch.Tensor, torch.Tensor]:
-    """Means over all tokens of the two groups of token 2-means, per photograph told apart by the border rule."""
+    """Means over all tokens of the two groups of token 2-means, per photograph separated by the border rule."""
     sums = torch.zeros(2, tools.backbone.dim)
     for image in images:
         tokens = _tokens(tools, image)
@@ -136,7 +136,7 @@ def group_prototypes(tools: Tools, images: Collection[Image], seed: int) -> tupl
 
 
 def late_fusion(tools: Tools, look: Callable[[Cloud], Proposals], prototypes: Prototypes) -> Method:
-    """Each modality by itself, joined by prototypes only: a token, or a proposal, is the thing if it is nearer to the foreground prototype
+    """Each modality by itself, joined by prototypes only: a token, or a proposal, is the target if it is nearer to the foreground prototype
     of the photographs than to their background's and to every rival's foreground."""
 
     def run(items: CosegSet, seed: int) -> Predictions:

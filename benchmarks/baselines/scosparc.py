@@ -145,7 +145,7 @@ class Scosparc:
         self._trained: dict[int, Trained] = {}
 
     def stage(self, last: int) -> Method:
-        """The method that ends after stage 1 or 2. It needs two pictures of the thing; sets without give no answer."""
+        """The method that ends after stage 1 or 2. It needs two pictures of the target; sets without give no prediction."""
 
         def run(items: CosegSet, seed: int) -> Predictions:
             if len(items.own.images) < 2 or not items.images:
@@ -160,12 +160,12 @@ class Scosparc:
             reference = maps if same else trained.masks(own.tokens, own=True)
             foreground = (own.tokens * reference[:, :, None]).mean((0, 1)).numpy()
             cut = threshold(reference)
-            answers = []
+            predictions = []
             for item, one, tokens in zip(items.images, maps, found.tokens, strict=True):
                 fine = resize_map(_grid(one), (8 * GRID, 8 * GRID))
                 kept = regions(fine, tokens.reshape(GRID, GRID, -1).numpy(), foreground, cut)
-                answers.append(Prediction(refine(kept, item.data)))
-            return Predictions(images=answers)
+                predictions.append(Prediction(refine(kept, item.data)))
+            return Predictions(images=predictions)
 
         return run
 

@@ -18,7 +18,7 @@ COLOUR, SHAPE = 3.0, 3.0  # weights of GrowSP
 BINS = 10
 PAIRED = 48  # voxels of a superpoint whose normals are compared
 LEAST = 20  # voxels of a superpoint that counts as seen
-NEAR_BEST = 0.5  # groups with at least this share of the best score are the thing
+NEAR_BEST = 0.5  # groups with at least this share of the best score are the target
 
 
 def descriptors(scene: SceneGeometry) -> NDArray[np.float64]:
@@ -38,7 +38,7 @@ def descriptors(scene: SceneGeometry) -> NDArray[np.float64]:
 
 
 def recurring(own: Sequence[NDArray[np.float64]], other: Sequence[NDArray[np.float64]], flat: NDArray[np.float64]) -> NDArray[np.int64]:
-    """The groups that are the thing: share of own clouds that hold a group, minus that of the other clouds, minus how flat it is.
+    """The groups that are the target: share of own clouds that hold a group, minus that of the other clouds, minus how flat it is.
 
     Args:
         own, other: per cloud the number of its voxels in each group [G]. flat: [G], share of each group's voxels that lie on planes.
@@ -52,7 +52,7 @@ def recurring(own: Sequence[NDArray[np.float64]], other: Sequence[NDArray[np.flo
 
 def superpoint_groups(items: CosegSet, seed: int) -> Predictions:
     """k-means of superpoints over the clouds of the concept and those without it (and of rivals). Measured superpoints join the group of
-    their nearest mean. Sets without clouds of the concept give no answer."""
+    their nearest mean. Sets without clouds of the concept give no prediction."""
     if not items.own.clouds or not items.clouds:
         return Predictions()
     without = [*items.own.without_clouds, *(c for rival in items.rivals for c in rival.clouds)]
@@ -69,10 +69,10 @@ def superpoint_groups(items: CosegSet, seed: int) -> Predictions:
     on_plane = [np.bincount(of[s.superpoint], s.plane >= 0, count) for s, of in zip((*own, *other), members, strict=True)]
     flat = np.sum(on_plane, axis=0) / np.maximum(np.sum(voxels, axis=0), 1)
     chosen = recurring(voxels[: len(own)], voxels[len(own) :], flat)
-    answers = []
+    predictions = []
     for item in items.clouds:
         scene = geometry(item.data)
         distance = ((descriptors(scene)[:, None] - means[None]) ** 2).sum(axis=2)
         wanted = np.isin(distance.argmin(axis=1), chosen)
-        answers.append(Prediction(point_mask(scene, wanted[scene.superpoint])))
-    return Predictions(clouds=answers)
+        predictions.append(Prediction(point_mask(scene, wanted[scene.superpoint])))
+    return Predictions(clouds=predictions)

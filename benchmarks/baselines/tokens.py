@@ -1,4 +1,4 @@
-"""Images only: the tokens of one picture in two groups, the one that keeps away from the border is the thing."""
+"""Images only: the tokens of one picture in two groups, the one that keeps away from the border is the target."""
 
 from __future__ import annotations
 
@@ -50,14 +50,14 @@ def two_means(tools: Tools) -> Method:
     """Token 2-means per image with the border rule."""
 
     def run(items: CosegSet, seed: int) -> Predictions:
-        answers = []
+        predictions = []
         for item in items.images:
             with torch.inference_mode():
                 tokens, _ = photo_tokens(tools.backbone, item.data, tools.config.coseg.image_side)
                 tokens = unit(tokens, tools.bank.mean)
             group = groups(tokens.flatten(0, 1).numpy(), 2, seed).reshape(tokens.shape[:2])
             member = group == 1
-            answers.append(Prediction(full_size(member if away_from_border(member) else ~member, item.truth.shape)))
-        return Predictions(images=answers)
+            predictions.append(Prediction(full_size(member if away_from_border(member) else ~member, item.truth.shape)))
+        return Predictions(images=predictions)
 
     return run

@@ -30,12 +30,12 @@ def settle(device: torch.device) -> None:
 
 
 def peak_memory(device: torch.device) -> str:
-    """The most that PyTorch held on a CUDA device since :func:`settle`, in MB; "-" elsewhere."""
+    """The most that PyTorch held on a CUDA device since :func:`settle`, in MB; "-" on other devices."""
     return f"{torch.cuda.max_memory_allocated() / 1e6:.0f}" if device.type == "cuda" else "-"
 
 
 def device_memory(device: torch.device) -> int | None:
-    """Bytes of a CUDA device that are in use, by whatever library or process; None elsewhere."""
+    """Bytes of a CUDA device that are in use, by whatever library or process; None on other devices."""
     if device.type != "cuda":
         return None
     free, total = torch.cuda.mem_get_info(device)

@@ -19,7 +19,7 @@ from geoseg_ros.results import LabelSpace
 
 SHOWN = 3
 _CELL = (480, 360)
-_AROUND = 4.0  # a cloud is drawn so far around the thing, in its radii
+_AROUND = 4.0  # a cloud is drawn so far around the target, in its radii
 
 Key = tuple[str, str, str, str, str]
 """Group, what was learnt from, protocol, modality and method."""
@@ -35,7 +35,7 @@ class _Judged:
 
 @dataclass
 class Extremes:
-    """Remembers, per row of the summary, the items that show the thing with the highest and the lowest IoU; of several seeds the first's.
+    """Remembers, per row of the summary, the items that show the target with the highest and the lowest IoU; of several seeds the first's.
 
     Attributes: count: how many of each.
     """
@@ -44,26 +44,29 @@ class Extremes:
     _found: dict[Key, list[_Judged]] = field(default_factory=dict)
     _seeds: dict[tuple[Key, str], int] = field(default_factory=dict)
 
-    def look(self, items: CosegSet, method: NamedMethod, seed: int, answers: Predictions) -> None:
-        """Take the answers of one method on one set into account."""
-        kinds: tuple[tuple[str, Any, Any], ...] = (("images", items.images, answers.images), ("clouds", items.clouds, answers.clouds))
+    def look(self, items: CosegSet, method: NamedMethod, seed: int, predictions: Predictions) -> None:
+        """Take the predictions of one method on one set into account."""
+        kinds: tuple[tuple[str, Any, Any], ...] = (
+            ("images", items.images, predictions.images),
+            ("clouds", items.clouds, predictions.clouds),
+        )
         for modality, measured, given in kinds:
             key = (items.group, items.given if method.learns else "nothing", items.protocol, modality, method.name)
             if given is not None and self._seeds.setdefault((key, items.name), seed) == seed:
                 self._add(key, items.name, measured, given)
 
-    def _add(self, key: Key, name: str, items: list[Item[Any]], answers: list[Prediction]) -> None:
+    def _add(self, key: Key, name: str, items: list[Item[Any]], predictions: list[Prediction]) -> None:
         judged = self._found.setdefault(key, [])
-        for item, answer in zip(items, answers, strict=True):
+        for item, prediction in zip(items, predictions, strict=True):
             if item.shown:
-                iou = count(answer.mask, item.truth, item.counted).iou()
-                judged.append(_Judged(iou, f"{name}, {item.name}", item, answer.mask))
+                iou = count(prediction.mask, item.truth, item.counted).iou()
+                judged.append(_Judged(iou, f"{name}, {item.name}", item, prediction.mask))
         judged.sort(key=lambda one: -one.iou)
         del judged[self.count : max(self.count, len(judged) - self.count)]  # the rest need not be kept in memory
 
     def write(self, folder: Path) -> list[Path]:
         """A picture per row of the summary, JPEG: best items first, the found in colour, the border of the truth in white (clouds: the
-        surroundings of the thing, the truth beside it). Returns the files."""
+        surroundings of the target, the truth beside it). Returns the files."""
         paths = []
         for key, judged in self._found.items():
             if judged:
@@ -74,7 +77,7 @@ class Extremes:
         return paths
 
 
-_PALETTE = LabelSpace(("the thing",)).palette()
+_PALETTE = LabelSpace(("target",)).palette()
 
 
 def _caption(one: _Judged) -> list[tuple[str, tuple[int, int, int]]]:

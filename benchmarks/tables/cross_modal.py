@@ -37,8 +37,8 @@ def world_crossing(sets: Sequence[CosegSet]) -> list[CosegSet]:
 
 
 def mixed_crossing(root: Path, split: str) -> list[CosegSet]:
-    """The kinds of table-top things, given by the clouds of a fold's training scenes, in the photographs of its measured ones, of which
-    those of the other kind do not show the thing. With the clouds' colour and without.
+    """The kinds of table-top objects, given by the clouds of a fold's training scenes, in the photographs of its measured ones, of which
+    those of the other kind do not show the target. With the clouds' colour and without.
 
     Raises:
         InputError: a scene is absent or has no labels.

@@ -1,4 +1,4 @@
-"""Mixed tables: a real box and a real cylindrical thing on one real table, so that only knowing the kind finds the right one; and
+"""Mixed tables: a real box and a real cylinder on one real table, so that only knowing the kind finds the right one; and
 folders of table-top scenes of which some hold only the other kind.
 
 The scenes and folds are those of :mod:`geoseg_ros.evaluate.tabletop`. What is composed is fixed here, before any figure of it is known:
@@ -31,7 +31,7 @@ class Pair:
 
 @dataclass(frozen=True)
 class MixedFold(Fold):
-    """Attributes: pairs; base: kind on whose table the two things stand; outliers: of each kind so many scenes get into the other kind's
+    """Attributes: pairs; base: kind on whose table the two objects stand; outliers: of each kind so many scenes get into the other kind's
     folder."""
 
     pairs: tuple[Pair, ...]
@@ -52,7 +52,7 @@ MIXED = {
 
 
 def concepts(scenes: Scenes, fold: Fold, given: Supervision) -> dict[str, Material]:
-    """The two concepts of a fold, each the other's pictures (and clouds) without the thing where ``given`` says so."""
+    """The two concepts of a fold, each the other's pictures (and clouds) without the target where ``given`` says so."""
     result = {}
     for kind in KINDS:
         own = [scenes(n, kind) for n in fold.training[kind]]

@@ -51,7 +51,7 @@ _ALL = (
     "Yang's released code picks the checkpoint by the F-score against the truth and starts from an encoder trained on ModelNet40 with "
     "labels. Here the truth groups and crops the items, as in the papers, and decides nothing else; the labels that a backbone saw are in "
     "its row.",
-    "A foreground is not forced here: the answer `not there` is measured as an empty one.",
+    "A foreground is not forced here: the prediction `not there` is measured as an empty one.",
     "IoU is that of all points of a category together, then the mean over categories, as in Yang's code. Ours is of the seed with the "
     "lowest mean IoU.",
     "P is read as the share of right pixels, which fits the published pairs of P and J; the summary calls it precision.",
@@ -74,8 +74,8 @@ _OF = {
 }
 _WITHOUT_PICTURES = "No pictures were given: P and J are empty, and IoU is without them, where GeoFree-CoSeg has them."
 _PICTURES = {
-    "s3dis-coseg": "Pictures: S3DIS-Coseg is not given out, this is our own choice from 2D-3D-S: the thing covers "
-    f"{sets.SHARE[0]:.0%} to {sets.SHARE[1]:.0%}, at most {sets.PER_AREA} of a thing and area, {sets.SIDE} pixels. They are unpaired by "
+    "s3dis-coseg": "Pictures: S3DIS-Coseg is not given out, this is our own choice from 2D-3D-S: the target covers "
+    f"{sets.SHARE[0]:.0%} to {sets.SHARE[1]:.0%}, at most {sets.PER_AREA} of a target and area, {sets.SIDE} pixels. They are unpaired by "
     f"room: one room in {sets.PICTURE_ROOMS}, by a checksum of its name, gives pictures and no clouds, so fewer clouds are measured "
     "than in the papers. Both data sets are taken to name rooms alike.",
     "scanobjectnn-coseg": "Pictures: ScanObjectNN-Coseg is not given out, these are the user's own. That they show other rooms than the "

@@ -6,7 +6,7 @@ import argparse
 import sys
 from typing import TYPE_CHECKING
 
-from geoseg_ros.backbones.default import DEFAULT, SMALL, about
+from geoseg_ros.backbones.default import DEFAULT
 from geoseg_ros.runtime.engines.options import BACKENDS, EngineOptions
 
 if TYPE_CHECKING:
@@ -39,7 +39,7 @@ def engine_options(options: argparse.Namespace, device: str = "auto") -> EngineO
 
 
 def open_image_backbone(options: argparse.Namespace) -> EngineBackbone:
-    """Open the backbone ``--backbone`` on the backend ``--backend``; a faster alternative to the default is named on standard error.
+    """Open the backbone ``--backbone`` on the backend ``--backend``.
 
     Raises:
         InputError: one of them cannot be used here.
@@ -47,7 +47,4 @@ def open_image_backbone(options: argparse.Namespace) -> EngineBackbone:
     from geoseg_ros.backbones.registry import open_backbone
     from geoseg_ros.runtime.engines.backbone import with_engine
 
-    backbone = with_engine(open_backbone(options.backbone), engine_options(options))
-    if options.backbone == DEFAULT != SMALL:
-        print(f"geoseg {options.command}: {about(options.backbone)}", file=sys.stderr)
-    return backbone
+    return with_engine(open_backbone(options.backbone), engine_options(options))

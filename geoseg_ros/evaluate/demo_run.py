@@ -70,32 +70,25 @@ def summarise(
     scores = Scores(names)
     true_label = _label_table(truth, names)
     with Recording(published) as recording:
-        known = recording.topics()
         clouds = _pick(
-            lambda: labelled_clouds(recording, f"{node}/points_labeled") if f"{node}/points_labeled" in known else iter(()),
+            _published(recording, f"{node}/points_labeled", labelled_clouds),
             CLOUDS_SHOWN,
             None if truth is None else lambda stamp: true_label[truth.cloud(stamp)],
             scores.add_cloud,
         )
         images = _pick(
-            lambda: masks(recording, f"{node}/mask") if f"{node}/mask" in known else iter(()),
+            _published(recording, f"{node}/mask", masks),
             IMAGES_SHOWN,
             None if truth is None else lambda stamp: true_label[truth.image(stamp)],
             scores.add_image,
         )
     palette = LabelSpace(names).palette()
     with Recording(played) as recording:
-        sheets = {
-            "clouds.png": cloud_sheet(
-                ((cloud, *clouds[stamp]) for stamp, cloud in _input_clouds(recording, cloud_topic, clouds)), names, palette
-            ),
-            "images.png": image_sheet(
-                ((image, *images[stamp]) for stamp, image in _input_images(recording, image_topic, images)), names, palette
-            ),
-        }
-    files = [name for name, sheet in sheets.items() if sheet is not None]
-    for name in files:
-        write_image(out / name, sheets[name])  # type: ignore[arg-type]
+        shown_clouds = ((cloud, *clouds[stamp]) for stamp, cloud in _input_clouds(recording, cloud_topic, clouds))
+        shown_images = ((image, *images[stamp]) for stamp, image in _input_images(recording, image_topic, images))
+        files = _write_sheets(
+            out, {"clouds.png": cloud_sheet(shown_clouds, names, palette), "images.png": image_sheet(shown_images, names, palette)}
+        )
     streams = {name: {**stream, "played": player["published"].get(stream["topic"], 0)} for name, stream in recorder["streams"].items()}
     report = {
         "node": {"backend": recorder["backend"], "backbone": recorder["backbone"], "packs": recorder["packs"]},
@@ -109,6 +102,19 @@ def summarise(
     }
     write_text(out / "report.json", json.dumps(report, indent=2) + "\n")
     return report
+
+
+def _write_sheets(out: Path, sheets: dict[str, NDArray[np.uint8] | None]) -> list[str]:
+    """Write the sheets that show something; returns their names."""
+    written = {name: sheet for name, sheet in sheets.items() if sheet is not None}
+    for name, sheet in written.items():
+        write_image(out / name, sheet)
+    return list(written)
+
+
+def _published(recording: Recording, topic: str, read: Callable[[Recording, str], Iterator[Labelled]]) -> Callable[[], Iterator[Labelled]]:
+    """What ``read`` finds at a topic, again at each call; nothing where the topic is not in the recording."""
+    return lambda: read(recording, topic) if topic in recording.topics() else iter(())
 
 
 def _pick(

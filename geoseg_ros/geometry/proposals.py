@@ -88,19 +88,20 @@ def object_proposals(
     return [free[s] for s in sorted(chosen, key=_size_order)]
 
 
-def overlaps(proposals: Sequence[NDArray[np.int64]], count: int) -> NDArray[np.float32]:
-    """How much proposals contain of each other.
-
-    Args:
-        proposals: P sets of voxel indices, none empty.
-        count: number of voxels.
-
-    Returns:
-        float32 [P, P], the share of each proposal (row) that lies in each other.
-    """
+def membership(proposals: Sequence[NDArray[np.int64]], count: int) -> NDArray[np.float32]:
+    """Proposals as rows: float32 [P, M], 1 at the voxels of each of P sets of indices into M = ``count`` voxels, else 0."""
     member = np.zeros((len(proposals), count), np.float32)
     for row, voxels in zip(member, proposals, strict=True):
         row[voxels] = 1
+    return member
+
+
+def overlaps(proposals: Sequence[NDArray[np.int64]], count: int) -> NDArray[np.float32]:
+    """How much proposals contain of each other: float32 [P, P], the share of each (row) that lies in each other.
+
+    None may be empty. Arguments as of :func:`membership`.
+    """
+    member = membership(proposals, count)
     return member @ member.T / np.maximum(member.sum(1, keepdims=True), 1)
 
 

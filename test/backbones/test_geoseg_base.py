@@ -1,6 +1,5 @@
 """geoseg_base: the shipped file, its trunk against an independent conversion, and the tool that makes it."""
 
-import importlib.util
 import sys
 
 import numpy as np
@@ -11,7 +10,7 @@ from safetensors.torch import load_file
 from geoseg_ros.backbones.efficientnet import DIM, SHIPPED, TAPS, GeosegBase, Trunk, load_base, save_base
 from geoseg_ros.backbones.registry import open_backbone
 from geoseg_ros.errors import InputError
-from support.paths import ROOT, SHARED
+from support.paths import SHARED, load_tool
 
 REFERENCE = SHARED / "data" / "models" / "efficientnet_lite2_dense16.onnx"
 PICTURES = np.random.default_rng(0).integers(0, 256, (2, 96, 160, 3), dtype=np.uint8)
@@ -78,10 +77,7 @@ def test_other_files_are_refused(tmp_path):
 
 @pytest.fixture(scope="module")
 def tool():
-    spec = importlib.util.spec_from_file_location("make_geoseg_base", ROOT / "tools" / "make_geoseg_base.py")
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+    return load_tool("make_geoseg_base")
 
 
 def test_folding_equals_convolution_and_normalisation(tool):

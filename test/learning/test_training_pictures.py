@@ -1,20 +1,15 @@
 """The tool that writes pictures for the distillation."""
 
-import importlib.util
-
 import numpy as np
 import pytest
 
 from geoseg_ros.io.folders import read_image
-from support.paths import ROOT
+from support.paths import load_tool
 
 
 @pytest.fixture(scope="module")
 def tool():
-    spec = importlib.util.spec_from_file_location("write_training_pictures", ROOT / "tools" / "write_training_pictures.py")
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+    return load_tool("write_training_pictures")
 
 
 @pytest.mark.slow

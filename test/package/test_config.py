@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import ast
-import importlib.util
 from pathlib import Path
 from types import ModuleType
 from xml.etree import ElementTree
@@ -11,7 +10,7 @@ from xml.etree import ElementTree
 import pytest
 import yaml
 
-from support.paths import ROOT
+from support.paths import ROOT, load_tool
 
 YAML = ROOT / "config" / "coseg.yaml"
 
@@ -19,10 +18,7 @@ YAML = ROOT / "config" / "coseg.yaml"
 @pytest.fixture(scope="module")
 def generator() -> ModuleType:
     """tools/generate_settings.py as a module."""
-    spec = importlib.util.spec_from_file_location("generate_settings", ROOT / "tools" / "generate_settings.py")
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+    return load_tool("generate_settings")
 
 
 def test_generated_files_are_what_the_settings_say(generator: ModuleType) -> None:

@@ -10,12 +10,12 @@ pytest.importorskip("sensor_msgs.msg")
 
 from sensor_msgs.msg import CameraInfo
 
-from geoseg_ros.errors import InputError
 from geoseg_ros.io import messages as codec
 from support.ros_cases import (
     bad_compressed,
     bad_images,
     byte_array,
+    check_refused,
     compressed_message,
     image_message,
     picture,
@@ -82,10 +82,7 @@ def test_one_pixel_image():
 
 @pytest.mark.parametrize("name", bad_images())
 def test_bad_images(name):
-    message, line = bad_images()[name]
-    with pytest.raises(InputError) as caught:
-        codec.image_from_message(message, "/camera")
-    assert str(caught.value).startswith("/camera: ") and line in str(caught.value) and "\n" not in str(caught.value)
+    check_refused(codec.image_from_message, *bad_images()[name], "/camera")
 
 
 def test_compressed_images():
@@ -109,10 +106,7 @@ def test_exif_orientation_is_not_applied():
 
 @pytest.mark.parametrize("name", bad_compressed())
 def test_bad_compressed(name):
-    message, line = bad_compressed()[name]
-    with pytest.raises(InputError) as caught:
-        codec.image_from_compressed(message, "/camera")
-    assert str(caught.value).startswith("/camera: ") and line in str(caught.value) and "\n" not in str(caught.value)
+    check_refused(codec.image_from_compressed, *bad_compressed()[name], "/camera")
 
 
 @pytest.mark.parametrize("bits", [8, 10, 12, 14, 16])

@@ -5,7 +5,10 @@ import struct
 
 import cv2
 import numpy as np
+import pytest
 from sensor_msgs.msg import CompressedImage, Image, PointCloud2, PointField
+
+from geoseg_ros.errors import InputError
 
 XYZ = [("x", "f4", 0), ("y", "f4", 4), ("z", "f4", 8)]
 _DATATYPES = {"i1": 1, "u1": 2, "i2": 3, "u2": 4, "i4": 5, "u4": 6, "f4": 7, "f8": 8}
@@ -175,3 +178,10 @@ def labels_of(message):
 def positions(columns):
     """Float32 [n, 3] of the columns x, y, z."""
     return np.array([columns["x"], columns["y"], columns["z"]], np.float32).T
+
+
+def check_refused(read, message, line, topic):
+    """``read`` refuses a message with one line that names the topic and has ``line`` in it."""
+    with pytest.raises(InputError) as caught:
+        read(message, topic)
+    assert str(caught.value).startswith(f"{topic}: ") and line in str(caught.value) and "\n" not in str(caught.value)

@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from geoseg_ros.geometry.analysis import SceneGeometry
+from geoseg_ros.geometry.proposals import membership
 from geoseg_ros.methods.contrast.references import Contrast, view_score
 from geoseg_ros.projection.proposal_views import ProposalViews
 
@@ -75,9 +76,7 @@ def voxel_evidence(proposals: Sequence[NDArray[np.int64]], score: NDArray[np.flo
     Returns:
         float32 [C, M], -inf where no proposal contains the voxel.
     """
-    member = np.zeros((len(proposals), count), np.float32)
-    for row, voxels in zip(member, proposals, strict=True):
-        row[voxels] = 1
+    member = membership(proposals, count)
     size = member.sum(1)
     evidence = np.full((len(score), count), -np.inf, np.float32)
     for own, values in zip(evidence, score, strict=True):

@@ -114,17 +114,8 @@ def observe(
     """
     if bank.backbone_hash != backbone.hash:
         raise InputError(f"background bank: made with another backbone than {backbone.name}")
-    end = math.inf if seconds is None else time.monotonic() + seconds
-    kinds = (images, clouds, without_images, without_clouds)
-    left = sum(1 for items in kinds if not isinstance(items, Sized) or len(items))
-
-    def read(stage: str, items: Iterable[Item], step: Callable[[Item], Worked]) -> Iterator[tuple[int, Worked]]:
-        nonlocal left
-        total = len(items) if isinstance(items, Sized) else 0
-        for number, item in affordable(items, (end - time.monotonic()) / max(left, 1)):
-            yield number, remember(stage.removesuffix(" without"), item, partial(step, item))
-            progress(stage, number + 1, total)
-        left -= bool(total) or not isinstance(items, Sized)
+    left = sum(1 for items in (images, clouds, without_images, without_clouds) if not isinstance(items, Sized) or len(items))
+    reader = _Reader(math.inf if seconds is None else time.monotonic() + seconds, left, progress, remember)
 
     def photograph(image: NDArray) -> Worked:
         scales = config.train.scales
@@ -140,10 +131,10 @@ def observe(
         return {f"{views.domain.value}.tokens": kept.tokens, f"{views.domain.value}.size": kept.size, "inside": inside}
 
     def photographs(stage: str, items: Iterable[NDArray]) -> dict[int, Photograph]:
-        return {number: [found[f"{s}"] for s in config.train.scales] for number, found in read(stage, items, photograph)}
+        return {number: [found[f"{s}"] for s in config.train.scales] for number, found in reader.read(stage, items, photograph)}
 
-    photos, drawn = photographs("images", images), dict(read("clouds", clouds, proposals))
-    without = photographs("images without", without_images), dict(read("clouds without", without_clouds, proposals))
+    photos, drawn = photographs("images", images), dict(reader.read("clouds", clouds, proposals))
+    without = photographs("images without", without_images), dict(reader.read("clouds without", without_clouds, proposals))
     return Observations(
         list(photos.values()),
         [_both_domains(seen) for seen in drawn.values()],
@@ -153,6 +144,27 @@ def observe(
         list(photos),
         list(drawn),
     )
+
+
+@dataclass
+class _Reader:
+    """Reads the kinds of items one after the other within a common time.
+
+    Attributes: end: of the time, as of ``time.monotonic``; left: kinds that are not read yet; progress, remember: see :func:`observe`.
+    """
+
+    end: float
+    left: int
+    progress: Progress
+    remember: Remember
+
+    def read(self, stage: str, items: Iterable[Item], step: Callable[[Item], Worked]) -> Iterator[tuple[int, Worked]]:
+        """(number, result of ``step``) of the items that there is time for."""
+        total = len(items) if isinstance(items, Sized) else 0
+        for number, item in affordable(items, (self.end - time.monotonic()) / max(self.left, 1)):
+            yield number, self.remember(stage.removesuffix(" without"), item, partial(step, item))
+            self.progress(stage, number + 1, total)
+        self.left -= bool(total) or not isinstance(items, Sized)
 
 
 def _both_domains(seen: Worked) -> Proposals:

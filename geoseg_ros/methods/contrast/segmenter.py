@@ -83,7 +83,8 @@ class ContrastSegmenter:
             members &= label == 0
             label[members], label_p[members] = k + 1, p[k]
         scene.clock.stop("sensor view")
-        return Evidence(np.where(missing, seen.score, drawn.score), p, (p < self.config.p_max) | is_known, label, label_p)
+        score = np.where(seen.p_value < drawn.p_value, seen.score, drawn.score)  # of the search that found more
+        return Evidence(score, p, (p < self.config.p_max) | is_known, label, label_p)
 
     def _drawn(self, scene: CloudScene, known: Collection[str]) -> Evidence:
         """By the drawings of the proposals. A ``known`` label is given to its best proposal whatever the p-value."""
