@@ -75,6 +75,29 @@ def decode_pixels(
     return _as_rgb(image, name, pattern, warn)
 
 
+def decode_depth(data: bytes, name: str, max_pixels: int) -> NDArray[np.uint16]:
+    """Decode a depth image, uint16 [H, W] as stored.
+
+    Args:
+        data: PNG of one channel of 16 bits.
+        name: for errors.
+        max_pixels: larger pictures are refused before they are decoded.
+
+    Raises:
+        InputError: cut off, damaged, too large, or something else.
+    """
+    if not data.startswith(_PNG):
+        raise InputError(f"{name}: expected depth as PNG of 16 bits")
+    width, height = _png_size(data, name)
+    check_pixels(width, height, name, max_pixels)
+    image = _decode(data, cv2.IMREAD_UNCHANGED, False, name)
+    if image.dtype != np.uint16 or image.ndim != 2:
+        raise InputError(
+            f"{name}: {image.dtype} with {1 if image.ndim == 2 else image.shape[2]} channels, expected depth of one channel of 16 bits"
+        )
+    return np.asarray(image, np.uint16)
+
+
 def check_pixels(width: int, height: int, name: str, max_pixels: int, limit: str = "") -> None:
     """InputError unless the number of pixels is allowed."""
     if not 0 < width * height <= max_pixels:

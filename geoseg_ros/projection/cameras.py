@@ -14,9 +14,9 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from geoseg_ros.errors import InputError
+from geoseg_ros.geometry.poses import rigid
 
 MAX_PIXELS = 100_000_000
-_TOLERANCE = 1e-2  # by which the axes of a measured pose may miss length 1 and right angles
 
 Floats = NDArray[np.float64]
 AnyCamera = TypeVar("AnyCamera", bound="Camera")
@@ -133,25 +133,6 @@ def view_rotation(forward: ArrayLike, up: ArrayLike) -> Floats:
         right = np.cross(forward, np.eye(3)[np.abs(up).argmin()])
     right /= np.linalg.norm(right)
     return np.stack([right, np.cross(forward, right), forward])
-
-
-def rigid(pose: ArrayLike) -> Floats:
-    """The rigid motion float64 [4, 4] that is nearest to ``pose``.
-
-    Raises:
-        InputError: no finite 4x4 matrix with last row (0, 0, 0, 1), or its axes are far from a right-handed orthonormal frame.
-    """
-    matrix = np.array(pose, np.float64)
-    if matrix.shape != (4, 4) or not np.isfinite(matrix).all() or np.abs(matrix[3] - (0, 0, 0, 1)).max() > 1e-6:
-        raise InputError("pose: expected a finite 4x4 matrix with the last row 0 0 0 1")
-    axes = matrix[:3, :3]
-    error = np.abs(axes @ axes.T - np.eye(3)).max()
-    if error > _TOLERANCE or np.linalg.det(axes) < 0:
-        raise InputError("pose: expected a rotation in its upper left 3x3 numbers")
-    if error > 1e-12:
-        u, _, v = np.linalg.svd(axes)
-        matrix[:3, :3] = u @ v
-    return matrix
 
 
 def _checked_intrinsics(intrinsics: ArrayLike) -> Floats:

@@ -7,12 +7,12 @@ from hypothesis import strategies as st
 from scipy.spatial.transform import Rotation
 
 from geoseg_ros.errors import InputError
+from geoseg_ros.geometry.poses import rigid
 from geoseg_ros.projection.cameras import (
     OrthographicCamera,
     PerspectiveCamera,
     camera_matrix,
     camera_pose,
-    rigid,
     view_rotation,
 )
 
