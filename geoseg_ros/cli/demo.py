@@ -39,15 +39,16 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--clouds", metavar="DIR", help="your clouds")
     parser.add_argument("--images", metavar="DIR", help="your images")
     parser.add_argument("--without", metavar="DIR", help="images that do not show the target (improve the result)")
-    parser.add_argument("--name", default="target", help="name of the target in your files (default %(default)s)")
+    parser.add_argument("--name", default="target", metavar="NAME", help="name of the target in your files (default %(default)s)")
     parser.add_argument("--packs", nargs="+", metavar="PACK", help="use these concept packs instead of training")
-    parser.add_argument("--train", action="store_true", help="of the walk: train packs even for concepts whose packs ship")
+    parser.add_argument("--train", action="store_true", help="train packs for the simulated walk even where they ship")
     add_backbone(parser)
     parser.add_argument("--seconds", type=float, default=20.0, metavar="S", help="length of the recording (default %(default)s)")
     parser.add_argument("--rate", type=float, default=1.0, metavar="R", help="speed of playing, 1 = as recorded (default %(default)s)")
-    parser.add_argument("--sensor", choices=("lidar", "depth"), default="depth", help="of the procedural walk (default %(default)s)")
-    parser.add_argument("--concepts", nargs="+", default=list(CONCEPTS), metavar="NAME", help="of the walk (default %(default)s)")
-    parser.add_argument("--seed", type=int, default=0, help="of the walk (default %(default)s)")
+    parser.add_argument("--sensor", choices=("lidar", "depth"), default="depth", help="sensor of the simulated walk (default %(default)s)")
+    found = f"families to find in the simulated walk (default {' '.join(CONCEPTS)})"
+    parser.add_argument("--concepts", nargs="+", default=list(CONCEPTS), metavar="NAME", help=found)
+    parser.add_argument("--seed", type=int, default=0, metavar="N", help="seed of the simulated walk (default %(default)s)")
     parser.add_argument("--domain-id", type=int, metavar="N", help="ROS domain (default: one of its own)")
 
 

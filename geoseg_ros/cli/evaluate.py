@@ -17,7 +17,8 @@ Tables:
                 (main_split), --images has 2D-3D-S, or <category>/images and <category>/masks
 
 Methods: `own` is the contrast method, `baselines` are those that learn nothing, `all` (the default) is both. `methods` are the others,
-which may train for long: geofree, and those of installed packages.
+which may train for long: geofree, and those of installed packages. Networks of the papers, ablations, the table `mixed` and pictures of
+the best and worst items: `python -m benchmarks.evaluate` in a checkout.
 
 The split `development` is for choosing settings, `report` for reported figures. Protocols: docs/evaluation.md.
 

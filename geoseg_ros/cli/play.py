@@ -2,7 +2,7 @@
 
 example:
   geoseg play recording/ --rate 2 --clock
-  geoseg play watercan.bag --topics /points_in --remap /points_in:=/points --loop
+  geoseg play old.bag --topics /camera/depth/points --remap /camera/depth/points:=/points --loop
 """
 
 from __future__ import annotations

@@ -5,7 +5,7 @@ their calibration and colour, and images, raw or compressed; for target_frame it
 
 example:
   geoseg replay drive/ --packs mug.pack --out OUT.mcap
-  geoseg replay drive/ --params-file coseg.yaml -p target_frame:=odom --out OUT.mcap
+  geoseg replay drive/ --packs mug.pack --params-file coseg.yaml -p target_frame:=odom --out OUT.mcap
   geoseg replay old.bag --packs mug.pack can.pack --points /camera/depth/points --out OUT.mcap
   geoseg replay rgbd/ --packs mug.pack -p cloud_source:=depth --depth /depth/image --color /color/image --out OUT.mcap
 """
