@@ -1,0 +1,105 @@
+"""Cosine k-means, the number of classes, spectral groups and growth."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+
+from geoseg_ros.errors import InputError
+from geoseg_ros.methods.pointdc.clustering import choose_count, kmeans, nearest_centroid
+from geoseg_ros.methods.pointdc.grouping import grown, spectral_embedding
+from geoseg_ros.methods.pointdc.spectrum import laplacian_spectrum
+
+
+def bundles(count: int = 5, each: int = 60, dim: int = 16, spread: float = 0.1, seed: int = 0):
+    """Rows around ``count`` orthogonal directions, of very different lengths, and the direction of each."""
+    rng = np.random.default_rng(seed)
+    truth = np.repeat(np.arange(count), each)
+    rows = np.eye(dim)[truth] + spread * rng.normal(size=(count * each, dim))
+    return rows * rng.uniform(0.1, 10, (len(rows), 1)), truth
+
+
+def same_partition(a, b) -> bool:
+    return len(set(zip(a.tolist(), b.tolist(), strict=True))) == len(set(a.tolist())) == len(set(b.tolist()))
+
+
+def test_bundles_of_directions_are_found_whatever_their_lengths() -> None:
+    rows, truth = bundles()
+    found = kmeans(rows, 5)
+    assert same_partition(found.label, truth)
+    assert np.allclose(np.linalg.norm(found.centroids, axis=1), 1, atol=1e-6)
+    unit = rows / np.linalg.norm(rows, axis=1, keepdims=True)
+    assert np.allclose(found.similarity, (unit * found.centroids[found.label]).sum(axis=1), atol=1e-5)
+    label, similarity = nearest_centroid(rows, found.centroids)
+    assert np.array_equal(label, found.label) and np.allclose(similarity, found.similarity, atol=1e-6)
+
+
+def test_result_is_the_same_at_any_number_of_threads() -> None:
+    rows, _ = bundles(each=400, dim=128, spread=0.6)
+    results = []
+    before = torch.get_num_threads()
+    for threads in (1, 2):
+        torch.set_num_threads(threads)
+        results.append(kmeans(rows, 13, restarts=3))
+    torch.set_num_threads(before)
+    assert results[0].centroids.tobytes() == results[1].centroids.tobytes()
+    assert np.array_equal(results[0].label, results[1].label)
+
+
+def test_empty_clusters_are_filled() -> None:
+    rows, _ = bundles(count=2, each=10)
+    start = np.tile(rows[:1], (4, 1))  # three of four have no row
+    found = kmeans(rows, 4, restarts=0, start=start)
+    assert (np.bincount(found.label, minlength=4) > 0).all()
+    assert len(np.unique(kmeans(np.ones((6, 3)), 6).label)) >= 1  # equal rows: no seed is far from another
+
+
+def test_weights_pull_the_centroid() -> None:
+    rows = np.array([[1.0, 0.0], [0.0, 1.0]])
+    weighted = kmeans(rows, 1, np.array([3.0, 1.0])).centroids[0]
+    assert np.allclose(weighted, np.array([3, 1]) / np.sqrt(10), atol=1e-6)
+
+
+def test_a_start_is_kept_where_it_fits_best() -> None:
+    rows, truth = bundles()
+    found = kmeans(rows, 5, restarts=0, start=np.eye(16)[[3, 1, 4, 0, 2]])
+    assert np.array_equal(found.label, np.array([3, 1, 4, 0, 2]).argsort()[truth])
+
+
+@pytest.mark.parametrize("count", [0, 301])
+def test_impossible_numbers_are_refused(count: int) -> None:
+    with pytest.raises(InputError, match="classes: expected 1 to 300"):
+        kmeans(bundles()[0], count)
+
+
+@pytest.mark.parametrize("rule", ["eigengap", "silhouette"])
+@pytest.mark.parametrize("count", [3, 7])
+def test_rules_find_the_number_of_clear_bundles(rule, count: int) -> None:
+    assert choose_count(bundles(count)[0], rule) == count
+
+
+def test_spectrum_of_separate_parts_has_a_zero_for_each() -> None:
+    rows, truth = bundles(3, spread=0.02)
+    values, vectors = laplacian_spectrum(rows / np.linalg.norm(rows, axis=1, keepdims=True), 5)
+    assert np.all(values[:3] < 1e-3) and values[3] > 0.01
+    assert np.allclose(vectors.T @ vectors, np.eye(5), atol=1e-6)
+
+
+def test_spectral_groups_separate_what_features_separate() -> None:
+    rows, truth = bundles(4, spread=0.2)
+    embedding = spectral_embedding(rows / np.linalg.norm(rows, axis=1, keepdims=True), 5)
+    assert embedding.shape == (240, 5)
+    label = kmeans(embedding, 4, spherical=False).label
+    together = (label[:, None] == label) == (truth[:, None] == truth)
+    assert together.mean() > 0.98
+
+
+def test_growth_merges_what_is_alike_and_near() -> None:
+    rng = np.random.default_rng(0)
+    truth = np.repeat([0, 1, 2], 10)
+    feature = np.eye(8)[truth] + 0.05 * rng.normal(size=(30, 8))
+    xyz, normal = rng.normal(0, 0.1, (30, 3)), np.tile([0.0, 0.0, 1.0], (30, 1))
+    merged = grown(feature, np.full((30, 3), 0.5), xyz, normal, np.ones(30), 3)
+    assert same_partition(merged, truth) and merged[0] == 0 and merged.max() == 2
+    assert same_partition(grown(feature, None, xyz, normal, np.ones(30), 3), truth)
