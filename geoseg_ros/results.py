@@ -10,6 +10,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+MOST_LABELS = 254  # ids that a mono8 mask holds
+
 
 @dataclass(frozen=True)
 class Presence:
@@ -89,8 +91,8 @@ class LabelSpace:
     names: tuple[str, ...]
 
     def __post_init__(self) -> None:
-        if len(self.names) > 254:
-            raise ValueError(f"a mono8 mask holds at most 254 concepts, got {len(self.names)}")
+        if len(self.names) > MOST_LABELS:
+            raise ValueError(f"a mono8 mask holds at most {MOST_LABELS} concepts, got {len(self.names)}")
 
     def palette(self) -> NDArray[np.uint8]:
         """uint8 [len(names) + 1, 3] RGB. Row 0, the background, is mid grey. Colours do not depend on the other names' number."""

@@ -26,6 +26,7 @@ from geoseg_ros.settings import Settings
 
 if TYPE_CHECKING:
     from geoseg_ros.packs.bank import BackgroundBank
+    from geoseg_ros.projection.lifted_scene import LiftedScene
 
 
 @dataclass(frozen=True)
@@ -36,6 +37,7 @@ class Material:
         name: of the target.
         images, clouds: items that (mostly) show it: uint8 RGB [H, W, 3], and clouds.
         without_images, without_clouds: items that do not show it.
+        scenes: rooms with tokens, which the classes of a place are learnt from; ``images`` are then some frames of them.
     """
 
     name: str
@@ -43,6 +45,7 @@ class Material:
     clouds: Collection[Cloud] = ()
     without_images: Collection[NDArray[np.uint8]] = ()
     without_clouds: Collection[Cloud] = ()
+    scenes: Collection[LiftedScene] = ()
 
 
 @dataclass(frozen=True)
@@ -57,6 +60,7 @@ class Context:
         device: of trainings; ``auto``, ``cpu`` or ``cuda``.
         progress: reports long work.
         remember: caches the results for an item, see :data:`geoseg_ros.projection.scene.Remember`.
+        resume: folder for the state of a training, from which it resumes; None: it is not kept.
     """
 
     backbone: ImageBackbone
@@ -66,6 +70,7 @@ class Context:
     device: str = "auto"
     progress: Progress = silent
     remember: Remember = uncached
+    resume: str | None = None
 
 
 @dataclass(frozen=True)

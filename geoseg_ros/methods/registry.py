@@ -17,6 +17,7 @@ LIVE_SETTINGS = {"contrast": "coseg"}
 BUILT_IN = {
     "contrast": "geoseg_ros.methods.contrast.method:ContrastMethod",
     "geofree": "geoseg_ros.methods.geofree.method:GeoFreeMethod",
+    "pointdc": "geoseg_ros.methods.pointdc.method:PointDCMethod",
 }
 
 

@@ -24,7 +24,7 @@ from geoseg_ros.methods.registry import LIVE_SETTINGS, CosegConfig, open_method
 from geoseg_ros.packs.pack import Pack
 from geoseg_ros.projection.scene import CloudScene, ImageScene, SceneConfig
 from geoseg_ros.projection.views import ViewConfig
-from geoseg_ros.results import CloudResult, ImageResult, LabelSpace, Presence
+from geoseg_ros.results import MOST_LABELS, CloudResult, ImageResult, LabelSpace, Presence
 from geoseg_ros.runtime.engines.backbone import with_engine
 from geoseg_ros.runtime.engines.options import EngineOptions
 from geoseg_ros.runtime.objects import build_objects
@@ -134,8 +134,10 @@ class Pipeline:
         geometry = scene.geometry
         merged = _Merged(len(self.labels.names), found, (len(geometry.xyz),))
         scene.clock.restart()
-        objects, instance = build_objects(geometry, merged.label, merged.p_value, self.labels.names, merged.instances)
-        label = np.where(instance > 0, merged.label, 0).astype(np.uint32)
+        # scene classes make objects of what lies on no large plane: not of floor and walls
+        solid = np.where(merged.by_dense & (geometry.plane >= 0), 0, merged.label)
+        objects, instance = build_objects(geometry, solid, merged.p_value, self.labels.names, merged.instances)
+        label = np.where((instance > 0) | merged.by_dense, merged.label, 0).astype(np.uint32)
         confidence = np.where(label > 0, 1 - merged.p_value, 0).astype(np.float32)
         points = geometry.point_values(label)
         valid = max(int(np.count_nonzero(geometry.inverse >= 0)), 1)
@@ -175,16 +177,16 @@ class _Merged:
         self.label, self.p_value = np.zeros(shape, np.uint32), np.ones(shape)
         asked = [(evidence, dense, ids) for evidence, dense, ids in found if evidence is not None]
         self.instances = asked[0][0].instances if len(asked) == 1 else None
-        by_dense = np.zeros(shape, bool)
+        self.by_dense = np.zeros(shape, bool)
         for evidence, dense, ids in asked:
             own = ids[1:].astype(np.int64) - 1
             self.score[own], self.p[own], self.present[own] = evidence.score, evidence.p_value, evidence.present
             p_value = np.append(1.0, evidence.p_value)[evidence.label] if evidence.label_p is None else evidence.label_p
-            better = (by_dense & (not dense)) | ((by_dense == dense) & (p_value < self.p_value))
+            better = (self.by_dense & (not dense)) | ((self.by_dense == dense) & (p_value < self.p_value))
             wins = (evidence.label > 0) & ((self.label == 0) | better)
             self.label = np.where(wins, ids[evidence.label], self.label)
             self.p_value = np.where(wins, p_value, self.p_value)
-            by_dense = np.where(wins, dense, by_dense)
+            self.by_dense = np.where(wins, dense, self.by_dense)
 
 
 def open_pipeline(
@@ -243,3 +245,5 @@ def _settings(config: PipelineConfig, method: str) -> Any:
 def _check_names(names: Sequence[str]) -> None:
     if len(set(names)) < len(names):
         raise InputError(f"packs: names must differ, got {', '.join(names)}")
+    if len(names) > MOST_LABELS:
+        raise InputError(f"packs: expected at most {MOST_LABELS} labels, got {len(names)}")

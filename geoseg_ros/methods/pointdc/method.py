@@ -1,0 +1,112 @@
+"""PointDC as a method: the classes of a place are learnt from recordings of it, and every point gets one of them."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import torch
+
+from geoseg_ros.errors import InputError
+from geoseg_ros.methods.base import Context, ImageScene, Material, Method, Pack
+from geoseg_ros.methods.pointdc.clustering import unit_rows
+from geoseg_ros.methods.pointdc.config import PointDCConfig
+from geoseg_ros.methods.pointdc.pack import METHOD, Place, Spread
+from geoseg_ros.methods.pointdc.pictures import class_pictures
+from geoseg_ros.methods.pointdc.rooms import room_of
+from geoseg_ros.methods.pointdc.segmenter import PointDCSegmenter, token_classes
+from geoseg_ros.methods.pointdc.training import Fitted, Trainer
+from geoseg_ros.nets.base import PointNetwork
+from geoseg_ros.nets.sparse_unet import SparseUNet
+
+
+class PointDCMethod(Method):
+    """See :mod:`geoseg_ros.methods.pointdc`. Its settings are a :class:`PointDCConfig`."""
+
+    name = METHOD
+    settings = PointDCConfig
+
+    def learn(self, material: Material, context: Context, seconds: float | None = None) -> Pack:
+        """Learn the classes of the scenes of the material. Its images, some frames of the scenes, calibrate the masks of images.
+
+        Args:
+            seconds: about how long the training may take; None: as many epochs as the settings say.
+        """
+        config = context.settings if isinstance(context.settings, PointDCConfig) else PointDCConfig()
+        rooms = [room_of(scene) for scene in material.scenes]
+        if not rooms:
+            raise InputError("pointdc: learns from scenes, expected recordings, posed frames or clouds of a place (geoseg discover)")
+        trainer = Trainer(new_network(config), rooms, config, context.device, context.progress)
+        state = None if context.resume is None else os.path.join(context.resume, "training.safetensors")
+        fitted = trainer.fit(None if seconds is None else seconds / 60, state)
+        place = place_of(trainer, fitted, material.name, (context.backbone.name, context.backbone.hash))
+        shown, distances, labels = [], [], []
+        for number, image in enumerate(material.images):
+            label, similarity = token_classes(place, ImageScene(image, context.backbone, context.scene).tokens)
+            shown.append((image, label))
+            distances.append(1 - similarity.ravel().astype(np.float64))
+            labels.append(label.ravel())
+            context.progress("images", number + 1, len(material.images))
+        if distances:
+            place = replace(place, token_spread=Spread.of(np.concatenate(distances), np.concatenate(labels), len(place.tokens)))
+        pictures = class_pictures(rooms, fitted.label, fitted.similarity, len(place.classes), shown)
+        return replace(place, pictures=pictures, info=_info(context, material, trainer, fitted)).to_pack()
+
+    def open(self, packs: Sequence[Pack], context: Context) -> PointDCSegmenter:
+        """Open scene packs. Their classes do not know of one another; where two packs label a place the more typical class wins."""
+        return PointDCSegmenter([Place.from_pack(pack) for pack in packs])
+
+    def check(self, pack: Pack) -> None:
+        """See :meth:`Method.check`."""
+        super().check(pack)
+        Place.from_pack(pack)
+
+
+def new_network(config: PointDCConfig) -> PointNetwork:
+    """A network with random weights, those of ``config.seed``."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(config.seed)
+        return SparseUNet(6, config.dim, config.voxel)
+
+
+def place_of(trainer: Trainer, fitted: Fitted, name: str, backbone: tuple[str, str]) -> Place:
+    """What a training found, as a place without pictures. ``backbone``: name and hash."""
+    count = len(fitted.centroids)
+    known = fitted.used & trainer.target.any(axis=1)
+    target, label = trainer.target[known], fitted.label[known]
+    sums = np.zeros((count, target.shape[1]))
+    np.add.at(sums, label, target * trainer.size[known, None])
+    tokens = unit_rows(sums)
+    return Place(
+        name,
+        backbone,
+        trainer.config,
+        fitted.network,
+        fitted.centroids,
+        Spread.of(1 - fitted.similarity[fitted.used].astype(np.float64), fitted.label[fitted.used], count),
+        fitted.mean,
+        tokens,
+        Spread.of(1 - (target * tokens[label]).sum(axis=1), label, count),
+        tuple(f"class {k}" for k in range(1, count + 1)),
+        np.arange(count),
+    )
+
+
+def _info(context: Context, material: Material, trainer: Trainer, fitted: Fitted) -> dict[str, Any]:
+    """What the manifest says of the training."""
+    points = np.bincount(fitted.label, trainer.size, len(fitted.centroids))
+    return {
+        "created": time.strftime("%Y-%m-%d", time.gmtime()),
+        "training": {
+            "scenes": len(trainer.rooms),
+            "points": int(trainer.size.sum()),
+            "supervoxels": int(fitted.used.sum()),
+            "images": len(material.images),
+            "supervision_of_backbone": context.backbone.supervision,
+        },
+        "shares": [round(float(value), 6) for value in points / points.sum()],
+    }

@@ -1,0 +1,191 @@
+"""A scene pack: the classes of a place, the network that tells them apart, and how they lie in a file."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import nn
+
+from geoseg_ros.errors import InputError
+from geoseg_ros.geometry.superpoints import SuperpointConfig
+from geoseg_ros.learning.checkpoint import below, under
+from geoseg_ros.methods.pointdc.config import PointDCConfig
+from geoseg_ros.nets.base import PointNetwork
+from geoseg_ros.nets.sparse_unet import SparseUNet
+from geoseg_ros.packs.pack import Pack
+from geoseg_ros.results import MOST_LABELS
+from geoseg_ros.settings import with_values
+
+METHOD = "pointdc"
+LEVELS = 65  # quantiles kept of the distances of a class
+NETWORKS = {"sparse_unet": SparseUNet}
+
+
+@dataclass(frozen=True, eq=False)
+class Spread:
+    """How far the rows of each of C clusters are from its centre.
+
+    Attributes:
+        quantiles: float32 [C, LEVELS], of the distances 1 - cosine, rising; of a cluster without rows zeros.
+    """
+
+    quantiles: NDArray[np.float32]
+
+    @classmethod
+    def of(cls, distance: NDArray[np.floating], label: NDArray[np.int64], count: int) -> Spread:
+        """From the distance float [n] of each row to the centre of its cluster, int [n], 0 .. count - 1."""
+        table = np.zeros((count, LEVELS), np.float32)
+        for k in np.unique(label):
+            table[k] = np.quantile(distance[label == k], np.linspace(0, 1, LEVELS))
+        return cls(table)
+
+    def nearer(self, distance: NDArray[np.floating], label: NDArray[np.int64]) -> NDArray[np.float64]:
+        """Share of a cluster's own rows that are nearer to its centre, float64 [n] in 0 .. 1, of distances [n] in clusters ``label``."""
+        share = np.ones(len(distance))
+        for k in np.unique(label):
+            rows = label == k
+            share[rows] = np.interp(distance[rows], self.quantiles[k], np.linspace(0, 1, LEVELS))
+            share[rows] = np.where(distance[rows] > self.quantiles[k, -1], 1.0, share[rows])
+        return share
+
+
+@dataclass(frozen=True, eq=False)
+class Place:
+    """What PointDC knows of one place: C centroids, each of one of its classes.
+
+    Attributes:
+        name: of the pack.
+        backbone: name and hash of the image backbone.
+        config: settings that it was trained with.
+        network: in evaluation mode, on the processor.
+        centroids: float32 [C, d], unit, of the network's features.
+        spread: of super-voxels around them.
+        mean: float32 [D], removed from tokens.
+        tokens: float32 [C, D], mean unit token of the super-voxels of each centroid, unit; zeros where no frame shows any.
+        token_spread: of tokens around them.
+        classes: names, in the order of their ids.
+        class_of: int64 [C], place in ``classes`` of each centroid.
+        pictures: uint8, a JPEG file of each centroid: what its super-voxels look like.
+        info: what the pack's manifest says beside.
+    """
+
+    name: str
+    backbone: tuple[str, str]
+    config: PointDCConfig
+    network: PointNetwork
+    centroids: NDArray[np.float32]
+    spread: Spread
+    mean: NDArray[np.float32]
+    tokens: NDArray[np.float32]
+    token_spread: Spread
+    classes: tuple[str, ...]
+    class_of: NDArray[np.int64]
+    pictures: Sequence[NDArray[np.uint8]] = ()
+    info: Mapping[str, Any] = field(default_factory=dict)
+
+    def to_pack(self) -> Pack:
+        """The pack of the place; the network in half precision."""
+        assert isinstance(self.network, nn.Module)
+        state = {name: value.half() if value.is_floating_point() else value for name, value in self.network.state_dict().items()}
+        arrays = {
+            "centroids": self.centroids,
+            "spread": self.spread.quantiles,
+            "mean": self.mean,
+            "tokens": self.tokens,
+            "token_spread": self.token_spread.quantiles,
+            "class_of": self.class_of,
+            **{f"picture.{k}": picture for k, picture in enumerate(self.pictures)},
+        }
+        tensors = below("network", state) | {name: torch.from_numpy(np.ascontiguousarray(array)) for name, array in arrays.items()}
+        kind = next(name for name, made in NETWORKS.items() if type(self.network) is made)
+        info = dict(self.info) | {"config": asdict(self.config), "network": {"kind": kind, **self.network.config}}
+        return Pack(self.name, METHOD, *self.backbone, tensors, self.classes, info)
+
+    @classmethod
+    def from_pack(cls, pack: Pack) -> Place:
+        """Read a pack.
+
+        Raises:
+            InputError: tensors or settings are missing or do not fit together.
+        """
+        try:
+            config = with_values(PointDCConfig(), pack.info["config"])
+            about = dict(pack.info["network"])
+            network = NETWORKS[about.pop("kind")](**about)
+            network.load_state_dict(under("network", pack.tensors))
+            arrays = {name: tensor.numpy() for name, tensor in pack.tensors.items() if not name.startswith("network.")}
+            place = cls(
+                pack.name,
+                (pack.backbone, pack.backbone_hash),
+                config,
+                network.eval(),
+                arrays["centroids"],
+                Spread(arrays["spread"]),
+                arrays["mean"],
+                arrays["tokens"],
+                Spread(arrays["token_spread"]),
+                pack.classes,
+                arrays["class_of"],
+                [arrays[f"picture.{k}"] for k in range(len(arrays["centroids"])) if f"picture.{k}" in arrays],
+                {key: value for key, value in pack.info.items() if key not in ("config", "network")},
+            )
+            place._check()
+        except (KeyError, TypeError, ValueError, AttributeError, RuntimeError, InputError) as error:
+            where = pack.path or f"pack '{pack.name}'"
+            raise InputError(f"{where}: damaged pack of the method {METHOD} ({str(error).splitlines()[0]})") from None
+        return place
+
+    def _check(self) -> None:
+        """Raise ValueError where arrays do not fit together."""
+        count = len(self.centroids)
+        shapes = {
+            "centroids": (count, self.config.dim),
+            "tokens": (count, len(self.mean)),
+            "class_of": (count,),
+        }
+        for name, shape in shapes.items():
+            if getattr(self, name).shape != shape:
+                raise ValueError(f"{name}: expected {list(shape)}, got {list(getattr(self, name).shape)}")
+        for name in ("spread", "token_spread"):
+            table = getattr(self, name).quantiles
+            if table.shape != (count, LEVELS) or (np.diff(table, axis=1) < 0).any():
+                raise ValueError(f"{name}: expected {count} rows of {LEVELS} rising numbers")
+        if not all(np.isfinite(array).all() for array in (self.centroids, self.mean, self.tokens)):
+            raise ValueError("a value is not finite")
+        if not (0 < len(self.classes) <= MOST_LABELS and set(self.class_of.tolist()) == set(range(len(self.classes)))):
+            raise ValueError("class_of: expected every class at least once")
+
+    @property
+    def superpoints(self) -> SuperpointConfig:
+        """Settings of the super-voxels that the classes were learnt from."""
+        return with_values(SuperpointConfig(), self.info.get("superpoints", {}))
+
+
+def renamed(pack: Pack, names: Mapping[int, str]) -> Pack:
+    """A scene pack with other names; classes of one name become one class.
+
+    Args:
+        pack: of any method with centroids of classes.
+        names: number of a class (1 ..) -> its new name.
+
+    Raises:
+        InputError: no scene pack, a number that is no class, or a name that cannot be one.
+    """
+    if not pack.classes or "class_of" not in pack.tensors:
+        raise InputError(f"pack '{pack.name}': has no classes to name; expected a scene pack of geoseg discover")
+    for number, name in names.items():
+        if not 1 <= number <= len(pack.classes):
+            raise InputError(f"{number}: no such class, expected 1 to {len(pack.classes)}")
+        if not name.strip() or len(name) > 64 or not name.isprintable():
+            raise InputError(f"{number}: name: expected 1 to 64 printable characters, got {name!r}")
+    each = [names.get(number, name) for number, name in enumerate(pack.classes, 1)]
+    classes = tuple(dict.fromkeys(each))
+    if len(classes) < 2:
+        raise InputError("names: expected at least two classes to be left")
+    place = torch.tensor([classes.index(name) for name in each])
+    return replace(pack, classes=classes, tensors={**pack.tensors, "class_of": place[pack.tensors["class_of"]]})

@@ -1,0 +1,136 @@
+"""Lifted scenes as the trainings need them: upright, with one token per super-voxel, turned and cropped at random."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from geoseg_ros.methods.pointdc.clustering import unit_rows
+from geoseg_ros.methods.pointdc.config import AugmentConfig
+from geoseg_ros.nets.base import PointBatch, PointNetwork
+from geoseg_ros.projection.lifted_scene import LiftedScene
+
+GREY = 128  # colour of points that have none
+
+
+@dataclass(frozen=True, eq=False)
+class Room:
+    """One scene of M points in S super-voxels.
+
+    Attributes:
+        xyz: float32 [M, 3], metres, z up.
+        rgb: uint8 [M, 3], grey where the scene has no colour.
+        normal: float32 [M, 3], in the same axes.
+        supervoxel: int64 [M], 0 .. S - 1.
+        token: float32 [S, D], mean of the lifted tokens, not normalised, zeros where ``known`` is not.
+        known: bool [S], the super-voxels that a frame shows.
+        name: of the scene.
+    """
+
+    xyz: NDArray[np.float32]
+    rgb: NDArray[np.uint8]
+    normal: NDArray[np.float32]
+    supervoxel: NDArray[np.int64]
+    token: NDArray[np.float32]
+    known: NDArray[np.bool_]
+    name: str = ""
+
+    @property
+    def size(self) -> NDArray[np.int64]:
+        """int64 [S], points of each super-voxel."""
+        return np.bincount(self.supervoxel, minlength=len(self.token))
+
+
+def room_of(scene: LiftedScene) -> Room:
+    """The room of a lifted scene."""
+    turn = upright(scene.up)
+    token, number = scene.superpoint_tokens()
+    rgb = np.full(scene.xyz.shape, GREY, np.uint8) if scene.rgb is None else scene.rgb
+    return Room(
+        (scene.xyz @ turn.T).astype(np.float32),
+        rgb,
+        (scene.normal @ turn.T).astype(np.float32),
+        scene.superpoint,
+        token,
+        number > 0,
+        scene.name,
+    )
+
+
+def upright(up: NDArray[np.floating]) -> NDArray[np.float64]:
+    """Rotation float64 [3, 3] that turns the unit vector ``up`` [3] to +z the shortest way."""
+    x, y, z = (float(value) for value in up)
+    if z < -1 + 1e-9:
+        return np.diag([1.0, -1.0, -1.0])
+    cross = np.array([[0, 0, -x], [0, 0, -y], [x, y, 0]])  # of up x z
+    return np.eye(3) + cross + cross @ cross / (1 + z)
+
+
+def target_of(tokens: NDArray[np.floating], mean: NDArray[np.floating] | None) -> NDArray[np.float32]:
+    """Tokens [n, D] without the ``mean`` [D], at unit length, float32."""
+    return unit_rows(tokens if mean is None else tokens - mean)
+
+
+def mean_token(rooms: Sequence[Room]) -> NDArray[np.float32]:
+    """float32 [D], over the points of all rooms that have a token."""
+    weights = [room.size * room.known for room in rooms]
+    total = sum((weight[:, None] * room.token.astype(np.float64)).sum(axis=0) for room, weight in zip(rooms, weights, strict=True))
+    return np.asarray(total / max(sum(int(weight.sum()) for weight in weights), 1), np.float32)
+
+
+@dataclass(frozen=True, eq=False)
+class Sample:
+    """A part of a room, changed at random. Attributes: point: int64 [n], its points; xyz: float32 [n, 3]; rgb: uint8 [n, 3]."""
+
+    point: NDArray[np.int64]
+    xyz: NDArray[np.float32]
+    rgb: NDArray[np.uint8]
+
+
+def draw_sample(room: Room, config: AugmentConfig, rng: np.random.Generator) -> Sample:
+    """Crop, turn, scale and shift a room; the rotation about z is any, those about x and y are small."""
+    point = np.arange(len(room.xyz))
+    xyz = room.xyz.astype(np.float64)
+    if 0 < config.crop < len(point):
+        centre = xyz[rng.integers(len(point)), :2]
+        distance = np.square(xyz[:, :2] - centre).sum(axis=1)  # columns from floor to ceiling
+        point = np.sort(np.argpartition(distance, config.crop)[: config.crop])
+        xyz = xyz[point]
+    tilt = np.deg2rad(rng.uniform(-config.tilt, config.tilt, 2))
+    turn = _about(2, rng.uniform(0, 2 * np.pi)) @ _about(1, tilt[1]) @ _about(0, tilt[0])
+    xyz = (xyz - xyz.mean(axis=0)) @ turn.T * rng.uniform(1 - config.scale, 1 + config.scale)
+    xyz += rng.uniform(0, config.shift, 3)
+    rgb = room.rgb[point]
+    if rng.random() < config.no_colour:
+        rgb = np.full_like(rgb, GREY)
+    return Sample(point, xyz.astype(np.float32), rgb)
+
+
+def _about(axis: int, angle: float) -> NDArray[np.float64]:
+    """Rotation about an axis, float64 [3, 3]."""
+    one, two = [k for k in range(3) if k != axis]
+    turn = np.eye(3)
+    turn[one, one] = turn[two, two] = np.cos(angle)
+    turn[one, two], turn[two, one] = -np.sin(angle), np.sin(angle)
+    return turn
+
+
+@torch.no_grad()
+def point_features(
+    network: PointNetwork, xyz: NDArray[np.float32], rgb: NDArray[np.uint8], device: str | torch.device = "cpu"
+) -> torch.Tensor:
+    """Unit features float32 [N, d] of points, zeros where a point has none; the network in the mode that it is in."""
+    batch: PointBatch = network.collate([network.prepare(xyz, rgb)]).to(device)
+    rows = torch.nn.functional.normalize(network(*batch.inputs).float(), dim=1)
+    return torch.where(batch.inverse[:, None] >= 0, rows[batch.inverse.clamp_min(0)], 0.0).cpu()
+
+
+def group_means(values: torch.Tensor, group: NDArray[np.int64], count: int) -> NDArray[np.float32]:
+    """Unit mean of rows [N, d] in each of ``count`` groups; rows of group -1 are left out."""
+    use = np.flatnonzero(group >= 0)
+    total = torch.zeros(count, values.shape[1]).index_add_(0, torch.from_numpy(group[use]), values[torch.from_numpy(use)])
+    return unit_rows(total.numpy())

@@ -1,0 +1,98 @@
+"""Scene packs at work: a class for every voxel of a cloud and every pixel of an image."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+
+import cv2
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from geoseg_ros.methods.base import CloudScene, Evidence, ImageScene
+from geoseg_ros.methods.pointdc.clustering import nearest_centroid
+from geoseg_ros.methods.pointdc.pack import Place, Spread
+from geoseg_ros.methods.pointdc.rooms import GREY, group_means, point_features, target_of, upright
+
+
+class PointDCSegmenter:
+    """Places at work.
+
+    Attributes:
+        labels: classes of all of them, in the order of the packs.
+        dense: True; every voxel and pixel gets a class, unless it is unlike anything seen.
+        config: None; a place keeps the settings that it was trained with.
+    """
+
+    dense, config = True, None
+
+    def __init__(self, places: Sequence[Place]) -> None:
+        self.labels = tuple(name for place in places for name in place.classes)
+        self._places = list(places)
+
+    def cloud(self, scene: CloudScene, known: Collection[str] = ()) -> Evidence:
+        """Classes of the voxels of one cloud, one for each super-voxel.
+
+        ``label_p`` is the share of the super-voxels of the class in training that were nearer to its centroid.
+        """
+        geometry, rgb = scene.geometry, scene.cloud.rgb
+        count = len(geometry.xyz)
+        found = []
+        use = np.flatnonzero(geometry.inverse >= 0)
+        xyz = (scene.cloud.xyz[use] @ upright(geometry.up).T).astype(np.float32)
+        colour = np.full(xyz.shape, GREY, np.uint8) if rgb is None else rgb[use]
+        superpoint = np.full(len(scene.cloud), -1)
+        superpoint[use] = geometry.superpoint[geometry.inverse[use]]
+        scene.clock.restart()
+        for place in self._places:
+            if not count:
+                found.append((np.zeros(0, np.int64), np.zeros(0, np.float32)))
+                continue
+            feature = group_means(point_features(place.network, xyz, colour), superpoint[use], int(geometry.superpoint.max()) + 1)
+            label, similarity = nearest_centroid(feature, place.centroids)
+            found.append((label[geometry.superpoint], similarity[geometry.superpoint]))
+        scene.clock.stop("classes")
+        return self._evidence(found, [place.spread for place in self._places], (count,))
+
+    def image(self, scene: ImageScene, known: Collection[str] = ()) -> Evidence:
+        """Classes of the pixels of one image, by the mean token of each class; ``label_p`` as of :meth:`cloud`, of tokens."""
+        height, width = scene.image.shape[:2]
+        tokens = scene.tokens
+        grid, flat = tokens.shape[:2], tokens.flatten(0, 1).numpy()
+        found = []
+        for place in self._places:
+            cosine = (target_of(flat, place.mean) @ place.tokens.T).reshape(*grid, -1)
+            label, best = np.zeros((height, width), np.int64), np.full((height, width), -2.0, np.float32)
+            for k in range(len(place.tokens)):  # one map at a time: there may be many
+                found_here = cv2.resize(np.ascontiguousarray(cosine[..., k]), (width, height), interpolation=cv2.INTER_LINEAR)
+                label[found_here > best] = k
+                best = np.maximum(best, found_here)
+            found.append((label.ravel(), best.ravel()))
+        return self._evidence(found, [place.token_spread for place in self._places], (height, width))
+
+    def _evidence(
+        self, found: Sequence[tuple[NDArray[np.int64], NDArray[np.float32]]], spreads: Sequence[Spread], shape: tuple[int, ...]
+    ) -> Evidence:
+        """From the centroid of every voxel or pixel by each place, and the cosine to it."""
+        total = int(np.prod(shape))
+        label, nearer, score = np.zeros(total, np.int64), np.ones(total), np.zeros(total, np.float32)
+        before = 0
+        for place, spread, (centroid, similarity) in zip(self._places, spreads, found, strict=True):
+            share = spread.nearer(1 - similarity.astype(np.float64), centroid)
+            wins = (share <= 1 - place.config.unlike) & ((label == 0) | (share < nearer))
+            label[wins] = before + 1 + place.class_of[centroid[wins]]
+            nearer[wins], score[wins] = share[wins], similarity[wins]
+            before += len(place.classes)
+        count = np.bincount(label, minlength=before + 1)[1:]
+
+        def mean(values: NDArray[np.floating], empty: float) -> NDArray[np.float64]:
+            return np.where(count > 0, np.bincount(label, values, before + 1)[1:] / np.maximum(count, 1), empty)
+
+        return Evidence(mean(score, -1.0), mean(nearer, 1.0), count > 0, label.reshape(shape), nearer.reshape(shape))
+
+
+def token_classes(place: Place, tokens: torch.Tensor) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
+    """Nearest centroid by its mean token, int64 [h, w], of tokens [h, w, D], and the cosine to it, float32 [h, w]."""
+    cosine = target_of(tokens.flatten(0, 1).numpy(), place.mean) @ place.tokens.T
+    label = cosine.argmax(axis=1)
+    return label.reshape(tokens.shape[:2]), cosine[np.arange(len(label)), label].reshape(tokens.shape[:2])
