@@ -63,7 +63,8 @@ def play(
         unknown = [name for name in (*(config.topics or ()), *config.remap) if name not in recording.topics()]
         if unknown:
             raise InputError(f"{path}: no topic {unknown[0]}, it has {', '.join(recording.topics()) or 'none'}")
-        rclpy.init(signal_handler_options=SignalHandlerOptions.NO)
+        # without args=[] rclpy reads the command line itself, and would apply the option --remap a second time
+        rclpy.init(args=[], signal_handler_options=SignalHandlerOptions.NO)
         try:
             node = rclpy.create_node("geoseg_player", start_parameter_services=False, enable_rosout=False)
             return _Player(node, recording, config, stop).run(started)

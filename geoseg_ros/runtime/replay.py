@@ -45,7 +45,7 @@ class ReplayReport:
 
     Attributes:
         clouds, images: results written.
-        objects: instances found in all clouds.
+        objects: instances in all clouds; those of clouds in ``unplaced`` are not counted, because they are not written.
         unplaced: clouds without a transform to ``target_frame``.
         rejected: one line per message that could not be read.
         warnings: distinct lines about other defects of the inputs.
@@ -71,7 +71,7 @@ class ReplayReport:
         self.unplaced += found.unplaced
         if isinstance(found.result, CloudResult):
             self.clouds += 1
-            self.objects += len(found.result.objects)
+            self.objects += 0 if found.unplaced else len(found.result.objects)
             self.cloud_seconds.append(found.clock.seconds["pipeline"])
         else:
             self.images += 1

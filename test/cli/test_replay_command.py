@@ -60,6 +60,14 @@ def test_outputs_and_inputs_can_be_named(bag: Path, opened: list, tmp_path: Path
     assert "0 clouds with 0 objects, 3 masks" in capsys.readouterr().out
 
 
+def test_objects_that_have_no_place_are_not_counted(bag: Path, opened: list, tmp_path: Path, capsys) -> None:
+    command = ["replay", str(bag), "--packs", "a.pack", "--out", str(tmp_path / "out.mcap"), "-p", "target_frame:=odom", "--json"]
+    assert main([*command, "-p", "tracking.confirm:=1"]) == 0
+    report = json.loads(capsys.readouterr().out)
+    assert (report["clouds"], report["objects"], report["unplaced"]) == (3, 0, 3)
+    assert "objects" not in topics(tmp_path / "out.mcap")
+
+
 @pytest.mark.parametrize(
     ("arguments", "line"),
     [

@@ -122,6 +122,15 @@ def test_every_message_arrives_unchanged(tmp_path: Path, processes: list[subproc
     assert received["clock"] == pytest.approx(1.4, abs=0.06)
 
 
+def test_two_topics_change_their_names(tmp_path: Path, processes: list[subprocess.Popen[str]]) -> None:
+    """ROS reads command lines too; it must not apply the rules of --remap to names that were remapped already."""
+    remap = ("--remap", "/info:=/image", "/image:=/info")
+    player = start(processes, "-m", "geoseg_ros.cli", "play", str(write_bag(tmp_path / "bag")), "--rate", "100", *remap, "--json")
+    text, errors = player.communicate(timeout=60)
+    assert json.loads(text)["published"] == {"/image": 1, "/info": 5, "/points": 5}
+    assert "deprecated" not in errors
+
+
 def test_the_last_messages_have_time_to_arrive(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Who reads with best effort acknowledges nothing, and what is under way is lost with the process that sent it."""
     from geoseg_ros.ros import player
