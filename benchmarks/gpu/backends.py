@@ -22,7 +22,7 @@ from geoseg_ros.runtime.engines.options import ORDER, PRECISIONS, TENSORRT, Engi
 from geoseg_ros.runtime.engines.sessions import Session, TorchSession
 from geoseg_ros.runtime.pipeline import Pipeline
 from geoseg_ros.simulation.rooms import SeedSource
-from geoseg_ros.simulation.sets import make_cloud, make_dials, make_image
+from geoseg_ros.simulation.sets import make_cloud, make_set_config, make_image
 
 SHAPES = ((1, 480, 640), (1, 240, 320), *((count, side, side) for side in (128, 224) for count in (1, 2, 4, 8)))
 """Images V, H, W: photographs, which come alone, and the sizes of batches."""
@@ -85,10 +85,10 @@ def parity_row(backend: Backend, packs: tuple[str, ...]) -> tuple[Row, Agreement
     """Masks and labels of a backend against PyTorch on the processor, on rooms of the simulated world."""
     if backend.session is None:
         return [backend.name, "-", "-", "-", backend.reason], None
-    dials = make_dials("easy")
+    set_config = make_set_config("easy")
     sources = [(SeedSource(900 + number, "parity"), name.rpartition("/")[2]) for number, name in enumerate(packs)]
-    images = [make_image(source, name, (), dials).rgb for source, name in sources]
-    clouds = [make_cloud(source, name, (), dials, "depth").cloud for source, name in sources]
+    images = [make_image(source, name, (), set_config).rgb for source, name in sources]
+    clouds = [make_cloud(source, name, (), set_config, "depth").cloud for source, name in sources]
     loaded = [Pack.load(name) for name in packs]
     found = compare(Pipeline(backend.inner, loaded), Pipeline(backend.whole, loaded), images, clouds)
     masks, labels = (f"{np.mean(values):.4f}" for values in (found.masks, found.labels))

@@ -217,9 +217,9 @@ def room(count: int) -> Any:
     """A LiDAR cloud of a procedural room with ``count`` points: its own points, thinned out, or repeated within a millimetre."""
     from geoseg_ros.geometry.cloud import Cloud
     from geoseg_ros.simulation.rooms import SeedSource
-    from geoseg_ros.simulation.sets import make_cloud, make_dials
+    from geoseg_ros.simulation.sets import make_cloud, make_set_config
 
-    cloud = make_cloud(SeedSource(0, "gpu-check"), "stool", (), make_dials("easy"), "lidar").cloud
+    cloud = make_cloud(SeedSource(0, "gpu-check"), "stool", (), make_set_config("easy"), "lidar").cloud
     rng = np.random.default_rng(0)
     xyz = cloud.xyz[cloud.valid()]
     chosen = xyz[rng.choice(len(xyz), count, replace=count > len(xyz))]

@@ -45,12 +45,12 @@ def measure_pipeline(points: Sequence[int], repeat: int) -> dict[str, Any]:
     from geoseg_ros.runtime.engines.options import EngineOptions
     from geoseg_ros.runtime.pipeline import Pipeline, open_pipeline
     from geoseg_ros.simulation.rooms import SeedSource
-    from geoseg_ros.simulation.sets import make_cloud, make_dials, make_image
+    from geoseg_ros.simulation.sets import make_cloud, make_set_config, make_image
 
     pipeline = open_pipeline(_PACKS, engines=EngineOptions())
-    dials = replace(make_dials("easy"), image_size=_IMAGE_SHAPE[::-1])
-    cloud = make_cloud(SeedSource(900, "bench"), _PACKS[0], (), dials, "depth").cloud
-    picture = make_image(SeedSource(901, "bench"), _PACKS[0], (), dials).rgb
+    set_config = replace(make_set_config("easy"), image_size=_IMAGE_SHAPE[::-1])
+    cloud = make_cloud(SeedSource(900, "bench"), _PACKS[0], (), set_config, "depth").cloud
+    picture = make_image(SeedSource(901, "bench"), _PACKS[0], (), set_config).rgb
     valid = np.flatnonzero(cloud.valid())
     rows = []
     for count in points:

@@ -19,7 +19,7 @@ from geoseg_ros.runtime.pipeline import Pipeline
 from geoseg_ros.simulation.background import BackgroundConfig
 from geoseg_ros.simulation.families import NAMES
 from geoseg_ros.simulation.rooms import SeedSource
-from geoseg_ros.simulation.sets import make_cloud, make_dials, make_image, parallel
+from geoseg_ros.simulation.sets import make_cloud, make_set_config, make_image, parallel
 
 KINDS = ("depth", "lidar", "image")
 ROOMS = {"as the bank's": BackgroundConfig().absent, "with new families": ()}
@@ -36,7 +36,7 @@ def false_alarms(
         per sort of ``ROOMS``, kind (clouds of a depth camera, of a LiDAR; pictures) and concept: "marked", the share of the rooms in which
         anything got the concept's label; "below", the share with a p-value below each of ``LEVELS``.
     """
-    named, dials = set(pipeline.labels.names) & set(NAMES), make_dials(preset)
+    named, set_config = set(pipeline.labels.names) & set(NAMES), make_set_config(preset)
     figures: dict[str, Any] = {}
     for sort, absent in ROOMS.items():
         avoid = named | set(absent)
@@ -45,7 +45,11 @@ def false_alarms(
 
             def item(k: int, kind: str = kind, avoid: set[str] = avoid) -> Any:
                 source = SeedSource(seed, f"false alarms/{kind}/{k}")
-                return make_image(source, None, avoid, dials).rgb if kind == "image" else make_cloud(source, None, avoid, dials, kind).cloud
+                return (
+                    make_image(source, None, avoid, set_config).rgb
+                    if kind == "image"
+                    else make_cloud(source, None, avoid, set_config, kind).cloud
+                )
 
             figures.setdefault(sort, {})[kind] = _shares(pipeline, parallel(item, range(rooms)), kind, rooms)
     return {"rooms": rooms, "seed": seed, "p_max": pipeline.config.coseg.p_max, "figures": figures}

@@ -29,7 +29,7 @@ from geoseg_ros.files import atomic_path
 from geoseg_ros.geometry.cloud import Cloud
 from geoseg_ros.simulation.families import Catalogue, mesh_family
 from geoseg_ros.simulation.rooms import SeedSource
-from geoseg_ros.simulation.sets import Dials, make_cloud, make_image, parallel
+from geoseg_ros.simulation.sets import SetConfig, make_cloud, make_image, parallel
 
 SENSORS = ("depth", "lidar")
 SPLITS = ("report", "development")
@@ -205,7 +205,7 @@ class Rooms:
                 self._known[modality, job] = _read(path)
                 missing.remove(job)
         if missing:
-            self._dials(modality, _ROOM)  # meshes are read once, not by two threads
+            self._set_config(modality, _ROOM)  # meshes are read once, not by two threads
         for job, shot in zip(missing, parallel(lambda job: self._make(modality, job), missing), strict=True):
             self._known[modality, job] = shot
             path = places[job]
@@ -231,7 +231,7 @@ class Rooms:
     def _stream(self, modality: str, job: Job) -> str:
         return f"furniture/{self.split}/{modality}/{job.name}/{job.form}/{job.number}"
 
-    def _dials(self, modality: str, size: tuple[float, float]) -> Dials:
+    def _set_config(self, modality: str, size: tuple[float, float]) -> SetConfig:
         if modality not in self._catalogues:
             models, families = list_models(self._root), []
             for kind, names in dealt(self.split, modality).items():
@@ -240,25 +240,25 @@ class Rooms:
                         raise InputError(f"{self._root}: no model {name} in the catalogues")
                 families.append(mesh_family(kind, [read_model(models[name]) for name in names], _WALL.get(kind, 0.4), kind in _RAISED))
             self._catalogues[modality] = Catalogue(tuple(families))
-        return Dials(catalogue=self._catalogues[modality], room=size, min_points=_LEAST[self.sensor])
+        return SetConfig(catalogue=self._catalogues[modality], room=size, min_points=_LEAST[self.sensor])
 
     def _make(self, modality: str, job: Job) -> Shot:
-        dials, stream = self._dials(modality, job.size), self._stream(modality, job)
+        set_config, stream = self._set_config(modality, job.size), self._stream(modality, job)
         if modality == "pictures":
-            picture = make_image(SeedSource(self.seed, stream), next(iter(job.show), None), job.avoid, dials)
+            picture = make_image(SeedSource(self.seed, stream), next(iter(job.show), None), job.avoid, set_config)
             return Shot(picture.rgb, picture.family, picture.instance)
         if len(job.show) < 2:
-            scan = make_cloud(SeedSource(self.seed, stream), next(iter(job.show), None), job.avoid, dials, self.sensor).scan
+            scan = make_cloud(SeedSource(self.seed, stream), next(iter(job.show), None), job.avoid, set_config, self.sensor).scan
             return Shot(scan.cloud, scan.family, scan.instance)
-        dials = replace(dials, others=(0, 2))
+        set_config = replace(set_config, others=(0, 2))
         for attempt in range(_ATTEMPTS):
             asked = job.show[attempt % len(job.show)]  # the kind that the sensor is aimed at
             rest = [kind for kind in job.show if kind != asked]
             try:
-                scan = make_cloud(SeedSource(self.seed, f"{stream}/{attempt}"), asked, job.avoid, dials, self.sensor, rest).scan
+                scan = make_cloud(SeedSource(self.seed, f"{stream}/{attempt}"), asked, job.avoid, set_config, self.sensor, rest).scan
             except GeosegError:  # no view of this kind; the next room may have one
                 continue
-            if all(np.count_nonzero(scan.family == self._id(kind)) >= dials.min_points for kind in job.show):
+            if all(np.count_nonzero(scan.family == self._id(kind)) >= set_config.min_points for kind in job.show):
                 return Shot(scan.cloud, scan.family, scan.instance)
         raise GeosegError(f"{', '.join(job.show)}: no room of {_ATTEMPTS} shows them all")
 

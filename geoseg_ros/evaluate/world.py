@@ -16,7 +16,7 @@ from geoseg_ros.evaluate.items import CosegSet, Image, Item
 from geoseg_ros.geometry.cloud import Cloud
 from geoseg_ros.methods.base import Material
 from geoseg_ros.simulation.families import FURNITURE
-from geoseg_ros.simulation.sets import CloudItem, ConceptSet, check_unpaired, concept_set, make_dials
+from geoseg_ros.simulation.sets import CloudItem, ConceptSet, check_unpaired, concept_set, make_set_config
 
 GIVEN = ("pictures", "pictures + clouds")
 
@@ -45,20 +45,20 @@ def world_sets(
         raise InputError(f"families: expected at least two, each the others' rival, got {', '.join(names) or 'none'}")
     if items is not None and items < 2:
         raise InputError(f"items: expected at least 2, got {items}")
-    dials = make_dials(preset)
-    count = dials.clouds if items is None else items
+    set_config = make_set_config(preset)
+    count = set_config.clouds if items is None else items
     sets: list[CosegSet] = []
     for seed in seeds:
         learnt, measured = {}, {}
         for name in names:
             log(f"world {preset}, seed {seed}: making rooms with {name}")
-            learnt[name] = concept_set(name, count, count, seed, dials=dials, sensor=sensor, stream="learn")
+            learnt[name] = concept_set(name, count, count, seed, config=set_config, sensor=sensor, stream="learn")
             measured[name] = concept_set(
                 name,
                 count,
                 count,
                 seed,
-                dials=dials,
+                config=set_config,
                 sensor=sensor,
                 n_without_clouds=count // 2,
                 n_without_images=count // 2,

@@ -1,4 +1,4 @@
-"""Making of background banks: from the procedural world, and from photographs of the user."""
+"""Makes background banks from the procedural world and from photographs of the user."""
 
 from __future__ import annotations
 
@@ -31,9 +31,9 @@ def make_bank(
 
     Args:
         photographs: uint8 RGB [H, W, 3], of anything; they come before the rendered pictures.
-        photographs_named: what the photographs are, for the record.
-        world: what is rendered.
-        config: how tokens are taken; the same that packs are built with.
+        photographs_named: description of the photographs, which the bank keeps.
+        world: number and contents of the rendered rooms.
+        config: settings of scenes; they must be those that packs are learnt with.
         progress: called with (stage, done, total).
     """
     world = world or BackgroundConfig()
@@ -53,9 +53,10 @@ def make_bank(
 
 
 def open_bank(backbone: ImageBackbone, progress: Progress = silent) -> BackgroundBank:
-    """The bank of a backbone: the shipped one, else that in the user's cache, else a new one from the procedural world, then cached.
+    """Find or make the bank of a backbone.
 
-    Where the cache cannot be written, or is damaged, the bank is made anew.
+    The shipped bank is used if there is one, else the bank in the user's cache, else a new bank is made from the procedural world and
+    cached. A damaged bank is made again. A cache that cannot be written is ignored.
     """
     try:
         bank = find_bank(backbone)

@@ -1,6 +1,6 @@
-"""The kinds of objects that can stand in a room: furniture of sampled shapes, and meshes of the user.
+"""The families of objects that can stand in a room: furniture of random shape, and meshes of the user.
 
-A new kind of furniture is one function in ``shapes.py`` and one row of ``FAMILIES``; meshes of the user become families of a
+A new family of furniture needs one function in ``shapes.py`` and one row in ``FAMILIES``. Meshes of the user become families of a
 :class:`Catalogue`.
 """
 
@@ -21,15 +21,15 @@ from geoseg_ros.simulation.solids import MESH, Builder, Solids
 
 @dataclass(frozen=True)
 class Family:
-    """A kind of objects.
+    """A family of objects.
 
     Attributes:
-        name: as users write it.
+        name: its name in options and results.
         group: families of one group share parts and are easily confused.
-        wall: share of instances whose back stands to a wall.
-        build: adds the parts of one sampled instance.
-        meshes: of a family of meshes, one of which each instance is; of one mesh, all instances are equal.
-        raised: meshes that are small stand on a pillar, where sensors can see them.
+        wall: share of the instances whose back stands at a wall, 0 .. 1.
+        build: adds the parts of one random instance to a builder.
+        meshes: for a family of meshes; each instance is one of them. Empty for furniture.
+        raised: whether small meshes stand on a pillar, where sensors can see them.
     """
 
     name: str
@@ -67,7 +67,7 @@ FAMILIES = (
 
 @dataclass(frozen=True)
 class Catalogue:
-    """The families that can stand in a room: those of this module, and after them meshes of the user.
+    """The families that can stand in a room: those of this module, followed by meshes of the user.
 
     Attributes:
         families: family i has id i + 1 in ``Solids.family``; id 0 is the room.

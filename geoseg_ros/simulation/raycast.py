@@ -80,7 +80,7 @@ class RayCaster:
             np.full(len(t), -1, np.int32),
             np.zeros(shape, np.float32),
         )
-        _complete(
+        _complete_hits(
             (directions, face, uv),
             (tri.solid, tri.first, tri.local, tri.normal, tri.curved),
             (s.kind, s.size, s.rotation),
@@ -102,7 +102,7 @@ class RayCaster:
 
 
 @compiled
-def _complete(rays, triangles, solids, hits):  # type: ignore[no-untyped-def]
+def _complete_hits(rays, triangles, solids, hits):  # type: ignore[no-untyped-def]
     """Fill in what is known of hits; move those of curved surfaces onto them.
 
     A hit moves along its ray, with one step of Newton's method, from the triangle to the surface that the triangle stands for.

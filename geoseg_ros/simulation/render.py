@@ -24,7 +24,12 @@ Array = NDArray[np.floating]  # float32 throughout; numpy's own annotations ofte
 
 @dataclass(frozen=True)
 class Light:
-    """A point light without fall-off: position [3] (metres) and linear RGB strength."""
+    """A point light without fall-off.
+
+    Attributes:
+        position: x, y, z in the world frame, metres.
+        colour: strength in linear RGB.
+    """
 
     position: tuple[float, float, float]
     colour: tuple[float, float, float]
@@ -61,8 +66,14 @@ def _pixel_rays(width: int, height: int, focal: float) -> Array:
 
 @dataclass(frozen=True)
 class Picture:
-    """Attributes: rgb uint8 [H, W, 3]; family int16 and instance int32 [H, W] of the surface seen (0 = the room); part
-    int16 [H, W], index into ``families.PARTS`` (-1 = nothing)."""
+    """A rendered picture with ground truth.
+
+    Attributes:
+        rgb: uint8 [H, W, 3], sRGB.
+        family: int16 [H, W], family of the visible surface, 0 = the room.
+        instance: int32 [H, W], instance of the visible surface, 0 = the room.
+        part: int16 [H, W], index into ``shapes.PARTS``, -1 = nothing visible.
+    """
 
     rgb: NDArray[np.uint8]
     family: NDArray[np.int16]
@@ -256,14 +267,14 @@ def find_view(
         if target.instance not in alone:
             alone[target.instance] = RayCaster(scene.solids.select(own), scene.materials)
         whole = int(np.count_nonzero(alone[target.instance].first_solid(position, rays) >= 0))
-        visible = int(np.count_nonzero(own[solid])) / max(whole, 1) * _inside(scene.solids.select(own), camera)
+        visible = int(np.count_nonzero(own[solid])) / max(whole, 1) * _share_in_picture(scene.solids.select(own), camera)
         fills = np.mean(scene.solids.family[solid] == scene.solids.family[own][0])
         if visible > 0.5 and share[0] < fills < share[1]:
             return camera
     return None
 
 
-def _inside(solids: Solids, camera: Camera) -> float:
+def _share_in_picture(solids: Solids, camera: Camera) -> float:
     """Share of the picture-plane box around ``solids`` that lies inside the picture."""
     local = (solids.centre - camera.position) @ camera.rotation
     z = np.maximum(local[:, 2], 0.1)

@@ -1,4 +1,4 @@
-"""Rooms: floor, walls, fittings and furniture placed without collisions.
+"""Rooms: floor, walls, fittings, and furniture that is placed without collisions.
 
 World frame: z up, the floor at z = 0, the middle of the (first) room at x = y = 0. Two rooms can stand side by side along x, joined by a
 doorway.
@@ -33,11 +33,14 @@ Zone = tuple[float, float, float, float]  # x low, x high, y low, y high of a ro
 
 @dataclass
 class SeedSource:
-    """Draws seeds that no other source draws, and remembers them: they are the ids by which unpairedness is proven.
+    """Draws seeds that no other source draws, and keeps them. They prove that items are unpaired.
 
     Args:
-        seed: of the whole set.
-        stream: name of the source, e.g. "clouds" or "images".
+        seed: seed of the whole set.
+        stream: name of the source, such as "clouds" or "images".
+
+    Attributes:
+        used: kind of seed -> seeds drawn so far.
     """
 
     seed: int
@@ -53,10 +56,18 @@ class SeedSource:
 
 
 @dataclass(frozen=True)
-class Placed:
-    """One object of a scene: ids, pose and footprint (half lengths along its own x and y), all in the world frame.
+class PlacedObject:
+    """One object of a scene.
 
-    ``height`` is its own, and ``base`` the height of what it stands on, metres.
+    Attributes:
+        family: name of its family.
+        instance: its number in the scene, 1 or more.
+        seed, texture_seed: seeds of its shape and of its materials.
+        position: x and y of its middle in the world frame, metres.
+        yaw: turn about z, radians.
+        half: half lengths of its footprint along its own x and y, metres.
+        height: its height, metres.
+        base: height of the surface that it stands on, metres.
     """
 
     family: str
@@ -76,16 +87,16 @@ class Scene:
 
     Attributes:
         solids: world frame.
-        materials: of the solids.
-        objects: ``objects[i]`` has instance i + 1.
-        zones: of the rooms.
-        height: of the ceiling, metres.
-        ids: kind -> seeds that went into the scene.
+        materials: materials of the solids.
+        objects: ``objects[i]`` is instance i + 1.
+        zones: ground area of each room.
+        height: height of the ceiling, metres.
+        ids: kind of seed -> seeds that the scene was made from.
     """
 
     solids: Solids
     materials: tuple[Material | TexturedMesh, ...]
-    objects: tuple[Placed, ...]
+    objects: tuple[PlacedObject, ...]
     zones: tuple[Zone, ...]
     height: float
     ids: dict[str, frozenset[int]]
@@ -112,12 +123,13 @@ def make_scene(
     """Build one room per entry of ``furniture`` and furnish it.
 
     Args:
-        source: where all seeds come from.
-        furniture: for each room the families to place, most important first; one that finds no free place is left out.
+        source: draws all seeds.
+        furniture: families to place in each room, the most important first; an object without a free place is left out.
         size: mean length and width of a room, metres; each room varies by 10 %.
-        path: gives for the zones of the rooms the points (world x, y, float64 [K, 2]) around which 0.4 m stay free, or None.
-        touch: share of the objects at a wall that touch it.
-        catalogue: of the families.
+        path: returns points float64 [K, 2] (x and y in the world frame, metres) for the zones of the rooms; 0.4 m around them stay free.
+            None: no such points.
+        touch: share of the objects at a wall that touch it, 0 .. 1.
+        catalogue: the families that can be placed.
     """
     room_seed, texture_seed = source.draw("room"), source.draw("texture")
     rng = np.random.default_rng(room_seed)
@@ -128,7 +140,7 @@ def make_scene(
     solids = [_shell(rng, zones, height)]
     table: list[Material | TexturedMesh] = list(_shell_materials(texture_seed))
     ids: dict[str, set[int]] = {"room": {room_seed}, "texture": {texture_seed}, "instance": set()}
-    objects: list[Placed] = []
+    objects: list[PlacedObject] = []
     for zone, names in zip(zones, furniture, strict=True):
         for name in names:
             seed, texture = source.draw("instance"), source.draw("texture")
@@ -140,7 +152,7 @@ def make_scene(
             if pose is None:
                 continue
             x, y, yaw = pose
-            placed = Placed(name, len(objects) + 1, seed, texture, (x, y), yaw, (float(half[0]), float(half[1])), tall, base)
+            placed = PlacedObject(name, len(objects) + 1, seed, texture, (x, y), yaw, (float(half[0]), float(half[1])), tall, base)
             shift = np.array([(low[0] + high[0]) / 2, (low[1] + high[1]) / 2, 0], np.float32)
             turn = yaw_matrix(yaw)
             shape = shape.moved(turn, np.array([x, y, base], np.float32) - turn @ shift)
@@ -169,8 +181,16 @@ def close_doors(scene: Scene) -> Scene:
     return replace(scene, solids=concatenate([scene.solids, b.solids(family=0)]))
 
 
-def footprint_distance(points: NDArray[np.float64], objects: Sequence[Placed]) -> NDArray[np.float64]:
-    """Distance in the ground plane from ``points`` [K, 2] to the nearest footprint (0 inside); inf without objects. float64 [K]."""
+def footprint_distance(points: NDArray[np.float64], objects: Sequence[PlacedObject]) -> NDArray[np.float64]:
+    """Distance from points to the nearest footprint, in the ground plane.
+
+    Args:
+        points: float64 [K, 2], x and y in the world frame, metres.
+        objects: objects of a scene.
+
+    Returns:
+        float64 [K], metres; 0 inside a footprint, infinite without objects.
+    """
     best = np.full(len(points), np.inf)
     for o in objects:
         c, s = np.cos(o.yaw), np.sin(o.yaw)
@@ -185,7 +205,7 @@ def _free_pose(
     half: NDArray[np.floating],
     at_wall: float,
     touch: float,
-    objects: Sequence[Placed],
+    objects: Sequence[PlacedObject],
     keep_free: NDArray[np.float64] | None,
 ) -> tuple[float, float, float] | None:
     """(x, y, yaw) of a place that is free, or None after 150 tries."""
@@ -211,7 +231,7 @@ def _free_pose(
                 return None
             offset = rng.uniform(-room, room)
         x, y = middle + offset
-        candidate = Placed("", 0, 0, 0, (float(x), float(y)), float(yaw), (float(half[0]), float(half[1])), 0.0)
+        candidate = PlacedObject("", 0, 0, 0, (float(x), float(y)), float(yaw), (float(half[0]), float(half[1])), 0.0)
         if keep_free is not None and footprint_distance(keep_free, [candidate]).min() < 0.4:
             continue
         if not any(_overlap(candidate, o, 0.12) for o in objects):
@@ -219,8 +239,8 @@ def _free_pose(
     return None
 
 
-def _overlap(a: Placed, b: Placed, clearance: float) -> bool:
-    """Do two footprints come nearer than ``clearance``? (Separating axes.)"""
+def _overlap(a: PlacedObject, b: PlacedObject, clearance: float) -> bool:
+    """Whether two footprints are closer than ``clearance``, metres (separating axes)."""
     between = np.subtract(b.position, a.position)
     axes, reach = [], []
     for o in (a, b):

@@ -1,5 +1,8 @@
-"""Simulated sensors: a spinning LiDAR (positions only), a depth camera (organised cloud with registered colour), and a terrestrial scanner
-(dense coloured cloud of a whole room)."""
+"""Simulated sensors.
+
+A spinning LiDAR measures positions only. A depth camera gives an organised cloud with registered colour, a terrestrial scanner a dense
+coloured cloud of a whole room.
+"""
 
 from __future__ import annotations
 
@@ -20,7 +23,12 @@ Array = NDArray[np.floating]  # float32 throughout; numpy's own annotations ofte
 
 @dataclass(frozen=True)
 class Pose:
-    """Where a sensor stands. Attributes: position float32 [3], world; rotation float32 [3, 3], columns = sensor axes in the world."""
+    """Pose of a sensor in the world frame.
+
+    Attributes:
+        position: float32 [3], metres.
+        rotation: float32 [3, 3]; the columns are the axes of the sensor.
+    """
 
     position: Array
     rotation: Array
@@ -28,13 +36,13 @@ class Pose:
 
 @dataclass(frozen=True)
 class Scan:
-    """A cloud in the sensor frame and, point by point, what it hit.
+    """A cloud in the sensor frame, and the surface that each point lies on.
 
     Attributes:
         cloud: N points.
         family: int16 [N], 0 = the room (or an invalid point).
         instance: int32 [N], 0 = the room (or an invalid point).
-        part: int16 [N], index into ``families.PARTS``; -1 = invalid point.
+        part: int16 [N], index into ``shapes.PARTS``; -1 = invalid point.
     """
 
     cloud: Cloud
@@ -53,7 +61,7 @@ class Lidar:
         range_min, range_max: metres.
         noise: standard deviation of the range, metres.
         grazing: an echo is lost with probability exp(-cos(incidence) / grazing).
-        lost: share of echoes lost whatever they hit.
+        lost: share of the echoes that are lost on any surface, 0 .. 1.
     """
 
     rings: int = 64
@@ -68,15 +76,15 @@ class Lidar:
 
     def rays(self) -> Array:
         """Unit directions in the sensor frame, float32 [rings * columns, 3]; azimuth runs from -180 to 180 degrees, counter-clockwise."""
-        return _turn(tuple(np.linspace(self.fov_low, self.fov_high, self.rings)), self.columns).copy()
+        return _ring_directions(tuple(np.linspace(self.fov_low, self.fov_high, self.rings)), self.columns).copy()
 
     def scan(self, scene: Scene, pose: Pose, rng: np.random.Generator) -> Scan:
-        """One turn at a standing pose."""
+        """Measure one turn; the sensor stands still meanwhile."""
         rays = self.rays()
         world = rays @ pose.rotation.T
         hits = scene.caster.cast(pose.position, world)
         keep = (hits.solid >= 0) & (hits.range > self.range_min) & (hits.range < self.range_max)
-        keep &= rng.random(len(rays), np.float32) > _swallowed(hits, world, self.grazing) + np.float32(self.lost)
+        keep &= rng.random(len(rays), np.float32) > _lost_echo_chance(hits, world, self.grazing) + np.float32(self.lost)
         rows = np.flatnonzero(keep)
         measured = hits.range[rows] + rng.normal(0, self.noise, len(rows)).astype(np.float32)
         xyz = (rays[rows] * measured[:, None]).astype(np.float32)
@@ -107,7 +115,7 @@ class DepthCamera:
     grazing: float = 0.06
 
     def scan(self, scene: Scene, pose: Pose, rng: np.random.Generator, exposure: float = 1.5) -> Scan:
-        """One organised, coloured cloud."""
+        """Measure one organised cloud with colour."""
         camera = Camera(pose.position, pose.rotation, self.width, self.height, self.focal)
         rays = camera.rays()
         world = rays @ pose.rotation.T
@@ -127,7 +135,7 @@ class DepthCamera:
         step[:, :-1] |= across
         step[1:] |= down
         step[:-1] |= down
-        lost = rng.random(len(z), np.float32) < _swallowed(hits, world, self.grazing)
+        lost = rng.random(len(z), np.float32) < _lost_echo_chance(hits, world, self.grazing)
         lost |= step.ravel() & (rng.random(len(z), np.float32) < np.float32(self.hole))
         noisy = z + rng.normal(0, self.noise, len(z)).astype(np.float32) * z * z
         quantum = np.float32(self.quantum) * z * z
@@ -160,17 +168,17 @@ class Scanner:
 
     def rays(self) -> Array:
         """Unit directions in the sensor frame, float32 [rings * columns, 3]."""
-        return _turn(tuple(np.arange(self.fov_low, self.fov_high, self.step)), round(360 / self.step)).copy()
+        return _ring_directions(tuple(np.arange(self.fov_low, self.fov_high, self.step)), round(360 / self.step)).copy()
 
     def scan(self, scene: Scene, poses: Sequence[Pose], rng: np.random.Generator, exposure: float = 1.5) -> Scan:
-        """One cloud from all ``poses``."""
+        """Measure one cloud from all ``poses``, in the frame of the first."""
         rays, first = self.rays(), poses[0]
         xyz, rgb, solid = [], [], []
         for pose in poses:
             world = rays @ pose.rotation.T
             hits = scene.caster.cast(pose.position, world)
             keep = (hits.solid >= 0) & (hits.range < self.range_max)
-            rows = np.flatnonzero(keep & (rng.random(len(rays), np.float32) > _swallowed(hits, world, self.grazing)))
+            rows = np.flatnonzero(keep & (rng.random(len(rays), np.float32) > _lost_echo_chance(hits, world, self.grazing)))
             measured = hits.range[rows] + rng.normal(0, self.noise, len(rows)).astype(np.float32)
             xyz.append((pose.position + world[rows] * measured[:, None] - first.position) @ first.rotation)
             rgb.append(_colour(scene, pose, world, hits, rng, exposure)[rows])
@@ -180,14 +188,14 @@ class Scanner:
         return _scan(scene, Cloud(points[kept], np.concatenate(rgb)[kept]), np.concatenate(solid)[kept])
 
 
-def _swallowed(hits: Hits, world: Array, grazing: float) -> Array:
+def _lost_echo_chance(hits: Hits, world: Array, grazing: float) -> Array:
     """Chance [N] that a surface gives no echo for the rays ``world`` [N, 3]: exp(-cos(incidence) / grazing)."""
     cosine = -np.einsum("ni,ni->n", hits.normal, world)
     return np.exp(-cosine / np.float32(grazing))
 
 
 @lru_cache(8)
-def _turn(elevations: tuple[float, ...], columns: int) -> Array:
+def _ring_directions(elevations: tuple[float, ...], columns: int) -> Array:
     """Unit directions of a full turn at elevations in degrees [R], float32 [R * columns, 3], ring by ring."""
     elevation, azimuth = np.meshgrid(np.radians(elevations), np.linspace(-np.pi, np.pi, columns, endpoint=False), indexing="ij")
     d = [np.cos(elevation) * np.cos(azimuth), np.cos(elevation) * np.sin(azimuth), np.sin(elevation)]

@@ -31,7 +31,7 @@ class Solids:
         size: float32 [P, 3], see the table above.
         rotation: float32 [P, 3, 3]; the columns are the local axes in the outer frame.
         centre: float32 [P, 3].
-        part: int16 [P], index into ``families.PARTS``.
+        part: int16 [P], index into ``shapes.PARTS``.
         instance: int32 [P], 0 = the room itself, 1 .. = objects.
         family: int16 [P], 0 = the room, else the id of ``families.Catalogue``.
         material: int32 [P], index into the materials of the scene (or of the object).

@@ -1,7 +1,7 @@
-"""A robot walk through two rooms as a recording: a moving LiDAR or depth camera, and a camera stream that has nothing to do with it.
+"""A recording of a robot that drives through two rooms, with a LiDAR or a depth camera, and an unpaired stream of pictures.
 
-The first room holds the concepts, the second does not, and the sliding door between them is shut unless the robot is near. The pictures
-show other rooms with other instances, and some of them none of the concepts.
+The first room holds the concepts, the second does not. The sliding door between them is open only while the robot is near. The pictures
+show other rooms with other instances; some of them show none of the concepts.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from geoseg_ros.settings import Settings, setting
 from geoseg_ros.simulation.families import FURNITURE, Catalogue
 from geoseg_ros.simulation.rooms import Scene, SeedSource, Zone, close_doors, make_scene
 from geoseg_ros.simulation.sensors import DepthCamera, Lidar, Pose, Scan, level_pose, optical_pose
-from geoseg_ros.simulation.sets import Dials, ImageItem, concept_set, make_dials, make_image, others, parallel
+from geoseg_ros.simulation.sets import SetConfig, ImageItem, concept_set, make_set_config, make_image, others, parallel
 from geoseg_ros.simulation.truth import Truth, save_truth
 
 _DOOR_OPENS = 1.0  # metres from the door
@@ -58,12 +58,12 @@ class WalkConfig(Settings):
         if not self.concepts:
             raise InputError("concepts: expected at least one family")
 
-    def dials(self) -> Dials:
-        """What the rooms of the pictures and of the training items are like."""
-        return make_dials("standard", similar=False, catalogue=self.catalogue)
+    def set_config(self) -> SetConfig:
+        """Settings of the rooms of the pictures and of the training items."""
+        return make_set_config("standard", similar=False, catalogue=self.catalogue)
 
     def avoid(self) -> set[str]:
-        """The families that stand in a room only where they are asked for: the concepts, and what is easily taken for them."""
+        """Families that are not drawn at random for a room: the concepts, and the families that are easily confused with them."""
         return set(self.concepts).union(*(self.catalogue.similar(c) for c in self.concepts))
 
     def labels(self, family: NDArray[np.int16]) -> NDArray[np.uint8]:
@@ -93,12 +93,15 @@ def walk_poses(scene: Scene, config: WalkConfig, stamps: NDArray[np.int64]) -> l
     x, y, yaw = (np.interp(s, along, column) for column in (path[:, 0], path[:, 1], heading))
     if config.sensor == "lidar":
         return [level_pose((a, b, 0.9), c) for a, b, c in zip(x, y, yaw, strict=True)]
-    pan = np.interp(s, along, heading + _gaze(scene, config.concepts, path, heading))
+    pan = np.interp(s, along, heading + _pan_angles(scene, config.concepts, path, heading))
     return [optical_pose((a, b, 1.1), c, 0.18) for a, b, c in zip(x, y, pan, strict=True)]
 
 
-def _gaze(scene: Scene, concepts: Sequence[str], path: NDArray[np.float64], heading: NDArray[np.float64]) -> NDArray[np.float64]:
-    """How far a panning head looks aside on the path, radians: in the first room to the nearest concept, in the second to and fro."""
+def _pan_angles(scene: Scene, concepts: Sequence[str], path: NDArray[np.float64], heading: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Angle of a panning head relative to the heading along the path, radians.
+
+    The head looks at the nearest concept in the first room, and to and fro in the second.
+    """
     spots = np.array([o.position for o in scene.objects if o.family in concepts])
     away = spots - path[:, None]
     distance = np.linalg.norm(away, axis=2)
@@ -110,10 +113,10 @@ def _gaze(scene: Scene, concepts: Sequence[str], path: NDArray[np.float64], head
 
 
 def walk_scene(config: WalkConfig) -> Scene:
-    """Two rooms: every concept stands in the first (one or two instances), none in the second; nothing confusable in either.
+    """Make the two rooms: one or two instances of every concept in the first, none in the second, and no family that is easily confused.
 
     Raises:
-        GeosegError: no room of several tries has place for all concepts.
+        GeosegError: none of 12 rooms has place for all concepts.
     """
     avoid, catalogue = config.avoid(), config.catalogue
     meshes = [f.name for f in catalogue.families if f.meshes and f.name not in config.concepts]
@@ -133,7 +136,7 @@ def walk_pictures(
 ) -> list[tuple[ImageItem, NDArray[np.uint8]]]:
     """``count`` pictures and their masks (uint8 [H, W] of labels). Stretches of five show one concept or none; in the room of every fourth
     picture with a concept stands a second one."""
-    dials = config.dials()
+    set_config = config.set_config()
     blocks = -(-count // 5)
     empty = round(config.empty * blocks)
     role = np.resize(np.arange(len(config.concepts)), blocks)
@@ -143,7 +146,9 @@ def walk_pictures(
     def make(k: int) -> ImageItem:
         shown = int(role[k // 5])
         extra = [config.concepts[(shown + 1) % len(config.concepts)]] if shown >= 0 and k % 4 == 3 and len(config.concepts) > 1 else []
-        return make_image(SeedSource(config.seed, f"walk/images/{k}"), config.concepts[shown] if shown >= 0 else None, avoid, dials, extra)
+        return make_image(
+            SeedSource(config.seed, f"walk/images/{k}"), config.concepts[shown] if shown >= 0 else None, avoid, set_config, extra
+        )
 
     return [(item, config.labels(item.family)) for item in parallel(make, range(count), progress)]
 
@@ -153,7 +158,7 @@ def record(out: str | os.PathLike[str], config: WalkConfig, progress: Callable[[
 
     Args:
         out: folder, made if absent; an older recording in it is replaced.
-        config: see there.
+        config: settings of the recording.
         progress: called with (done, total).
 
     Returns:
@@ -258,20 +263,21 @@ def write_training(
 ) -> dict[str, object]:
     """Write for every concept ``out``/<concept>/clouds/*.npy, images/*.png, without/*.png and without_clouds/*.npy.
 
-    The rooms, instances and textures are others than those of any recording. Clouds are float32 [N, 3], those of the depth camera
-    [H, W, 6] with colour 0 .. 255.
+    The rooms, instances and textures differ from those of every recording. Clouds are float32 [N, 3] in metres; those of the depth camera
+    are [H, W, 6], with colour 0 .. 255 in the last three channels.
 
     Args:
         out: folder.
         config: seed, sensor and concepts are used.
-        clouds, images, without: items; ``without`` counts pictures, half as many clouds come along.
+        clouds, images: numbers of items of each concept.
+        without: number of pictures without the concept; half as many clouds without it are written, too.
         progress: called with (done, total).
     """
     root = Path(out)
     step = _counter(progress, len(config.concepts) * (clouds + images + without + without // 2))
     for concept in config.concepts:
         made = concept_set(
-            concept, clouds, images, config.seed, dials=config.dials(), sensor=config.sensor,
+            concept, clouds, images, config.seed, config=config.set_config(), sensor=config.sensor,
             n_without_clouds=without // 2, n_without_images=without, stream="training", progress=step,
         )  # fmt: skip
         for folder, scans in (("clouds", made.clouds), ("without_clouds", made.without_clouds)):

@@ -1,4 +1,4 @@
-"""The truth of a procedural recording, in a file beside it."""
+"""Ground truth of a procedural recording, kept in a file beside it."""
 
 from __future__ import annotations
 
@@ -14,18 +14,18 @@ from geoseg_ros.files import atomic_path
 
 @dataclass(frozen=True)
 class Truth:
-    """What every message of a recording shows. M clouds with P points in all, I images made from K pictures.
+    """Ground truth of every message of a recording: M clouds with P points in all, I images made from K pictures.
 
     Attributes:
-        concepts: str [C]; ``concepts[i]`` has label i + 1, 0 is none of them.
-        cloud_stamps: int64 [M], ns, ascending.
-        cloud_offsets: int64 [M + 1]; cloud m owns the points offsets[m] to offsets[m + 1].
+        concepts: str [C]; names of the targets; ``concepts[i]`` has label i + 1, label 0 is none of them.
+        cloud_stamps: int64 [M], nanoseconds, ascending.
+        cloud_offsets: int64 [M + 1]; the points of cloud m are offsets[m] to offsets[m + 1].
         cloud_labels: uint8 [P], in the order of the points in the message.
-        cloud_instances: uint16 [P], 0 = floor, walls and fittings, else the object in the world (of whatever family); constant over time.
+        cloud_instances: uint16 [P], 0 = floor, walls and fittings, 1 .. = an object of any family; the number of an object stays the same.
         cloud_poses: float32 [M, 4, 4], sensor to world.
-        image_stamps: int64 [I], ns, ascending.
-        image_index: int32 [I], which picture was shown.
-        image_masks: uint8 [K, H, W] of labels.
+        image_stamps: int64 [I], nanoseconds, ascending.
+        image_index: int32 [I], index of the picture that the image shows.
+        image_masks: uint8 [K, H, W], label of each pixel.
     """
 
     concepts: NDArray[np.str_]

@@ -24,7 +24,7 @@ from geoseg_ros.runtime.engines.sessions import OnnxRuntimeSession
 from geoseg_ros.runtime.engines.spec import ANY_SHAPE
 from geoseg_ros.runtime.pipeline import Pipeline, PipelineConfig
 from geoseg_ros.simulation.rooms import SeedSource
-from geoseg_ros.simulation.sets import make_cloud, make_dials, make_image
+from geoseg_ros.simulation.sets import make_cloud, make_set_config, make_image
 from support.paths import SHARED
 
 pytestmark = pytest.mark.slow
@@ -67,11 +67,11 @@ def real_items():
 
 def rooms():
     """Pictures of a stool and of a lamp, and a cloud with a stool."""
-    dials, images, clouds = make_dials("easy"), [], []
+    set_config, images, clouds = make_set_config("easy"), [], []
     for number, concept in enumerate(PACKS):
         source = SeedSource(900 + number, "parity")
-        images.append(make_image(source, concept, (), dials).rgb)
-    clouds.append(make_cloud(SeedSource(900, "parity"), "stool", (), dials, "depth").cloud)
+        images.append(make_image(source, concept, (), set_config).rgb)
+    clouds.append(make_cloud(SeedSource(900, "parity"), "stool", (), set_config, "depth").cloud)
     return images, clouds
 
 

@@ -10,7 +10,7 @@ from geoseg_ros.packs import bank
 from geoseg_ros.simulation import background as rooms
 from geoseg_ros.simulation import bank as background
 from geoseg_ros.simulation.background import BackgroundConfig, background_clouds, background_pictures
-from geoseg_ros.simulation.sets import make_dials
+from geoseg_ros.simulation.sets import make_set_config
 from support.fake_world import CONFIG, picture
 
 
@@ -101,7 +101,7 @@ def test_a_damaged_cached_bank_is_made_again(fake_backbone, fake_bank, folders, 
 
 
 def test_the_procedural_background_lacks_the_families_and_is_deterministic(fake_backbone, fake_bank, monkeypatch):
-    world = BackgroundConfig(pictures=2, lidar=1, depth=1, dials=make_dials("tiny"))
+    world = BackgroundConfig(pictures=2, lidar=1, depth=1, set_config=make_set_config("tiny"))
     pictures = list(background_pictures(world))
     assert [p.shape for p in pictures] == [(120, 160, 3)] * 2
     lidar, depth = background_clouds(world)

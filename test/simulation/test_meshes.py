@@ -17,7 +17,7 @@ from geoseg_ros.simulation.meshes import TexturedMesh, read_mesh, read_mesh_of_s
 from geoseg_ros.simulation.raycast import RayCaster
 from geoseg_ros.simulation.rooms import STAND, SeedSource, make_scene
 from geoseg_ros.simulation.sensors import DepthCamera, optical_pose
-from geoseg_ros.simulation.sets import concept_set, make_dials
+from geoseg_ros.simulation.sets import concept_set, make_set_config
 from geoseg_ros.simulation.trajectory import WalkConfig, walk_scene
 
 RED, GREEN, BLUE, WHITE = (255, 0, 0), (0, 255, 0), (0, 0, 255), (255, 255, 255)
@@ -178,7 +178,7 @@ def test_small_mesh_stands_on_a_pillar_and_sets_show_it():
     grounded = Catalogue((mesh_family("mug", [small_mug()], raised=False),))
     scene = make_scene(SeedSource(2, "mesh"), [["mug"]], catalogue=grounded)
     assert scene.solids.select(scene.solids.instance == 1).bounds()[0][2] == pytest.approx(0, abs=1e-5)
-    made = concept_set("mug", 1, 1, dials=make_dials("tiny", catalogue=catalogue), sensor="depth", n_without_images=1)
+    made = concept_set("mug", 1, 1, config=make_set_config("tiny", catalogue=catalogue), sensor="depth", n_without_images=1)
     assert made.clouds[0].truth.sum() >= 80 and 0.02 < made.images[0].truth.mean() < 0.6
     assert not made.without_images[0].truth.any()
     red = made.images[0].rgb[made.images[0].truth > 0].astype(int)

@@ -14,7 +14,7 @@ from geoseg_ros.io.cloud_files import read_cloud
 from geoseg_ros.io.recordings import Recording
 from geoseg_ros.simulation.families import FURNITURE
 from geoseg_ros.simulation.rooms import footprint_distance
-from geoseg_ros.simulation.sets import PRESETS, SENSORS, check_unpaired, concept_set, make_dials
+from geoseg_ros.simulation.sets import PRESETS, SENSORS, check_unpaired, concept_set, make_set_config
 from geoseg_ros.simulation.trajectory import WalkConfig, _check_other_seeds, record, walk_path, walk_poses, walk_scene
 from geoseg_ros.simulation.truth import load_truth
 from support.trivial_methods import trivial_scores
@@ -80,11 +80,11 @@ def test_trivial_masks_score_low_on_standard():
     assert known == {"all": 0.25, "not_room": 0.5}
 
 
-def test_dials():
-    dials = make_dials("tiny", outliers=1.0)
-    made = concept_set("lamp", 1, 1, dials=dials)
+def test_settings_of_a_set():
+    set_config = make_set_config("tiny", outliers=1.0)
+    made = concept_set("lamp", 1, 1, config=set_config)
     assert not made.clouds[0].truth.any() and not made.images[0].truth.any()
-    confounded = concept_set("lamp", 2, 2, dials=make_dials("tiny", confounder=1.0), sensor="depth")
+    confounded = concept_set("lamp", 2, 2, config=make_set_config("tiny", confounder=1.0), sensor="depth")
     assert all("cabinet" in c.families for c in confounded.clouds) and not any("cabinet" in i.families for i in confounded.images)
     assert confounded.clouds[0].cloud.shape == (120, 160)
 

@@ -18,7 +18,7 @@ from geoseg_ros.projection.cameras import camera_matrix
 from geoseg_ros.simulation.families import FURNITURE, Catalogue
 from geoseg_ros.simulation.rooms import Scene, SeedSource, footprint_distance, make_scene
 from geoseg_ros.simulation.sensors import DepthCamera, Pose, Scan, level_pose, optical_pose
-from geoseg_ros.simulation.sets import Dials, make_dials, others, parallel
+from geoseg_ros.simulation.sets import SetConfig, make_set_config, others, parallel
 from geoseg_ros.simulation.shapes import PARTS
 
 SHELL = ("floor", "wall", "ceiling", "fitting")  # parts of the room itself; fittings are doors, windows, pictures and skirting
@@ -106,10 +106,10 @@ def simulated_rooms(
     number = ROOMS[split] if count is None else count
     if number < 1 or frames < 1:
         raise InputError(f"rooms: expected at least one room and one frame, got {number} and {frames}")
-    dials, (classes, of_family) = make_dials(preset, catalogue=catalogue, others=OBJECTS[preset]), family_classes(catalogue)
+    set_config, (classes, of_family) = make_set_config(preset, catalogue=catalogue, others=OBJECTS[preset]), family_classes(catalogue)
 
     def make(k: int) -> SemanticRoom:
-        return _make_room(f"{split}/{k}", SeedSource(seed, f"semantics/{split}/{preset}/{k}"), dials, of_family, frames)
+        return _make_room(f"{split}/{k}", SeedSource(seed, f"semantics/{split}/{preset}/{k}"), set_config, of_family, frames)
 
     return SemanticRooms("rooms", split, classes, [f"{split}/{k}" for k in range(number)], make)
 
@@ -131,24 +131,24 @@ def point_classes(scan: Scan, of_family: NDArray[np.int64]) -> NDArray[np.int64]
     return np.where(scan.family > 0, of_family[scan.family], shell[scan.part])
 
 
-def _make_room(name: str, source: SeedSource, dials: Dials, of_family: NDArray[np.int64], frames: int) -> SemanticRoom:
+def _make_room(name: str, source: SeedSource, set_config: SetConfig, of_family: NDArray[np.int64], frames: int) -> SemanticRoom:
     for _ in range(_ATTEMPTS):
         rng = np.random.default_rng(source.draw("view"))
-        furniture = others(rng, int(rng.integers(dials.others[0], dials.others[1] + 1)), (), dials.catalogue)
-        scene = make_scene(source, [furniture], size=dials.room, touch=dials.touch, catalogue=dials.catalogue)
+        furniture = others(rng, int(rng.integers(set_config.others[0], set_config.others[1] + 1)), (), set_config.catalogue)
+        scene = make_scene(source, [furniture], size=set_config.room, touch=set_config.touch, catalogue=set_config.catalogue)
         places = _free_places(scene, rng)
         if len(places) < 2:
             continue
         stations = [
             level_pose((float(x), float(y), float(rng.uniform(1.2, 1.6))), 0.0)
-            for x, y in (places[k % len(places)] for k in range(dials.scanner.stations))
+            for x, y in (places[k % len(places)] for k in range(set_config.scanner.stations))
         ]
         exposure = float(rng.uniform(1.2, 1.8))
-        scan = dials.scanner.scan(scene, stations, rng, exposure)
+        scan = set_config.scanner.scan(scene, stations, rng, exposure)
         to_cloud = np.eye(4)
         to_cloud[:3, :3], to_cloud[:3, 3] = stations[0].rotation.T, -stations[0].rotation.T @ stations[0].position
         shots = [
-            _frame(f"{name} frame {k}", scene, pose, dials.depth, rng, exposure, to_cloud)
+            _frame(f"{name} frame {k}", scene, pose, set_config.depth, rng, exposure, to_cloud)
             for k, pose in enumerate(_walk(scene, places, frames, rng))
         ]
         return SemanticRoom(name, scan.cloud, point_classes(scan, of_family), FrameList(shots, name))
