@@ -37,7 +37,7 @@ from geoseg_ros.methods.geofree.inputs import ImageTokens, PreparedCloud, image_
 from geoseg_ros.methods.geofree.pack import load_extractor, save_extractor
 from geoseg_ros.methods.geofree.predict import predict_clouds, predict_images
 from geoseg_ros.methods.geofree.training import Fitted, fit
-from geoseg_ros.methods.geofree.training_sets import TrainingSet, controlled, digest
+from geoseg_ros.methods.geofree.training_sets import TrainingSet, apply_control, digest
 from geoseg_ros.nets.dgcnn import Dgcnn
 
 ALARM = 0.98
@@ -238,7 +238,7 @@ class NetworkMethod:
         if seed not in self._fitted:
             mixes = self.variant.control in ("permuted", "shuffled")
             sets = [self._set(concept, items) for concept in (concepts if mixes else together)]
-            sets, config = controlled(sets, config)
+            sets, config = apply_control(sets, config)
             sets = sets[: len(together)]
             self._fitted[seed] = fit(sets, config, shared.extractor, device=shared.device, state=self._state(sets, config))
         return self._fitted[seed]

@@ -22,7 +22,7 @@ from geoseg_ros.runtime.engines.options import ORDER, PRECISIONS, TENSORRT, Engi
 from geoseg_ros.runtime.engines.sessions import Session, TorchSession
 from geoseg_ros.runtime.pipeline import Pipeline
 from geoseg_ros.simulation.rooms import SeedSource
-from geoseg_ros.simulation.sets import make_cloud, make_set_config, make_image
+from geoseg_ros.simulation.sets import make_cloud, make_image, make_set_config
 
 SHAPES = ((1, 480, 640), (1, 240, 320), *((count, side, side) for side in (128, 224) for count in (1, 2, 4, 8)))
 """Images V, H, W: photographs, which come alone, and the sizes of batches."""

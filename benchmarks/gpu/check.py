@@ -160,7 +160,7 @@ def tokens_parity(device: torch.device) -> Difference:
 def network_parity(device: torch.device, size: Any) -> list[Difference]:
     """Both branches, the fusion in both directions and the generated points of a GeoFree network with random weights."""
     from geoseg_ros.methods.geofree.config import preset
-    from geoseg_ros.methods.geofree.model import CosegNetwork, draw_columns
+    from geoseg_ros.methods.geofree.model import CosegNetwork, patch_columns
     from geoseg_ros.nets.dgcnn import Dgcnn
 
     config = size.of(preset("paper").network)
@@ -176,7 +176,7 @@ def network_parity(device: torch.device, size: Any) -> list[Difference]:
         there = network.to(kind)
         images = there.images(tokens.to(kind), tokens.mean(1).to(kind))
         clouds = there.clouds(points.to(kind))
-        foreground = there.fused_clouds(clouds, draw_columns(images, torch.tensor([[0, 1], [1, 0]], device=kind)))
+        foreground = there.fused_clouds(clouds, patch_columns(images, torch.tensor([[0, 1], [1, 0]], device=kind)))
         enhanced = there.enhanced_images(images, clouds.projected, 1)
         samples = there.samples(foreground, clouds.background, clouds.points)
         return images.mask, foreground.features, enhanced, samples.projected_o

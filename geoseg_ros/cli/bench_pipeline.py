@@ -45,7 +45,7 @@ def measure_pipeline(points: Sequence[int], repeat: int) -> dict[str, Any]:
     from geoseg_ros.runtime.engines.options import EngineOptions
     from geoseg_ros.runtime.pipeline import Pipeline, open_pipeline
     from geoseg_ros.simulation.rooms import SeedSource
-    from geoseg_ros.simulation.sets import make_cloud, make_set_config, make_image
+    from geoseg_ros.simulation.sets import make_cloud, make_image, make_set_config
 
     pipeline = open_pipeline(_PACKS, engines=EngineOptions())
     set_config = replace(make_set_config("easy"), image_size=_IMAGE_SHAPE[::-1])

@@ -19,7 +19,7 @@ from geoseg_ros.runtime.pipeline import Pipeline
 from geoseg_ros.simulation.background import BackgroundConfig
 from geoseg_ros.simulation.families import NAMES
 from geoseg_ros.simulation.rooms import SeedSource
-from geoseg_ros.simulation.sets import make_cloud, make_set_config, make_image, parallel
+from geoseg_ros.simulation.sets import make_cloud, make_image, make_set_config, parallel
 
 KINDS = ("depth", "lidar", "image")
 ROOMS = {"as the bank's": BackgroundConfig().absent, "with new families": ()}

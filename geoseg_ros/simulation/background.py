@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from geoseg_ros.geometry.cloud import Cloud
 from geoseg_ros.settings import Settings, setting
 from geoseg_ros.simulation.rooms import SeedSource
-from geoseg_ros.simulation.sets import SetConfig, make_cloud, make_set_config, make_image, parallel
+from geoseg_ros.simulation.sets import SetConfig, make_cloud, make_image, make_set_config, parallel
 
 
 @dataclass(frozen=True)

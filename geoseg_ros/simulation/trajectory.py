@@ -24,7 +24,7 @@ from geoseg_ros.settings import Settings, setting
 from geoseg_ros.simulation.families import FURNITURE, Catalogue
 from geoseg_ros.simulation.rooms import Scene, SeedSource, Zone, close_doors, make_scene
 from geoseg_ros.simulation.sensors import DepthCamera, Lidar, Pose, Scan, level_pose, optical_pose
-from geoseg_ros.simulation.sets import SetConfig, ImageItem, concept_set, make_set_config, make_image, others, parallel
+from geoseg_ros.simulation.sets import ImageItem, SetConfig, concept_set, make_image, make_set_config, others, parallel
 from geoseg_ros.simulation.truth import Truth, save_truth
 
 _DOOR_OPENS = 1.0  # metres from the door

@@ -24,7 +24,7 @@ from geoseg_ros.runtime.engines.sessions import OnnxRuntimeSession
 from geoseg_ros.runtime.engines.spec import ANY_SHAPE
 from geoseg_ros.runtime.pipeline import Pipeline, PipelineConfig
 from geoseg_ros.simulation.rooms import SeedSource
-from geoseg_ros.simulation.sets import make_cloud, make_set_config, make_image
+from geoseg_ros.simulation.sets import make_cloud, make_image, make_set_config
 from support.paths import SHARED
 
 pytestmark = pytest.mark.slow

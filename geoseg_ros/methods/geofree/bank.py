@@ -1,4 +1,4 @@
-"""What a trained concept keeps of its set, so that a further cloud or image is judged without the set."""
+"""The bank: statistics of a training set with which a trained network judges further clouds and images."""
 
 from __future__ import annotations
 
@@ -9,21 +9,30 @@ import torch
 
 from geoseg_ros.learning.affinity import evenly
 from geoseg_ros.methods.geofree.inputs import ImageTokens, PreparedCloud, stack
-from geoseg_ros.methods.geofree.model import Columns, CosegNetwork, Foreground, Partners, draw_columns
+from geoseg_ros.methods.geofree.model import CosegNetwork, Foreground, GraphColumns, Partners, patch_columns
 
 
 @dataclass(frozen=True)
 class Bank:
-    """Statistics of a set; every tensor is float32 here and float16 in files. C clouds of K key points, V images of T patches.
+    """Statistics of a set of C clouds with K key points each and V images with T patches each.
+
+    All tensors are float32 in memory and float16 in files. D2, D3, ds and dc are the widths of tokens, point features, the shared space and
+    prototypes.
 
     Attributes:
-        coarse_mean, final_mean: :meth:`Mgcm.reference` of the first and of the second pass [V, D2].
-        patches: F^^2D [V, T, ds] with the highest S-bar. patches_refined: their F~2D. patches_mask: their M [V, T]. Where the points
-            take the evidence of patches, all are kept, and those that do not show the target as further entries whose mask is 0.
-        key_points: F^^3D [C, K, ds]. partners_o, partners_b: encoded key points for the two samplers [C, K, D3].
-        object: prototype p_o [dc], unit length.
-        negatives: [E, dc], unit: y_obj^b of the clouds, the images' background prototype, other concepts' p_o.
-        own_clouds, own_images: presence scores of the set's items. null_clouds, null_images: of items known not to show the concept.
+        coarse_mean: [V, D2], mean keys (:meth:`Mgcm.reference`) of the images before the fusion.
+        final_mean: [V, D2], the same after the fusion.
+        patches: F^^2D [V, T, ds], projected patches with the highest weights S-bar. With ``SamplerConfig.choose`` = scores all patches are
+            kept, followed by patches that do not show the target.
+        patches_refined: F~2D [V, T, ds] of these patches, which the graph compares with points.
+        patches_mask: M [V, T] of these patches, 0 .. 1; 0 for those that do not show the target.
+        key_points: F^^3D [C, K, ds], projected key points.
+        partners_o, partners_b: [C, K, D3], encoded key points for the foreground and the background sampler.
+        object: p_o [dc], object prototype of the images, unit length.
+        negatives: [E, dc], unit length: background embeddings y_obj^b of the clouds, the background prototype of the images, and the object
+            prototypes of other concepts.
+        own_clouds, own_images: presence scores of the items of the set.
+        null_clouds, null_images: presence scores of items that do not show the target.
     """
 
     coarse_mean: torch.Tensor
@@ -41,23 +50,23 @@ class Bank:
     null_clouds: torch.Tensor
     null_images: torch.Tensor
 
-    def columns(self, batch: int) -> Columns:
-        """All patches, for each of ``batch`` clouds."""
+    def columns(self, batch: int) -> GraphColumns:
+        """All patches as columns of the graph, repeated for each of ``batch`` clouds."""
         patches, refined = (x.flatten(0, 1).expand(batch, -1, -1) for x in (self.patches, self.patches_refined))
-        return Columns(patches, refined, len(self.patches), self.patches_mask.flatten().expand(batch, -1))
+        return GraphColumns(patches, refined, len(self.patches), self.patches_mask.flatten().expand(batch, -1))
 
     def partners(self, count: int, batch: int) -> Partners:
-        """The first ``count`` clouds as partners of each of ``batch`` clouds: always the same ones, in the same order."""
+        """The first ``count`` clouds as partners of each of ``batch`` clouds. The choice does not depend on the batch."""
         chosen = (x[:count].expand(batch, -1, -1, -1) for x in (self.partners_o, self.partners_b))
         return Partners(*chosen)
 
     def tensors(self) -> dict[str, torch.Tensor]:
-        """As named tensors, float16 as in files."""
+        """The attributes by name, float16 on the processor."""
         return {f.name: getattr(self, f.name).detach().cpu().half().contiguous() for f in fields(self)}
 
     @staticmethod
     def from_tensors(tensors: Mapping[str, torch.Tensor]) -> Bank:
-        """The inverse of :meth:`tensors`. Raises KeyError where one is missing."""
+        """Read the result of :meth:`tensors`. Raises KeyError if a tensor is missing."""
         return Bank(**{f.name: tensors[f.name].float() for f in fields(Bank)})
 
     def to(self, device: torch.device | str) -> Bank:
@@ -67,11 +76,15 @@ class Bank:
 
 @torch.no_grad()
 def build_bank(network: CosegNetwork, clouds: Sequence[PreparedCloud], images: ImageTokens, batch: int = 16) -> Bank:
-    """The bank of a set (presence scores are added by :func:`geoseg_ros.methods.geofree.predict.calibrated`).
+    """Build the bank of a set, without presence scores.
+
+    :func:`geoseg_ros.methods.geofree.predict.with_presence_scores` adds the presence scores.
 
     Args:
-        network: trained; put into evaluation mode.
-        clouds: of the set, prepared with the network's N. images: of the set.
+        network: a trained network; it is put into evaluation mode.
+        clouds: clouds of the set, prepared with the network's number of points.
+        images: images of the set.
+        batch: clouds that are processed together.
     """
     network.eval()
     config = network.config
@@ -97,7 +110,7 @@ def build_bank(network: CosegNetwork, clouds: Sequence[PreparedCloud], images: I
             foreground = Foreground(clouds_.foreground)
             if network.fused:
                 shown = torch.arange(len(clouds_.points), device=device)[:, None] + torch.arange(config.gcsf.r_img, device=device)
-                foreground = network.fused_clouds(clouds_, draw_columns(coarse, shown % len(images), against))
+                foreground = network.fused_clouds(clouds_, patch_columns(coarse, shown % len(images), against))
             samples = network.samples(foreground, clouds_.background, clouds_.points)
             key_points.append(clouds_.projected[:, :keys])
             partners.append([encoded[:, :keys] for encoded in clouds_.encoded])

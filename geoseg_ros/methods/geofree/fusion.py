@@ -1,4 +1,4 @@
-"""What passes between the branches: GCSF, a sparse graph between points and patches, and SFE, attention with the graph as its prior.
+"""The exchange between both branches: GCSF, a sparse graph of points and patches, and SFE, attention with this graph as its prior.
 
 GCSF: S = cos(F^3D, F~2D); for each row only its top K edges count fully, the others keep a small constant; Z = softmax over the row.
 SFE: A~ = softmax(A + alpha Z) (posterior ~ likelihood x prior, so log Z in the preset ``views``); F^PI = FFN(phi_p(A~ v) + F^^);
@@ -20,10 +20,12 @@ MOST_ALPHA = 4.0  # upper bound of the weight of the prior; the lower is 0
 
 
 class SharedSpace(nn.Module):
-    """Projections of points and patches to the shared width ds.
+    """Projections of points and patches into one space of width ds.
 
     Args:
-        point_dim: D3. patch_dim: D2.
+        point_dim: D3, width of point features.
+        patch_dim: D2, width of tokens.
+        config: settings of the graph.
     """
 
     def __init__(self, point_dim: int, patch_dim: int, config: GcsfConfig) -> None:
@@ -34,14 +36,22 @@ class SharedSpace(nn.Module):
         linear = nn.Linear(patch_dim, config.width)
         self.patch = nn.Sequential(linear, nn.LayerNorm(config.width))
         self.refine = nn.Linear(config.width + 1, config.width)
-        if config.points == "views":  # what is comparable before the projection must be so after it
+        if config.points == "views":  # tokens of points and patches are comparable, and the projection must keep them so
             nn.init.orthogonal_(linear.weight)
             nn.init.zeros_(linear.bias)
             nn.init.eye_(self.refine.weight)
             nn.init.zeros_(self.refine.bias)
 
     def points(self, features: torch.Tensor, view_tokens: torch.Tensor | None = None) -> torch.Tensor:
-        """F^3D_f [B, N, D3], or F_c of the points' tokens in views [B, N, D2] where these are compared, -> F^^3D [B, N, ds]."""
+        """Project points into the shared space.
+
+        Args:
+            features: F^3D_f [B, N, D3].
+            view_tokens: F_c [B, N, D2] of the tokens of the points in views; used instead of the features with ``points`` = views.
+
+        Returns:
+            F^^3D [B, N, ds].
+        """
         if self.config.points == "coordinates":
             return self.point(features)
         if view_tokens is None:
@@ -49,9 +59,14 @@ class SharedSpace(nn.Module):
         return self.patch(view_tokens)
 
     def patches(self, features: torch.Tensor, weights: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """F_c [V, Np, D2] and S-bar [V, Np] -> F^^2D and F~2D = Conv([F^^2D ; S-bar]), [V, Np, ds] each.
+        """Project patches into the shared space.
 
-        S-bar is multiplied by Np: of mean 1 it is of the size of the other channels.
+        Args:
+            features: F_c [V, Np, D2].
+            weights: S-bar [V, Np]. They are multiplied by Np, so that their mean is 1 and they have the size of the other channels.
+
+        Returns:
+            F^^2D and F~2D = Conv([F^^2D ; S-bar]), [V, Np, ds] each.
         """
         projected = self.patch(features)
         scaled = weights[:, :, None] * weights.shape[1]
@@ -82,14 +97,18 @@ def log_association(scores: torch.Tensor, blocks: int, config: GcsfConfig) -> to
 
 
 def prior_term(log_z: torch.Tensor, mode: str) -> torch.Tensor:
-    """What alpha multiplies, [B, R, C] of log Z [B, R, C]. log C centres the ``log`` mode, so that a uniform Z adds 0."""
+    """The term [B, R, C] that alpha multiplies, from log Z [B, R, C]. In the mode ``log`` a uniform Z gives 0, by the addend log C."""
     return log_z + math.log(log_z.shape[2]) if mode == "log" else log_z.exp()
 
 
 class GraphAttention(nn.Module):
-    """One direction of the fusion: rows (points or patches) take from columns (patches or points).
+    """One direction of the fusion: rows (points or patches) attend to columns (patches or points).
 
-    The last layer of the FFN starts at zero: before training nothing is taken, and the branches are what they are alone.
+    The last layer of the FFN starts at zero, so that the untrained branches exchange nothing.
+
+    Args:
+        width: ds, width of rows and columns.
+        config: settings of the fusion.
     """
 
     alpha: torch.Tensor
@@ -120,22 +139,24 @@ class GraphAttention(nn.Module):
 
     @torch.no_grad()
     def constrain(self) -> None:
-        """Put alpha back into its bounds; to be called after each optimiser step."""
+        """Clamp alpha to its bounds. Call it after each optimiser step."""
         self.alpha.clamp_(0.0, MOST_ALPHA)
 
 
 class Enhance(nn.Module):
-    """F~ = MLP(F + lambda U F^fused): a residual perceptron whose last layer starts at zero, so that it starts as the identity.
+    """F~ = MLP(F + lambda U F^fused): a residual perceptron. Its last layer starts at zero, so that it starts as the identity.
 
     Args:
-        dim: of F. width: of F^fused. scale: lambda.
+        dim: width of F.
+        width: width of F^fused.
+        scale: lambda.
     """
 
     scale: torch.Tensor
 
     def __init__(self, dim: int, width: int, scale: float) -> None:
         super().__init__()
-        # U is not zeroed: with the zero of the attention's last layer in front of it neither would ever see a gradient
+        # U does not start at zero: the last layer of the attention does, and with two zeros neither would get a gradient
         self.up = nn.Linear(width, dim, bias=False) if dim != width else nn.Identity()
         self.register_buffer("scale", torch.tensor(float(scale)))
         self.mlp = nn.Sequential(nn.LayerNorm(dim), nn.Linear(dim, dim), nn.GELU(), zero_linear(dim, dim))

@@ -1,7 +1,7 @@
-"""What the network is given: tokens of images from any backbone, and clouds as few points in the unit sphere.
+"""Inputs of the network: tokens of images from any backbone, and clouds as a fixed number of points in the unit sphere.
 
-Points may carry the mean token of the virtual views that show them. Points and patches of photographs are then vectors of one space
-before anything is trained, which features of coordinates are not.
+A point may carry the mean token of the virtual views that show it. Points and patches of photographs are then comparable before any
+training; features of coordinates are not.
 """
 
 from __future__ import annotations
@@ -24,8 +24,8 @@ from geoseg_ros.projection.lifting import lift_tokens
 from geoseg_ros.projection.proposal_views import ProposalViews
 
 LEAST_POINTS = 32
-LEAST_IN_GROUP = 3  # points of which a mean score says something
-CANDIDATES = 20_000  # points that farthest-point sampling looks at
+LEAST_IN_GROUP = 3  # smallest number of points whose mean score is used
+CANDIDATES = 20_000  # largest number of points given to farthest-point sampling
 
 
 @dataclass(frozen=True)
@@ -35,11 +35,11 @@ class ImageTokens:
     Attributes:
         tokens: X float32 [V, Np, D2], Np = h w, row-major.
         cls: Z float32 [V, D2], global vectors.
-        saliency: a float32 [V, Np], 0 .. 1 in every image.
-        grid: (h, w).
-        evidence: float32 [V, Np] that a patch shows the target, from elsewhere (``MgcmConfig.signal``), or None.
-        against: tokens float32 [A, Np, D2] that do not show the target (rivals' pictures, a background bank), further columns of the graph
-            that no mask speaks for, or None.
+        saliency: a float32 [V, Np], from 0 to 1 in every image.
+        grid: (h, w), rows and columns of patches.
+        evidence: float32 [V, Np], evidence that a patch shows the target, in cosine; needed with ``MgcmConfig.signal`` = contrast.
+        against: float32 [A, Np, D2], tokens that do not show the target, from pictures of rivals or a background bank. They are further
+            columns of the graph, with mask 0.
     """
 
     tokens: torch.Tensor
@@ -53,7 +53,7 @@ class ImageTokens:
         return len(self.tokens)
 
     def select(self, rows: torch.Tensor | Sequence[int] | slice) -> ImageTokens:
-        """Some of the images."""
+        """A subset of the images."""
         evidence = None if self.evidence is None else self.evidence[rows]
         return replace(self, tokens=self.tokens[rows], cls=self.cls[rows], saliency=self.saliency[rows], evidence=evidence)
 
@@ -66,9 +66,17 @@ class ImageTokens:
 def image_tokens(
     backbone: ImageBackbone, images: Sequence[NDArray[np.uint8]], side: int = 224, batch: int = 16, mean: torch.Tensor | None = None
 ) -> ImageTokens:
-    """Tokens of photographs [H, W, 3], each resized to a square of about ``side`` pixels (a multiple of the stride), as the paper does.
+    """Tokens of photographs.
 
-    With ``mean`` [D] they are brought to the space of drawings, see :func:`comparable`.
+    Args:
+        backbone: image backbone.
+        images: uint8 RGB [H, W, 3] each; resized to a square, as in the paper.
+        side: side of the square, pixels; rounded to a multiple of the backbone's stride.
+        batch: images that the backbone processes together.
+        mean: float32 [D2], mean token of photographs; with it tokens are made comparable with those of drawings (:func:`comparable`).
+
+    Raises:
+        InputError: no images.
     """
     if not images:
         raise InputError("images: expected at least one")
@@ -88,21 +96,26 @@ def image_tokens(
 
 
 def comparable(tokens: torch.Tensor, mean: torch.Tensor | None) -> torch.Tensor:
-    """Tokens [..., D] of photographs or drawings without the photographs' ``mean`` [D], of mean square 1: one space for both."""
+    """Make tokens of photographs and drawings comparable: subtract the ``mean`` [D] of photographs, and scale to mean square 1.
+
+    Args:
+        tokens: float32 [..., D].
+        mean: float32 [D]; None: nothing is subtracted.
+    """
     return unit(tokens, mean) * tokens.shape[-1] ** 0.5
 
 
 def frame_saliency(tokens: torch.Tensor) -> torch.Tensor:
-    """How unlike the frame of its own picture a patch is: the fall-back for backbones that show no class attention.
+    """Saliency of patches for backbones without class attention: dissimilarity to the border of the picture.
 
-    1 - the mean cosine with the 3 most similar patches of the outermost ring, scaled to 0 .. 1 per picture. (The cosine with a global
-    vector that is a mean token would be highest on the background, which covers most.)
+    It is 1 minus the mean cosine with the 3 most similar patches of the outermost ring, scaled to 0 .. 1 per picture. The cosine with the
+    mean token would not do: it is highest on the background, which covers most of a picture.
 
     Args:
-        tokens: [V, h, w, D].
+        tokens: float32 [V, h, w, D].
 
     Returns:
-        a [V, h w].
+        float32 [V, h w].
     """
     count, height, width, _ = tokens.shape
     ring = torch.ones(height, width, dtype=torch.bool)
@@ -110,7 +123,7 @@ def frame_saliency(tokens: torch.Tensor) -> torch.Tensor:
     flat = F.normalize(tokens.flatten(1, 2), dim=2)
     alike = flat @ flat[:, ring.flatten()].transpose(1, 2)
     same = torch.arange(height * width)[:, None] == ring.flatten().nonzero()[:, 0]
-    alike = alike.masked_fill(same, -1.0)  # a patch of the ring is not its own witness
+    alike = alike.masked_fill(same, -1.0)  # a patch of the ring is not compared with itself
     saliency = 1 - alike.topk(min(3, alike.shape[2]), dim=2).values.mean(2)
     low, high = saliency.amin(1, keepdim=True), saliency.amax(1, keepdim=True)
     return (saliency - low) / (high - low).clamp_min(1e-6)
@@ -118,15 +131,16 @@ def frame_saliency(tokens: torch.Tensor) -> torch.Tensor:
 
 @dataclass(frozen=True)
 class PreparedCloud:
-    """A cloud as the network sees it.
+    """A cloud as an input of the network.
 
     Attributes:
         points: P float32 [N, 3] in the unit sphere, in farthest-point order.
-        index: int64 [N], which input points they are.
-        whole: float32 [M, 3], all finite input points in the same frame. rows: int64 [M], which input points those are.
-        size: points of the input, invalid ones included.
-        view_tokens: float32 [N, D2], mean tokens of the virtual views that show a point (:func:`comparable`), or None.
-        groups: bool [G, N], which of the points are in each of G proposals, which may overlap, or None.
+        index: int64 [N], index of each of these points in the input.
+        whole: float32 [M, 3], all finite points of the input in the unit sphere.
+        rows: int64 [M], index of each of these points in the input.
+        size: number of points of the input, invalid ones included.
+        view_tokens: float32 [N, D2], mean token of the virtual views that show a point (:func:`comparable`), or None.
+        groups: bool [G, N], membership of the points in G proposals, which may overlap, or None.
     """
 
     points: NDArray[np.float32]
@@ -139,15 +153,17 @@ class PreparedCloud:
 
 
 def prepare_cloud(xyz: NDArray[np.float32], count: int, view_tokens: NDArray[np.float32] | None = None) -> PreparedCloud:
-    """Bring a cloud or a proposal float32 [M, 3] (metres, any frame; invalid points allowed) to ``count`` points in the unit sphere.
+    """Reduce a cloud or a proposal to ``count`` points in the unit sphere by farthest-point sampling.
 
-    Deterministic: of more than 20 000 points every n-th is looked at, then farthest points are taken.
+    The result is deterministic. Of more than 20 000 points only every n-th is a candidate.
 
     Args:
-        view_tokens: of each point, float32 [M, D2], NaN where no view shows it: such a point is not among the ``count``.
+        xyz: float32 [M, 3], metres, in any frame; invalid points are NaN.
+        count: N, number of points wanted.
+        view_tokens: float32 [M, D2], token of each point; NaN for points that no view shows, which are not chosen.
 
     Raises:
-        InputError: fewer than 32 valid points, or as few that views show.
+        InputError: fewer than 32 valid points, or fewer than 32 points that views show.
     """
     rows = np.flatnonzero(np.isfinite(xyz).all(axis=1))
     if len(rows) < LEAST_POINTS:
@@ -162,15 +178,18 @@ def prepare_cloud(xyz: NDArray[np.float32], count: int, view_tokens: NDArray[np.
 
 
 def stack(clouds: Sequence[PreparedCloud]) -> torch.Tensor:
-    """P [B, N, 3] of clouds prepared with one N; [B, N, 3 + D2] where views show something of every point."""
+    """Points float32 [B, N, 3] of clouds that were prepared with the same N; [B, N, 3 + D2] if they have tokens in views."""
     parts = [c.points if c.view_tokens is None else np.concatenate([c.points, c.view_tokens], axis=1) for c in clouds]
     return torch.from_numpy(np.stack(parts))
 
 
 def voxel_view_tokens(scene: SceneGeometry, views: ProposalViews) -> NDArray[np.float32]:
-    """Mean token of every voxel over the drawings that show it, float32 [M, D] of mean square 1; NaN where none does.
+    """Mean token of every voxel over the drawings that show it.
 
-    Of a coloured cloud what is drawn in colour counts.
+    Only the drawings in colour are used if the cloud has colour.
+
+    Returns:
+        float32 [M, D] of mean square 1; NaN for voxels that no drawing shows.
     """
     count = views.grid[0] // 2 if views.domain is Domain.COLOUR else views.grid[0]
     tokens = views.tokens.unflatten(1, views.grid)[:, :count].flatten(0, 1)
@@ -182,7 +201,13 @@ def voxel_view_tokens(scene: SceneGeometry, views: ProposalViews) -> NDArray[np.
 
 
 def prepare_with_views(cloud: Cloud, scene: SceneGeometry, views: ProposalViews | None, count: int) -> PreparedCloud:
-    """The points of a cloud's proposals, ``count`` of them with their tokens in virtual views; all other points are background.
+    """Choose ``count`` points inside the proposals of a cloud, with their tokens in virtual views. All other points are background.
+
+    Args:
+        cloud: the cloud.
+        scene: its geometry.
+        views: drawings of its proposals; None: there are no proposals.
+        count: N, number of points wanted.
 
     Raises:
         InputError: no proposals, or fewer than 32 points in them.

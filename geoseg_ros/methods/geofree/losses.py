@@ -1,4 +1,4 @@
-"""Every loss of the network, on features that are already computed. All sums are taken in float32.
+"""The losses of the network, computed from features in float32.
 
 L = L_sem + L_obj + L_p + L_s (GeoFree-CoSeg); L_p = L_point + L_object + L_samp + L_rep (Yang et al., ICCV 2021);
 L_s = L_cooc + 0.3 L_sal (SCoSPARC, ECCV 2024).
@@ -11,7 +11,7 @@ import torch.nn.functional as F
 
 from geoseg_ros.nets.neighbours import square_distances
 
-NEVER = -1e4  # logarithm of the count of a pair that was not drawn
+NEVER = -1e4  # stands for log 0, for pairs that were not drawn
 
 
 def nt_xent(positive: torch.Tensor, negative: torch.Tensor, temperature: float) -> torch.Tensor:

@@ -1,7 +1,7 @@
-"""GeoFree-CoSeg as a method: a network is trained on a set of unpaired clouds and images, and finds what it was trained on in others.
+"""GeoFree-CoSeg as a method: a network is trained on unpaired clouds and images of a target, and finds the target in others.
 
-What was measured (docs/methods/geofree.md): training gains nothing over the untrained network, and neither is ahead of the contrast. It
-needs clouds and images; it can only say whether a target is there where it was given items that do not show it.
+Measurements (docs/methods/geofree.md): the trained network is not better than the untrained one, and neither is better than the contrast
+method. Clouds and images are both needed. Presence can only be decided with items that do not show the target.
 """
 
 from __future__ import annotations
@@ -70,7 +70,7 @@ class GeoFreeMethod(Method):
         return Target(material.name, backbone, config, bank.mean, photos, fitted.network, fitted.banks[material.name], info).to_pack()
 
     def open(self, packs: Sequence[Pack], context: Context) -> GeoFreeSegmenter:
-        """Open packs. Their networks do not know of one another; where two label a place the smaller p-value wins."""
+        """Open packs. Their networks are independent; where two of them label the same place, the higher score wins."""
         return GeoFreeSegmenter([Target.from_pack(pack) for pack in packs])
 
     def check(self, pack: Pack) -> None:
@@ -79,7 +79,7 @@ class GeoFreeMethod(Method):
         Target.from_pack(pack)
 
     def learn_set(self, material: Material, context: Context, options: SetOptions) -> SetModel:
-        """Train on the set and judge it by the same network, as the paper does."""
+        """Train on the set, and judge its items by the same network, as in the paper."""
         if options.outliers and not (len(material.without_images) and len(material.without_clouds)):
             raise InputError(
                 "geofree: which items show the target can only be said with images and clouds that do not show it; "
@@ -89,12 +89,12 @@ class GeoFreeMethod(Method):
 
 
 class GeoFreeSegmenter:
-    """Networks at work.
+    """Segmenter with one network per target.
 
     Attributes:
         labels: names of the targets.
-        dense: False; most of a scene is no target.
-        config: None; a network keeps the settings that it was trained with.
+        dense: False; most of a scene shows no target.
+        config: None; each network keeps the settings of its training.
     """
 
     dense, config = False, None
@@ -104,7 +104,7 @@ class GeoFreeSegmenter:
         self._targets = list(targets)
 
     def image(self, scene: ImageScene, known: Collection[str] = ()) -> Evidence:
-        """Masks of one image, from a square of it."""
+        """Masks of one image, which is resized to a square for the network."""
         found = []
         for target in self._targets:
             side = target.config.patches * scene.backbone.stride
@@ -116,7 +116,7 @@ class GeoFreeSegmenter:
         return self._evidence(found, known)
 
     def cloud(self, scene: CloudScene, known: Collection[str] = ()) -> Evidence:
-        """Labels of the voxels of one cloud; nothing where it has too few points, or no proposals in the preset ``views``."""
+        """Labels of the voxels of one cloud. Clouds with too few points, or without proposals (preset ``views``), get none."""
         geometry, found = scene.geometry, []
         for target in self._targets:
             prepared = _prepare(scene, target.config, target.mean)
@@ -131,7 +131,7 @@ class GeoFreeSegmenter:
         return self._evidence(found, known)
 
     def _evidence(self, found: Sequence[tuple[float, float, NDArray[np.floating]]], known: Collection[str]) -> Evidence:
-        """From presence, p-value and scores (above 0: the target) of each target."""
+        """Evidence from the presence score, p-value and scores (above 0 for the target) of each target."""
         score, p_value = np.array([f[0] for f in found]), np.array([f[1] for f in found])
         limits = np.array([target.config.p_max for target in self._targets])
         present = (p_value < limits) | np.array([name in known for name in self.labels])
@@ -188,7 +188,7 @@ def _tokens(
     tokens = _with_evidence(image_tokens(context.backbone, pictures, side, mean=mean if views else None), photos, config)
     if not views:
         return tokens
-    # blocks of what is not the target, as further columns of the graph
+    # patches that do not show the target become further columns of the graph
     against, patches = torch.cat(photos.background), tokens.tokens.shape[1]
     blocks = max(1, len(against) // patches)
     rows = torch.arange(blocks * patches) * len(against) // (blocks * patches)
@@ -211,7 +211,7 @@ def _prepared(clouds: Iterable[Cloud], context: Context, config: GeoFreeConfig, 
 
 
 def _prepare(scene: CloudScene, config: GeoFreeConfig, mean: torch.Tensor) -> PreparedCloud | None:
-    """A cloud as the network sees it; None where it has too few points."""
+    """A cloud as an input of the network; None if it has too few points."""
     try:
         if config.preset != "views":
             return prepare_cloud(scene.cloud.xyz, config.points)

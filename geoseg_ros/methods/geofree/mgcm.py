@@ -1,8 +1,8 @@
-"""MGCM: what recurs in the images of a set, by channel, patch and global correlation (GeoFree-CoSeg, design 1).
+"""MGCM, the multi-grain correlation module: finds patches that recur in the images of a set (GeoFree-CoSeg, design 1).
 
 F_c = F + FFN_1(N(F)); S = phi_q(F_c) phi_k(F_c)^T / sqrt(d); S^ = S + lambda Z phi_k(F_c)^T / sqrt(d); the mean of S^ over the keys is
-the score r of a patch, from which come the mask M and the weights S-bar. The mean over a set is linear in it, so one vector per image
-replaces its patches and the matrix over all pairs of patches is never formed.
+the score r of a patch. The mask M and the weights S-bar are computed from r. The mean over the keys is linear, so one mean key per image
+is enough, and the matrix of all pairs of patches is never formed.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ def zero_linear(inputs: int, outputs: int) -> nn.Linear:
 
 
 def squash(score: torch.Tensor) -> torch.Tensor:
-    """Soft mask in 0 .. 1 of scores [V, n]: minimum to maximum of each row, then a steep sigmoid (SCoSPARC, stage 1)."""
+    """Soft mask [V, n], 0 .. 1, of scores [V, n]: min-max scaling of each row, then a steep sigmoid (SCoSPARC, stage 1)."""
     low, high = score.amin(1, keepdim=True), score.amax(1, keepdim=True)
     return torch.sigmoid(((score - low) / (high - low).clamp_min(1e-6) - MASK_CENTRE) / MASK_WIDTH)
 
@@ -34,6 +34,7 @@ class Mgcm(nn.Module):
 
     Args:
         dim: D2, width of a token.
+        config: its settings.
     """
 
     def __init__(self, dim: int, config: MgcmConfig) -> None:
@@ -48,7 +49,7 @@ class Mgcm(nn.Module):
         return tokens + self.ffn1(self.norm(tokens))
 
     def reference(self, features: torch.Tensor) -> torch.Tensor:
-        """Mean key [V, D] of images with F_c [V, Np, D]: all that scoring a further image needs of them."""
+        """Mean key [V, D] of images with F_c [V, Np, D]. Further images are scored against it, without the patches."""
         return self.phi_k(features).mean(1)
 
     def score(
@@ -57,9 +58,10 @@ class Mgcm(nn.Module):
         """Score r [V, Np] of every patch.
 
         Args:
-            features: F_c [V, Np, D]. cls: Z [V, D].
-            reference: [U, D] of a set that the images do not belong to; None: they are the set themselves.
-            evidence: of the patches [V, Np]; it is the score with ``signal = contrast``.
+            features: F_c [V, Np, D].
+            cls: Z [V, D], global vectors.
+            reference: [U, D], mean keys of the set, if the images do not belong to it; None: the images are the set.
+            evidence: [V, Np], evidence of the patches; with ``signal`` = contrast it is the score.
         """
         if self.config.signal == "contrast":
             if evidence is None:

@@ -1,6 +1,7 @@
-"""The network: two branches, the graph between them, and what is sampled and pooled from the enhanced features.
+"""The network: a branch for images, a branch for clouds, the graph between them, the samplers of points and the prototypes of images.
 
-Sizes in comments: B clouds of N points, V images of Np patches; D2 token width, D3 point-feature width, ds shared width, m samples.
+Sizes: B clouds of N points, V images of Np patches, m samples; widths D2 of tokens, D3 of point features, ds of the shared space and dc of
+prototypes.
 """
 
 from __future__ import annotations
@@ -18,12 +19,17 @@ from geoseg_ros.nets.dgcnn import Dgcnn, DgcnnFeatures
 
 
 class ImageFeatures(NamedTuple):
-    """Of V images.
+    """Features of V images.
 
     Attributes:
-        tokens: what came in, [V, Np, D2] (X, or F~2D in the second pass). cls: Z [V, D2].
-        channels: F_c [V, Np, D2]. score: r [V, Np]. mask: M [V, Np]. weights: S-bar [V, Np].
-        projected: F^^2D [V, Np, ds]. refined: F~2D of the graph [V, Np, ds].
+        tokens: [V, Np, D2], input: X in the first pass, F~2D in the second.
+        cls: Z [V, D2], global vectors.
+        channels: F_c [V, Np, D2].
+        score: r [V, Np], score of each patch.
+        mask: M [V, Np], soft mask, 0 .. 1.
+        weights: S-bar [V, Np]; each row sums to 1.
+        projected: F^^2D [V, Np, ds], patches in the shared space.
+        refined: F~2D [V, Np, ds], the same with their weights; the graph compares them with points.
     """
 
     tokens: torch.Tensor
@@ -37,19 +43,20 @@ class ImageFeatures(NamedTuple):
 
 
 class Partners(NamedTuple):
-    """Encoded key points of partner clouds, [B, r, P, D3], for the two samplers."""
+    """Encoded key points of r partner clouds for each of B clouds, [B, r, P, D3], for the foreground and the background sampler."""
 
     foreground: torch.Tensor
     background: torch.Tensor
 
 
 class CloudFeatures(NamedTuple):
-    """Of B clouds.
+    """Features of B clouds.
 
     Attributes:
-        points: P [B, N, 3].
-        encoded: of the two samplers before the mutual attention, [B, N, D3] each.
-        foreground, background: F^3D_f, F^3D_b [B, N, D3]. projected: F^^3D [B, N, ds].
+        points: P [B, N, 3], in the unit sphere.
+        encoded: features of both samplers before the mutual attention, [B, N, D3] each.
+        foreground, background: F^3D_f, F^3D_b [B, N, D3], features after the mutual attention.
+        projected: F^^3D [B, N, ds], points in the shared space.
     """
 
     points: torch.Tensor
@@ -60,7 +67,7 @@ class CloudFeatures(NamedTuple):
 
 
 class Samples(NamedTuple):
-    """Simplified Q and projected R points of foreground (o) and background (b), [B, m, 3] each."""
+    """Samples of the foreground (``_o``) and the background (``_b``): simplified points Q and projected points R, [B, m, 3] each."""
 
     simplified_o: torch.Tensor
     simplified_b: torch.Tensor
@@ -68,12 +75,14 @@ class Samples(NamedTuple):
     projected_b: torch.Tensor
 
 
-class Columns(NamedTuple):
-    """What the rows of one direction of the fusion look at.
+class GraphColumns(NamedTuple):
+    """The C columns of the graph that each of B clouds attends to: patches of images.
 
     Attributes:
-        projected: values of the attention [B, C, ds]. refined: what the graph compares with [B, C, ds]. blocks: images or clouds in C.
-        mask: [B, C], M of the patches, 0 .. 1.
+        projected: [B, C, ds], values of the attention.
+        refined: [B, C, ds], features that the graph compares with points.
+        blocks: number of images in the C columns.
+        mask: M [B, C] of the patches, 0 .. 1.
     """
 
     projected: torch.Tensor
@@ -83,18 +92,19 @@ class Columns(NamedTuple):
 
 
 class Foreground(NamedTuple):
-    """Of B clouds after the P -> I fusion.
+    """Foreground features of B clouds after the P -> I fusion.
 
     Attributes:
-        features: F~3D_f [B, N, D3]. evidence: sum_j Z_ij M_j [B, N]; None where nothing was fused.
+        features: F~3D_f [B, N, D3].
+        evidence: sum_j Z_ij M_j [B, N], share of the patches of a point that show the target, 0 .. 1; None without fusion.
     """
 
     features: torch.Tensor
     evidence: torch.Tensor | None = None
 
 
-class Pooled(NamedTuple):
-    """Image side of the contrast, [V, dc] each: p_s, p_o, and p_o of the masked-out background."""
+class ImagePrototypes(NamedTuple):
+    """Prototypes of V images, [V, dc] each: semantic p_s, object p_o, and p_o of the background outside the masks."""
 
     semantic: torch.Tensor
     object: torch.Tensor
@@ -106,8 +116,8 @@ class CosegNetwork(nn.Module):
 
     Args:
         dim: D2, width of the backbone's tokens.
-        config: every open decision.
-        extractor: DGCNN; it is frozen and always in evaluation mode.
+        config: settings of the network.
+        extractor: point feature extractor; frozen, always in evaluation mode.
 
     Raises:
         InputError: settings that no network can be built with.
@@ -119,7 +129,7 @@ class CosegNetwork(nn.Module):
         width = config.gcsf.width
         self.mgcm = Mgcm(dim, config.mgcm)
         self.sampler_o, self.sampler_b = Sampler(config.sampler), Sampler(config.sampler)
-        if config.sampler.choose == "scores":  # until something was learnt the evidence decides alone
+        if config.sampler.choose == "scores":  # an untrained network decides by the evidence alone
             for sampler in (self.sampler_o, self.sampler_b):
                 for parameter in sampler.score[1].parameters():
                     nn.init.zeros_(parameter)
@@ -139,13 +149,13 @@ class CosegNetwork(nn.Module):
         return self.config.sfe.fused
 
     def train(self, mode: bool = True) -> CosegNetwork:
-        """As usual, but the extractor stays in evaluation mode."""
+        """Set the mode; the extractor stays in evaluation mode."""
         super().train(mode)
         self.extractor.eval()
         return self
 
     def constrain(self) -> None:
-        """Put bounded parameters back into their bounds; to be called after each optimiser step."""
+        """Clamp parameters to their bounds. Call it after each optimiser step."""
         self.to_points.constrain()
         self.to_patches.constrain()
 
@@ -159,11 +169,11 @@ class CosegNetwork(nn.Module):
         projected, refined = self.space.patches(channels, weights)
         return ImageFeatures(tokens, cls, channels, score, self.mgcm.mask(score), weights, projected, refined)
 
-    def against(self, tokens: torch.Tensor) -> Columns:
-        """Patches [A, Np, D2] that do not show the target as columns of one row, [1, A Np, ds]: the mask of none of them speaks for it."""
+    def against(self, tokens: torch.Tensor) -> GraphColumns:
+        """Columns [1, A Np, ds] of patches [A, Np, D2] that do not show the target; their mask is 0."""
         nothing = tokens.new_zeros(tokens.shape[:2])
         projected, refined = (x.flatten(0, 1)[None] for x in self.space.patches(self.mgcm.channels(tokens), nothing))
-        return Columns(projected, refined, len(tokens), nothing.flatten()[None])
+        return GraphColumns(projected, refined, len(tokens), nothing.flatten()[None])
 
     def clouds(self, points: torch.Tensor, partners: Partners | None = None) -> CloudFeatures:
         """The 3D branch on points [B, N, 3], or [B, N, 3 + D2] with their tokens in views; ``partners``: see :meth:`Sampler.exchange`."""
@@ -173,8 +183,8 @@ class CosegNetwork(nn.Module):
         background = self.sampler_b.exchange(encoded[1], partners.background if partners else None)
         return CloudFeatures(points, encoded, foreground, background, self.space.points(foreground, view_tokens))
 
-    def fused_clouds(self, clouds: CloudFeatures, patches: Columns) -> Foreground:
-        """The foreground stream after P -> I fusion. Only the foreground is fused."""
+    def fused_clouds(self, clouds: CloudFeatures, patches: GraphColumns) -> Foreground:
+        """Foreground features of clouds after the P -> I fusion with patches. Background features are not fused."""
         log_z = log_association(similarity(clouds.projected, patches.refined), patches.blocks, self.config.gcsf)
         features = self.enhance_points(clouds.foreground, self.to_points(clouds.projected, patches.projected, log_z))
         return Foreground(features, (log_z.exp() @ patches.mask[:, :, None])[:, :, 0])
@@ -204,8 +214,11 @@ class CosegNetwork(nn.Module):
         return Samples(*simplified, *projected)
 
     def point_scores(self, foreground: Foreground, background: torch.Tensor) -> torch.Tensor:
-        """Foreground score [B, N] of every point with ``choose = scores``: the difference of both samplers' scores, and the evidence of the
-        patches where there is some; squashed as the masks of images are it is the share of foreground."""
+        """Foreground score [B, N] of every point, for ``choose`` = scores.
+
+        It is the difference of the scores of both samplers, plus the evidence of the patches if there is any.
+        :func:`~geoseg_ros.methods.geofree.mgcm.squash` turns it into a share of foreground, 0 .. 1.
+        """
         score = (self.sampler_o.score(foreground.features) - self.sampler_b.score(background))[:, :, 0]
         return score if foreground.evidence is None else self.config.sampler.learnt * score + foreground.evidence
 
@@ -216,30 +229,42 @@ class CosegNetwork(nn.Module):
         first, second, third, fourth = (DgcnnFeatures(*(part[k] for part in parts)) for k in range(4))
         return first, second, third, fourth
 
-    def pooled(self, coarse: ImageFeatures, final: ImageFeatures, detach: bool) -> Pooled:
-        """The images' prototypes from both passes; ``detach``: no gradient reaches the 2D branch, only the heads."""
+    def pooled(self, coarse: ImageFeatures, final: ImageFeatures, detach: bool) -> ImagePrototypes:
+        """Prototypes of images from both passes.
+
+        Args:
+            coarse: features of the first pass.
+            final: features of the second pass, after the fusion.
+            detach: gradients reach the heads only, not the 2D branch.
+        """
         mask, tokens, projected, weights = final.mask, final.tokens, final.projected, coarse.weights
         if detach:
             mask, tokens, projected, weights = mask.detach(), tokens.detach(), projected.detach(), weights.detach()
         inside = torch.ones_like(mask) if self.config.loss.po_pool == "gap" else mask
-        return Pooled(
+        return ImagePrototypes(
             self.head_semantic((weights[:, :, None] * tokens).sum(1)),
             self.head_object(_mean(projected, inside)),
             self.head_object(_mean(projected, 1 - mask)),
         )
 
 
-def draw_columns(images: ImageFeatures, chosen: torch.Tensor, against: Columns | None = None) -> Columns:
-    """Patches of the images ``chosen`` [B, r] for each cloud, and those ``against``, the same for all."""
+def patch_columns(images: ImageFeatures, chosen: torch.Tensor, against: GraphColumns | None = None) -> GraphColumns:
+    """The patches of some images as columns of the graph.
+
+    Args:
+        images: features of V images.
+        chosen: int64 [B, r], indices of the images for each of B clouds.
+        against: patches that do not show the target, added for every cloud; None: none are added.
+    """
     projected, refined, mask = (x[chosen].flatten(1, 2) for x in (images.projected, images.refined, images.mask))
-    own = Columns(projected, refined, chosen.shape[1], mask)
+    own = GraphColumns(projected, refined, chosen.shape[1], mask)
     if against is None:
         return own
     projected, refined, mask = (
         torch.cat([a, b.expand(len(chosen), *b.shape[1:])], 1)
         for a, b in ((own.projected, against.projected), (own.refined, against.refined), (own.mask, against.mask))
     )
-    return Columns(projected, refined, own.blocks + against.blocks, mask)
+    return GraphColumns(projected, refined, own.blocks + against.blocks, mask)
 
 
 def _head(inputs: int, outputs: int) -> nn.Sequential:

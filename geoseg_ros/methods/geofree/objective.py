@@ -17,26 +17,27 @@ from geoseg_ros.methods.geofree.losses import (
     saliency_loss,
     simplification_loss,
 )
-from geoseg_ros.methods.geofree.model import CosegNetwork, Foreground, Pooled, Samples, draw_columns
+from geoseg_ros.methods.geofree.model import CosegNetwork, Foreground, ImagePrototypes, Samples, patch_columns
 from geoseg_ros.nets.dgcnn import DgcnnFeatures
 
 
 @dataclass(frozen=True)
 class Step:
-    """What a joint step leaves behind.
+    """Result of a joint step.
 
     Attributes:
-        terms: named losses, weighted; their sum is what is minimised.
-        samples: of the clouds. pooled: prototypes of the images, or None for a step without images.
+        terms: weighted losses by name; their sum is minimised.
+        samples: samples of the clouds.
+        pooled: prototypes of the images; None for a step without images.
     """
 
     terms: dict[str, torch.Tensor]
     samples: Samples
-    pooled: Pooled | None
+    pooled: ImagePrototypes | None
 
 
 def image_terms(tokens: torch.Tensor, saliency: torch.Tensor, mask: torch.Tensor, config: LossConfig) -> dict[str, torch.Tensor]:
-    """L_cooc and 0.3 L_sal of masks M [V, Np] on backbone tokens X [V, Np, D2] with saliency a [V, Np]. A lone image has no L_cooc."""
+    """L_cooc and weighted L_sal of masks M [V, Np], tokens X [V, Np, D2] and saliency a [V, Np]. L_cooc needs two images."""
     terms = {"sal": config.sal * saliency_loss(saliency, mask, config.saliency)}
     if len(tokens) > 1:
         terms["cooc"] = cooccurrence_loss(tokens, mask)
@@ -44,7 +45,7 @@ def image_terms(tokens: torch.Tensor, saliency: torch.Tensor, mask: torch.Tensor
 
 
 def image_step(network: CosegNetwork, images: ImageTokens) -> dict[str, torch.Tensor]:
-    """Stage 1: L_s on the coarse mask, nothing but the 2D branch."""
+    """Losses of a step of stage 1: L_s on the coarse masks. Only the 2D branch is used."""
     channels = network.mgcm.channels(images.tokens)
     score = network.mgcm.score(channels, images.cls, evidence=images.evidence)
     return image_terms(images.tokens, images.saliency, network.mgcm.mask(score), network.config.loss)
@@ -56,16 +57,17 @@ def joint_step(
     images: ImageTokens | None,
     generator: torch.Generator,
     train_images: bool,
-    foreign: Pooled | None = None,
+    foreign: ImagePrototypes | None = None,
 ) -> Step:
-    """Stages 2 and 3.
+    """A step of stage 2 or 3: forward pass and losses.
 
     Args:
-        points: P [B, N, 3], or [B, N, 3 + D2] with what views show, B >= 2.
-        images: of the set; None: the 3D branch alone.
-        generator: of everything random in the step (on the processor).
-        train_images: stage 3: L_s is added and gradients reach the 2D branch through the prototypes.
-        foreign: prototypes of other concepts, negatives here.
+        network: in training mode.
+        points: P [B, N, 3], or [B, N, 3 + D2] with tokens of views, B >= 2.
+        images: some images of the set; None: only the 3D branch is trained.
+        generator: source of everything random in the step, on the processor.
+        train_images: stage 3: L_s is added, and gradients reach the 2D branch through the prototypes.
+        foreign: prototypes of other concepts, which are negatives.
     """
     config, loss = network.config, network.config.loss
     clouds = network.clouds(points)
@@ -77,7 +79,7 @@ def joint_step(
             draw_images = torch.rand(len(points), len(images), generator=generator).argsort(1)[:, : config.gcsf.r_img]
             draw_clouds = torch.rand(len(images), len(points), generator=generator).argsort(1)[:, :1]
             against = None if images.against is None else network.against(images.against)
-            foreground = network.fused_clouds(clouds, draw_columns(coarse, draw_images.to(points.device), against))
+            foreground = network.fused_clouds(clouds, patch_columns(coarse, draw_images.to(points.device), against))
             enhanced = network.enhanced_images(coarse, clouds.projected[draw_clouds.to(points.device)].flatten(1, 2), 1)
             final = network.images(enhanced, images.cls, evidence=images.evidence)
         pooled = network.pooled(coarse, final, detach=not train_images)
@@ -96,7 +98,7 @@ def joint_step(
 
 
 def _masks_terms(network: CosegNetwork, images: ImageTokens, coarse: torch.Tensor, final: torch.Tensor) -> dict[str, torch.Tensor]:
-    """L_s on both masks of stage 3, or on the one that counts."""
+    """L_s on the coarse and the final masks, weighted; without fusion on the coarse masks alone."""
     config = network.config
     if not network.fused:
         return image_terms(images.tokens, images.saliency, coarse, config.loss)
@@ -112,7 +114,7 @@ def _cloud_terms(
     features: tuple[DgcnnFeatures, DgcnnFeatures, DgcnnFeatures, DgcnnFeatures],
     generator: torch.Generator,
 ) -> dict[str, torch.Tensor]:
-    """L_p: X is from the projected points R, the simplified points Q must cover the cloud."""
+    """L_p: embeddings are taken from the projected points R; the simplified points Q must cover the cloud."""
     loss = network.config.loss
     projected_o, projected_b = features[2], features[3]
     simplified = sum(simplification_loss(q, points, loss.gamma) for q in (samples.simplified_o, samples.simplified_b))

@@ -1,4 +1,4 @@
-"""A trained network with the bank of its set, and how both lie in a pack."""
+"""A trained network with the bank of its set, and their storage in a pack."""
 
 from __future__ import annotations
 
@@ -25,17 +25,17 @@ EXTRACTOR = "dgcnn"  # kind of a file of weights
 
 @dataclass(frozen=True)
 class Target:
-    """What GeoFree-CoSeg knows of one target.
+    """A trained target: the network, its bank and its references.
 
     Attributes:
-        name: label name.
+        name: label of the target.
         backbone: name and hash of the image backbone.
-        config: settings that it was trained with.
-        mean: float32 [D], removed from every token of the preset ``views``.
-        photos: reference tokens of the photographs; their contrast is the evidence of a patch.
-        network: in evaluation mode, on the processor.
-        bank: of the set.
-        info: what the pack's manifest says beside.
+        config: settings of the training.
+        mean: float32 [D], mean token of photographs; with the preset ``views`` it is subtracted from every token.
+        photos: reference tokens of the photographs, from which the evidence of a patch is computed.
+        network: trained network in evaluation mode, on the processor.
+        bank: bank of the training set.
+        info: further entries of the pack's manifest.
     """
 
     name: str
@@ -48,7 +48,7 @@ class Target:
     info: Mapping[str, Any] = field(default_factory=dict)
 
     def to_pack(self) -> Pack:
-        """The pack of the target. The bank and the reference tokens are kept in half precision."""
+        """Make the pack of the target. The bank and the reference tokens are stored in half precision."""
         extractor = self.network.extractor
         tensors = below("network", self.network.state_dict()) | below("bank", self.bank.tensors())
         tensors |= {
@@ -89,7 +89,7 @@ class Target:
 
 
 def save_extractor(path: str | os.PathLike[str], network: Dgcnn, info: Mapping[str, object] | None = None) -> None:
-    """Write a DGCNN; ``info`` (plain JSON values) is kept beside it."""
+    """Write the weights of a DGCNN, with ``info`` (plain JSON values)."""
     head = {"classes": network.classes, "neighbours": network.neighbours, "source": network.source, "info": dict(info or {})}
     write_tensors(path, EXTRACTOR, network.state_dict(), head)
 

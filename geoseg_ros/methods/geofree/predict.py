@@ -1,4 +1,4 @@
-"""Masks of new clouds and images from a trained network and its bank; deterministic, one item never depends on another."""
+"""Labels of new clouds and images from a trained network and its bank. Results are deterministic and do not depend on other items."""
 
 from __future__ import annotations
 
@@ -18,19 +18,20 @@ from geoseg_ros.methods.geofree.model import CosegNetwork, Foreground
 from geoseg_ros.methods.geofree.samplers import matched
 from geoseg_ros.packs.calibration import p_value
 
-SPREAD = 20  # neighbours of a foreground sample that are foreground, too
-STRONGEST = 20  # patches whose mean score speaks for the presence in an image
+SPREAD = 20  # nearest points of a foreground sample that are foreground, too
+STRONGEST = 20  # patches with the highest scores, whose mean is the presence score of an image
 
 
 @dataclass(frozen=True)
 class CloudPrediction:
-    """Of one cloud.
+    """Prediction for one cloud of M points.
 
     Attributes:
-        score: float32 [size of the input], -1 .. 1; -1 at invalid points.
-        presence: cosine of the sampled foreground with the images' object prototype, minus that of the most similar negative.
-        p: chance that an item without the concept scores so high; 1 where the bank has no null items.
-        fused: whether images took part.
+        score: float32 [M], -1 .. 1, above 0 for foreground; -1 at invalid points.
+        presence: presence score: cosine of the sampled foreground with the object prototype of the images, minus its largest cosine with a
+            negative.
+        p: p-value: probability that an item without the target scores as high; 1 if the bank has no null items.
+        fused: whether the bank's images were used.
     """
 
     score: NDArray[np.float32]
@@ -40,18 +41,19 @@ class CloudPrediction:
 
     @property
     def mask(self) -> NDArray[np.bool_]:
-        """bool [size of the input]: foreground."""
+        """bool [M], True for foreground."""
         return self.score > 0
 
 
 @dataclass(frozen=True)
 class ImagePrediction:
-    """Of V images.
+    """Predictions for V images.
 
     Attributes:
-        mask: soft mask float32 [V, h, w], 0 .. 1; foreground above 0.5.
-        presence: float64 [V], mean raw correlation of the strongest 20 patches. p: float64 [V], as for clouds.
-        fused: whether clouds took part.
+        mask: float32 [V, h, w], soft mask, 0 .. 1, above 0.5 for foreground.
+        presence: float64 [V], presence score: mean score of the 20 patches with the highest scores.
+        p: float64 [V], p-value as for clouds.
+        fused: whether the bank's clouds were used.
     """
 
     mask: NDArray[np.float32]
@@ -62,7 +64,14 @@ class ImagePrediction:
 
 @torch.inference_mode()
 def predict_clouds(network: CosegNetwork, clouds: Sequence[PreparedCloud], bank: Bank, batch: int = 8) -> list[CloudPrediction]:
-    """Decide every point of clouds or proposals (see :func:`geoseg_ros.methods.geofree.inputs.prepare_cloud`)."""
+    """Score every point of clouds.
+
+    Args:
+        network: a trained network; it is put into evaluation mode.
+        clouds: clouds prepared with the network's number of points.
+        bank: bank of the training set.
+        batch: clouds that are processed together.
+    """
     network.eval()
     config = network.config
     device = next(network.parameters()).device
@@ -86,7 +95,7 @@ def predict_clouds(network: CosegNetwork, clouds: Sequence[PreparedCloud], bank:
         for k, cloud in enumerate(part):
             score = np.full(cloud.size, -1, np.float32)
             if scores is None:
-                score[cloud.rows] = knn20(cloud.whole, cloud.points, drawn[k])
+                score[cloud.rows] = spread_samples(cloud.whole, cloud.points, drawn[k])
             else:
                 share = scores[k] if cloud.groups is None else best_of_groups(scores[k], cloud.groups)
                 mask = squash(torch.from_numpy(share)[None])[0].numpy()
@@ -97,7 +106,7 @@ def predict_clouds(network: CosegNetwork, clouds: Sequence[PreparedCloud], bank:
 
 @torch.inference_mode()
 def predict_images(network: CosegNetwork, images: ImageTokens, bank: Bank, batch: int = 16) -> ImagePrediction:
-    """Masks of images, after the fusion with the bank's clouds."""
+    """Masks of images after the fusion with the clouds of the bank; arguments as in :func:`predict_clouds`."""
     network.eval()
     device = next(network.parameters()).device
     bank = bank.to(device)
@@ -117,7 +126,7 @@ def predict_images(network: CosegNetwork, images: ImageTokens, bank: Bank, batch
     return ImagePrediction(mask, presence, p_value(presence, bank.null_images.cpu().numpy()), fused)
 
 
-def calibrated(
+def with_presence_scores(
     network: CosegNetwork,
     bank: Bank,
     clouds: Sequence[PreparedCloud],
@@ -125,7 +134,14 @@ def calibrated(
     null_clouds: Sequence[PreparedCloud] = (),
     null_images: ImageTokens | None = None,
 ) -> Bank:
-    """The bank with presence scores: of the set's own items and of items that do not show the concept (split conformal p-values)."""
+    """The bank with presence scores of the items of the set, and of null items, for split conformal p-values.
+
+    Args:
+        network: a trained network.
+        bank: its bank.
+        clouds, images: items of the set.
+        null_clouds, null_images: items that do not show the target.
+    """
 
     def cloud_scores(items: Sequence[PreparedCloud]) -> torch.Tensor:
         return torch.tensor([prediction.presence for prediction in predict_clouds(network, items, bank)], dtype=torch.float32)
@@ -144,16 +160,22 @@ def calibrated(
     )
 
 
-def knn20(points: NDArray[np.float32], sampled: NDArray[np.float32], matched: NDArray[np.int64], k: int = SPREAD) -> NDArray[np.float32]:
-    """Score of every point by the spread of the foreground samples (Yang et al.): 1 near a sample, else -1.
+def spread_samples(
+    points: NDArray[np.float32], sampled: NDArray[np.float32], matched: NDArray[np.int64], k: int = SPREAD
+) -> NDArray[np.float32]:
+    """Label points near foreground samples as foreground (Yang et al.).
+
+    The k nearest sampled points of each foreground sample are foreground. Every point of the cloud takes the label of its nearest sampled
+    point.
 
     Args:
-        points: float32 [M, 3], the cloud. sampled: float32 [N, 3], the points that the network saw.
-        matched: int64 [m], the foreground samples among ``sampled``; their k nearest of ``sampled`` are foreground, and so is every
-            point of the cloud whose nearest sampled point is.
+        points: float32 [M, 3], the cloud.
+        sampled: float32 [N, 3], points that the network was given, in the same frame.
+        matched: int64 [m], indices of the foreground samples in ``sampled``.
+        k: number of nearest points.
 
     Returns:
-        float32 [M], 1 or -1.
+        float32 [M], 1 for foreground, else -1.
     """
     tree = cKDTree(sampled)
     chosen = np.zeros(len(sampled), bool)
@@ -162,13 +184,20 @@ def knn20(points: NDArray[np.float32], sampled: NDArray[np.float32], matched: ND
 
 
 def nearest_score(points: NDArray[np.float32], sampled: NDArray[np.float32], score: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Score float32 [M] of ``points`` [M, 3]: that of the nearest of ``sampled`` [N, 3] with ``score`` [N]."""
+    """Score float32 [M] of ``points`` [M, 3], each taken from the nearest of ``sampled`` [N, 3] with scores ``score`` [N]."""
     return np.asarray(score[cKDTree(sampled).query(points)[1]], np.float32)
 
 
 def best_of_groups(score: NDArray[np.float32], groups: NDArray[np.bool_]) -> NDArray[np.float32]:
-    """Scores float32 [N] after every point took the best of the mean scores of the ``groups`` [G, N] that hold it (each holds some
-    point); the lowest of all scores where none does."""
+    """Replace the score of every point by the mean score of its best group.
+
+    Args:
+        score: float32 [N].
+        groups: bool [G, N], membership of the points in G groups, none of which is empty.
+
+    Returns:
+        float32 [N]; points of no group get the lowest of all scores.
+    """
     if not len(groups):
         return score
     means = groups @ score / groups.sum(1)

@@ -1,7 +1,7 @@
 """Foreground and background samplers (Yang et al., ICCV 2021) on SampleNet's soft projection (Lang et al., CVPR 2020).
 
-A sampler turns a cloud into per-point features, lets them meet those of partner clouds (mutual attention), pools them, and generates m
-points Q ("simplified") that are pulled onto the cloud as R ("projected").
+A sampler computes a feature for every point of a cloud, combines it with the features of partner clouds (mutual attention), and chooses m
+points Q ("simplified"). Soft projection moves them onto the cloud, which gives the points R ("projected").
 """
 
 from __future__ import annotations
@@ -23,13 +23,19 @@ class SoftProjection(nn.Module):
         self.temperature = nn.Parameter(torch.tensor(1.0))
 
     def sigma(self) -> torch.Tensor:
-        """Squared distance at which a neighbour's weight has fallen to 1/e; a scalar, also the projection loss L_proj."""
+        """Squared distance at which the weight of a neighbour is 1/e, a scalar. It is also the projection loss L_proj."""
         return self.temperature.square().clamp_min(self.sigma_min)
 
     def forward(self, queries: torch.Tensor, points: torch.Tensor, log_share: torch.Tensor | None = None) -> torch.Tensor:
-        """Queries Q [B, m, 3] projected onto points P [B, N, 3]: R [B, m, 3], in the convex hull of the neighbours.
+        """Project queries onto a cloud.
 
-        ``log_share`` [B, N]: logarithm of a further weight of each point, by which gradients reach the scores that chose the queries.
+        Args:
+            queries: Q [B, m, 3].
+            points: P [B, N, 3].
+            log_share: [B, N], logarithm of a further weight of each point; through it gradients reach the scores that chose the queries.
+
+        Returns:
+            R [B, m, 3], inside the convex hull of the neighbours.
         """
         index = nearest(queries, points, self.group)
         neighbours = gather(points, index)
@@ -40,12 +46,12 @@ class SoftProjection(nn.Module):
 
 
 def matched(queries: torch.Tensor, points: torch.Tensor) -> torch.Tensor:
-    """Index int64 [B, m] of the nearest of ``points`` [B, N, 3] to each query [B, m, 3]: what the samples are at inference."""
+    """Index int64 [B, m] of the point of ``points`` [B, N, 3] nearest to each query [B, m, 3]. At inference these are the samples."""
     return nearest(queries, points, 1)[:, :, 0]
 
 
 class MutualAttention(nn.Module):
-    """What of a cloud its partners confirm: y = x + BN(W [out_fg ; out_bg]), BN starting at zero.
+    """Attention between a cloud and its partners: y = x + BN(W [out_fg ; out_bg]); BN starts at zero.
 
     ``intended``: every point of a partner distributes one vote over the own points, T = softmax_i(theta(partner)_j . phi(own)_i),
     a_i = N mean_j T_ji; out_fg = a_i g(own)_i + sum_j softmax_j(theta(own)_i . phi(partner)_j) g(partner)_j, out_bg = max(0, 2 - a_i)
@@ -91,11 +97,16 @@ class MutualAttention(nn.Module):
 
 @torch.no_grad()
 def draw_by_score(log_share: torch.Tensor, count: int, generator: torch.Generator | None) -> torch.Tensor:
-    """int64 [B, count], different points.
+    """Choose points by their share of foreground or background.
 
     Args:
-        log_share: logarithm [B, N] of the share of each point.
-        generator: with it points are drawn with chances in proportion to their share (Gumbel top-k); None: those with the largest share.
+        log_share: [B, N], logarithm of the share of each point.
+        count: number of points chosen.
+        generator: points are drawn at random, with probabilities in proportion to their share (Gumbel top-k); None: the points with the
+            largest share are taken.
+
+    Returns:
+        int64 [B, count], indices of different points.
     """
     if generator is not None:
         uniform = torch.rand(log_share.shape, generator=generator).to(log_share.device)
@@ -104,7 +115,7 @@ def draw_by_score(log_share: torch.Tensor, count: int, generator: torch.Generato
 
 
 class Sampler(nn.Module):
-    """One of the two: encoder, mutual attention, and a generator of points or a score of points."""
+    """The foreground or the background sampler: encoder, mutual attention, and a generator of points or a score of points."""
 
     def __init__(self, config: SamplerConfig) -> None:
         super().__init__()
@@ -127,7 +138,7 @@ class Sampler(nn.Module):
 
         Args:
             features: [B, N, D3] of :meth:`encode`.
-            partners: [B, r, P, D3]; None: the other clouds of the batch (a lone cloud is its own partner, as in the released evaluation).
+            partners: [B, r, P, D3]; None: the other clouds of the batch. A single cloud is its own partner, as in the released evaluation.
         """
         return self.mutual(features, self._rolled(features) if partners is None else partners)
 
@@ -138,5 +149,5 @@ class Sampler(nn.Module):
         return torch.stack([features[:, : self.config.key_points].roll(k, dims=0) for k in range(1, count + 1)], dim=1)
 
     def simplify(self, features: torch.Tensor) -> torch.Tensor:
-        """Features [B, N, D3] -> generated points Q [B, m, 3]; no layer sees the order of the points."""
+        """Generate points Q [B, m, 3] from features [B, N, D3]. The result does not depend on the order of the points."""
         return self.generate(features.max(1).values).unflatten(1, (self.config.samples, 3))

@@ -1,8 +1,8 @@
-"""Training of the co-segmentation network: sets in, a trained network and a bank per set out.
+"""Training of the co-segmentation network on one or more sets.
 
-As read in the learning rates of GeoFree-CoSeg: 1. the 2D branch alone on L_s (left out where the masks are given); 2. the 3D branch,
-samplers, graph, fusion and heads on frozen images; 3. everything. Each step takes one set, and the prototypes of the others are negatives.
-The loop is :mod:`geoseg_ros.learning.loop`.
+The stages follow from the learning rates of GeoFree-CoSeg: 1. the 2D branch alone on L_s, omitted if the masks are given; 2. the 3D branch,
+samplers, graph, fusion and heads with frozen images; 3. everything. A step uses one set; prototypes of the other sets are negatives. The
+loop is :mod:`geoseg_ros.learning.loop`.
 """
 
 from __future__ import annotations
@@ -26,11 +26,11 @@ from geoseg_ros.learning.steps import Step
 from geoseg_ros.methods.geofree.bank import Bank, build_bank
 from geoseg_ros.methods.geofree.config import FitConfig, StageConfig
 from geoseg_ros.methods.geofree.inputs import ImageTokens, stack
-from geoseg_ros.methods.geofree.model import CosegNetwork, Pooled
+from geoseg_ros.methods.geofree.model import CosegNetwork, ImagePrototypes
 from geoseg_ros.methods.geofree.objective import image_step, joint_step
-from geoseg_ros.methods.geofree.predict import calibrated
+from geoseg_ros.methods.geofree.predict import with_presence_scores
 from geoseg_ros.methods.geofree.training_history import History, check_collapse
-from geoseg_ros.methods.geofree.training_sets import TrainingSet, check_sets, controlled, digest
+from geoseg_ros.methods.geofree.training_sets import TrainingSet, apply_control, check_sets, digest
 from geoseg_ros.nets.dgcnn import Dgcnn
 
 SAVE_EVERY = 60.0  # seconds between two states of a training that can be resumed
@@ -39,7 +39,13 @@ CHECKED = 8  # clouds and images of each set that the collapse checks use
 
 @dataclass(frozen=True)
 class Fitted:
-    """A trained network (evaluation mode), the bank of each set by name, and how it came about."""
+    """Result of a training.
+
+    Attributes:
+        network: in evaluation mode.
+        banks: bank of each set, by its name.
+        history: losses and checks of the training.
+    """
 
     network: CosegNetwork
     banks: dict[str, Bank]
@@ -56,20 +62,19 @@ def fit(
     state: Path | None = None,
     save_every: float = SAVE_EVERY,
 ) -> Fitted:
-    """Train one network on one set (as the paper) or on several together.
+    """Train one network on one set, as in the paper, or on several sets.
 
-    Deterministic by ``config.seed`` on the processor, unless limited by ``seconds``. The presence of a concept is judged against the
-    others that were trained with it.
+    On the processor the result is determined by ``config.seed``, unless ``seconds`` limits the training. The presence score of a concept is
+    computed against the other concepts that were trained with it.
 
     Args:
-        sets: what is trained on.
-        config: settings, among them the control.
-        extractor: frozen DGCNN; it is copied.
-        seconds: wall-clock limit of the stages together, or None. Each has its share of it, and makes at least one step.
+        sets: training sets.
+        config: settings of the training.
+        extractor: DGCNN; a frozen copy is used.
+        seconds: wall-clock limit of all stages, or None. Each stage has its share of it, and makes at least one step.
         device: see :func:`~geoseg_ros.learning.fabric.open_fabric`.
         report: called after each step with the progress 0 .. 1.
-        state: file that the training keeps its state in, and goes on from if it is there; the end is the same as without a break. It is
-            left behind: remove it when the result is safe.
+        state: file with the state of the training, from which an interrupted training resumes with the same result. The caller removes it.
         save_every: seconds between two states.
 
     Raises:
@@ -77,7 +82,7 @@ def fit(
         GeosegError: the loss is no longer finite.
     """
     check_sets(sets, config)
-    given, config = controlled(sets, config)
+    given, config = apply_control(sets, config)
     fabric = open_fabric(device)
     shared = SharedState(given, config, extractor, fabric.device)
     checkpoint = None if state is None else Checkpoint(state, digest(given, config, extractor), save_every)
@@ -99,27 +104,28 @@ def fit(
 
 
 def _part(report: Callable[[float], object], done: float, share: float) -> Callable[[Run], object]:
-    """Report the progress of a stage, of which ``done`` lies behind and ``share`` is its own."""
+    """Reports the progress of a stage, whose share of the training is ``share``, after ``done`` of the training."""
     return lambda run: report(min(1.0, done + share * run.progress))
 
 
 def _banks(network: CosegNetwork, sets: Sequence[TrainingSet]) -> dict[str, Bank]:
-    """The bank of each set, on the processor; its presence is calibrated against what lacks the concept, and against the other sets."""
+    """The bank of each set, on the processor, with presence scores. The prototypes of the other sets are among its negatives."""
     banks = {s.name: build_bank(network, s.clouds, s.images) for s in sets}
     objects = {name: bank.object[None] for name, bank in banks.items()}
     for s in sets:
         foreign = [objects[name] for name in objects if name != s.name]
         bank = replace(banks[s.name], negatives=torch.cat([banks[s.name].negatives, *foreign]))
-        banks[s.name] = calibrated(network, bank, s.clouds, s.images, s.without_clouds, s.without_images).to("cpu")
+        banks[s.name] = with_presence_scores(network, bank, s.clouds, s.images, s.without_clouds, s.without_images).to("cpu")
     return banks
 
 
 class SharedState:
-    """What all stages of a training share: the network, the sets on the device, and what is remembered.
+    """State that all stages of a training share: the network, the sets on the device, prototypes and history.
 
     Attributes:
-        points, images: of each set by name; points float32 [n, N, 3] or wider.
-        prototypes: of each set by name, as of its last step.
+        points: of each set by name, float32 [n, N, 3], or [n, N, 3 + D2] with tokens of views.
+        images: of each set by name.
+        prototypes: mean prototypes of each set by name, from its last step.
         before: seconds that the earlier stages took.
     """
 
@@ -132,7 +138,7 @@ class SharedState:
         self.names = [s.name for s in sets]
         self.points = {s.name: stack(s.clouds).to(device) for s in sets}
         self.images = {s.name: s.images.to(device) for s in sets}
-        self.prototypes: dict[str, Pooled] = {}
+        self.prototypes: dict[str, ImagePrototypes] = {}
         self.history = History()
         self.before = 0.0
 
@@ -149,7 +155,7 @@ class SharedState:
         self.history, self.before = History.of(values["history"]), float(values["before"])
         for at, name in enumerate(values["prototypes"]):
             parts = under(f"prototypes.{at}", tensors)
-            self.prototypes[str(name)] = Pooled(*(parts[part].to(self.device) for part in Pooled._fields))
+            self.prototypes[str(name)] = ImagePrototypes(*(parts[part].to(self.device) for part in ImagePrototypes._fields))
 
     def check(self, stage: int, epoch: int) -> None:
         """Check every set for a collapse."""
@@ -161,7 +167,7 @@ class SharedState:
 
 
 class Stage(Task):
-    """What stages have in common."""
+    """The common part of the stages."""
 
     def __init__(self, shared: SharedState, number: int, stage: StageConfig) -> None:
         self.shared, self.number, self.stage = shared, number, stage
@@ -186,7 +192,7 @@ class Stage(Task):
 
 
 class _ImageObjective(nn.Module):
-    """L_s of a group of images."""
+    """Computes L_s of a group of images."""
 
     def __init__(self, network: CosegNetwork) -> None:
         super().__init__()
@@ -234,11 +240,11 @@ class _JointObjective(nn.Module):
 
     def forward(self, batch: _JointBatch) -> dict[str, torch.Tensor]:
         foreign = [pooled for name, pooled in self.prototypes.items() if name != batch.name]
-        negatives = Pooled(*(torch.cat(parts) for parts in zip(*foreign, strict=True))) if foreign else None
+        negatives = ImagePrototypes(*(torch.cat(parts) for parts in zip(*foreign, strict=True))) if foreign else None
         result = joint_step(self.network, batch.points, batch.images, batch.generator, self.train_images, negatives)
         if result.pooled is not None:
             means = (F.normalize(F.normalize(x.detach(), dim=1).mean(0, keepdim=True), dim=1) for x in result.pooled)
-            self.prototypes[batch.name] = Pooled(*means)
+            self.prototypes[batch.name] = ImagePrototypes(*means)
         return result.terms
 
 

@@ -1,4 +1,4 @@
-"""What is trained on, and the controls that every cross-modal gain must be compared with."""
+"""Training sets, and the control experiments that a gain by the other modality must be compared with."""
 
 from __future__ import annotations
 
@@ -17,12 +17,13 @@ from geoseg_ros.nets.dgcnn import Dgcnn
 
 @dataclass(frozen=True)
 class TrainingSet:
-    """One concept.
+    """Training set of one concept.
 
     Attributes:
-        name: of the concept.
-        clouds: prepared with the network's N. images: tokens of unpaired images.
-        without_clouds, without_images: items that do not show it, for the presence scores; not trained on.
+        name: name of the concept.
+        clouds: clouds prepared with the network's number of points.
+        images: tokens of unpaired images.
+        without_clouds, without_images: items that do not show the concept; used for presence scores, not for training.
     """
 
     name: str
@@ -33,7 +34,7 @@ class TrainingSet:
 
 
 def check_sets(sets: Sequence[TrainingSet], config: FitConfig) -> None:
-    """Raise InputError where a set cannot be trained on."""
+    """Raise InputError if a set cannot be trained on."""
     if not sets:
         raise InputError("sets: expected at least one")
     names = [s.name for s in sets]
@@ -56,11 +57,11 @@ def check_sets(sets: Sequence[TrainingSet], config: FitConfig) -> None:
             raise InputError(f"set {s.name}: clouds: expected {points} points each, got {len(wrong.points)}")
 
 
-def controlled(sets: Sequence[TrainingSet], config: FitConfig) -> tuple[list[TrainingSet], FitConfig]:
-    """The sets and the configuration under ``config.control``; the configuration's control is ``none`` afterwards.
+def apply_control(sets: Sequence[TrainingSet], config: FitConfig) -> tuple[list[TrainingSet], FitConfig]:
+    """Change the sets and the settings for the control experiment ``config.control``. The returned settings have no control.
 
     Raises:
-        InputError: a control that mixes sets was asked for with a single one.
+        InputError: the control mixes sets, and there is only one.
     """
     done = replace(config, control="none")
     if config.control == "none":
@@ -86,7 +87,7 @@ def controlled(sets: Sequence[TrainingSet], config: FitConfig) -> tuple[list[Tra
 
 
 def digest(sets: Sequence[TrainingSet], config: FitConfig, extractor: Dgcnn) -> str:
-    """Hexadecimal SHA-256 of everything that a training depends on but time limit and device."""
+    """Hexadecimal SHA-256 of everything that a training depends on, except time limit and device."""
     found = hashlib.sha256(json.dumps(asdict(config), sort_keys=True).encode())
 
     def add(values: torch.Tensor) -> None:

@@ -8,8 +8,8 @@ import torch
 
 from geoseg_ros.errors import InputError
 from geoseg_ros.methods.geofree.inputs import frame_saliency, image_tokens, prepare_cloud, stack
-from geoseg_ros.methods.geofree.predict import knn20
-from geoseg_ros.methods.geofree.training_history import competitive
+from geoseg_ros.methods.geofree.predict import spread_samples
+from geoseg_ros.methods.geofree.training_history import competitive_score
 from support.fake_world import FakeBackbone, picture
 
 
@@ -71,29 +71,29 @@ def scene():
 
 def test_competitive_decode_follows_the_nearer_samples(scene):
     points, truth, rng = scene
-    score = competitive(points, points[:150:5], points[150::12])
+    score = competitive_score(points, points[:150:5], points[150::12])
     assert score.dtype == np.float32 and score.min() >= -1 and score.max() <= 1
     np.testing.assert_array_equal(score > 0, truth)
-    np.testing.assert_allclose(competitive(points, points[150::12], points[:150:5]), -score, atol=1e-6)
+    np.testing.assert_allclose(competitive_score(points, points[150::12], points[:150:5]), -score, atol=1e-6)
     order = rng.permutation(500)
-    np.testing.assert_allclose(competitive(points[order], points[:150:5], points[150::12]), score[order], atol=1e-6)
+    np.testing.assert_allclose(competitive_score(points[order], points[:150:5], points[150::12]), score[order], atol=1e-6)
 
 
 def test_competitive_decode_stands_some_wrong_samples(scene):
     points, truth, _ = scene
     wrong = np.concatenate([points[:150:5], points[150:350:29]])  # a fifth of the foreground samples lies on the floor
-    found = competitive(points, wrong, points[150::6]) > 0
+    found = competitive_score(points, wrong, points[150::6]) > 0
     overlap = (found & truth).sum() / (found | truth).sum()
-    spread = knn20(points, points, np.concatenate([np.arange(0, 150, 5), np.arange(150, 350, 29)])) > 0
+    spread = spread_samples(points, points, np.concatenate([np.arange(0, 150, 5), np.arange(150, 350, 29)])) > 0
     assert overlap > 0.85 > (spread & truth).sum() / (spread | truth).sum()
     crowded = np.repeat(points[:1], 30, axis=0)  # one place many times is one place
-    np.testing.assert_allclose(competitive(points, crowded, points[150::12]), competitive(points, points[:1], points[150::12]))
+    np.testing.assert_allclose(competitive_score(points, crowded, points[150::12]), competitive_score(points, points[:1], points[150::12]))
 
 
 def test_spread_decode_equals_its_definition(scene):
     points, _, _ = scene
     seen, matched = np.arange(0, 500, 2), np.array([3, 10, 10, 60])
-    score = knn20(points, points[seen], matched)
+    score = spread_samples(points, points[seen], matched)
     sampled = points[seen]
     chosen = {int(j) for m in matched for j in np.argsort(((sampled - sampled[m]) ** 2).sum(1))[:20]}
     expected = [int(np.argmin(((sampled - p) ** 2).sum(1))) in chosen for p in points]

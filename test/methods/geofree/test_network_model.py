@@ -10,9 +10,9 @@ import torch
 
 from geoseg_ros.methods.geofree.bank import Bank, build_bank
 from geoseg_ros.methods.geofree.inputs import stack
-from geoseg_ros.methods.geofree.model import Columns, Foreground, draw_columns
+from geoseg_ros.methods.geofree.model import Foreground, GraphColumns, patch_columns
 from geoseg_ros.methods.geofree.objective import image_step, joint_step
-from geoseg_ros.methods.geofree.predict import calibrated, predict_clouds, predict_images
+from geoseg_ros.methods.geofree.predict import predict_clouds, predict_images, with_presence_scores
 from support.network_worlds import CONFIG, DIM, POINTS, clouds, images, network
 
 WITH = {
@@ -29,7 +29,7 @@ def test_shapes(generator):
     assert seen.projected.shape == seen.refined.shape == (4, 36, 16)
     features = made.clouds(points)
     assert features.foreground.shape == features.background.shape == (3, POINTS, 256) and features.projected.shape == (3, POINTS, 16)
-    columns = draw_columns(seen, torch.tensor([[0, 1], [2, 3], [1, 0]]))
+    columns = patch_columns(seen, torch.tensor([[0, 1], [2, 3], [1, 0]]))
     assert columns.projected.shape == (3, 72, 16) and columns.blocks == 2
     torch.testing.assert_close(columns.refined[1, 36:], seen.refined[3])
     assert made.fused_clouds(features, columns).features.shape == (3, POINTS, 256)
@@ -45,7 +45,7 @@ def test_before_training_the_fusion_changes_nothing():
     """The hand-over from stage to stage: enhanced features equal those of the branch alone."""
     made, tokens, points = network(awake=False), images(4), stack(clouds(3))
     seen, features = made.images(tokens.tokens, tokens.cls), made.clouds(points)
-    columns = draw_columns(seen, torch.tensor([[0, 1], [2, 3], [1, 0]]))
+    columns = patch_columns(seen, torch.tensor([[0, 1], [2, 3], [1, 0]]))
     assert torch.equal(made.fused_clouds(features, columns).features, features.foreground)
     enhanced = made.enhanced_images(seen, features.projected[[0, 1, 2, 0]], 1)
     assert torch.equal(enhanced, tokens.tokens)
@@ -205,7 +205,7 @@ def test_presence_is_calibrated_by_null_items():
     bank = build_bank(made, clouds(5), images(6))
     null = images(12, seed=3)
     null = replace(null, tokens=torch.roll(null.tokens, 5, dims=2))  # the direction of another thing
-    ready = calibrated(made, bank, clouds(5), images(6), clouds(4, seed=80), null)
+    ready = with_presence_scores(made, bank, clouds(5), images(6), clouds(4, seed=80), null)
     assert [len(x) for x in (ready.own_clouds, ready.own_images, ready.null_clouds, ready.null_images)] == [5, 6, 4, 12]
     again = predict_images(made, null, ready)
     np.testing.assert_allclose(again.presence, ready.null_images.numpy(), atol=1e-5)
@@ -228,6 +228,6 @@ def test_columns_of_the_bank_and_of_a_step_mean_the_same():
     made = network()
     seen = made.images(images(3).tokens, images(3).cls)
     features = made.clouds(stack(clouds(2)))
-    drawn = draw_columns(seen, torch.tensor([[1], [1]]))
-    banked = Columns(seen.projected[1:2].expand(2, -1, -1), seen.refined[1:2].expand(2, -1, -1), 1, seen.mask[1:2].expand(2, -1))
+    drawn = patch_columns(seen, torch.tensor([[1], [1]]))
+    banked = GraphColumns(seen.projected[1:2].expand(2, -1, -1), seen.refined[1:2].expand(2, -1, -1), 1, seen.mask[1:2].expand(2, -1))
     torch.testing.assert_close(made.fused_clouds(features, drawn).features, made.fused_clouds(features, banked).features)

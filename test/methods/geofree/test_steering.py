@@ -13,7 +13,7 @@ from geoseg_ros.methods.geofree.bank import build_bank
 from geoseg_ros.methods.geofree.config import GcsfConfig, MgcmConfig
 from geoseg_ros.methods.geofree.fusion import SharedSpace, similarity
 from geoseg_ros.methods.geofree.inputs import comparable, prepare_cloud, stack
-from geoseg_ros.methods.geofree.model import CosegNetwork, Foreground, draw_columns
+from geoseg_ros.methods.geofree.model import CosegNetwork, Foreground, patch_columns
 from geoseg_ros.methods.geofree.objective import joint_step
 from geoseg_ros.methods.geofree.predict import best_of_groups, nearest_score, predict_clouds
 from geoseg_ros.methods.geofree.samplers import SoftProjection, draw_by_score
@@ -108,16 +108,16 @@ def test_what_does_not_show_the_target_speaks_against_points():
     features = made.clouds(stack([prepared]))
     pictures = replace(shown_images(), against=comparable((rival + 0.05 * other).expand(2, 36, DIM).clone(), None))
     seen = made.images(pictures.tokens, pictures.cls, evidence=pictures.evidence)
-    own = draw_columns(seen, torch.tensor([[0, 1]]))
+    own = patch_columns(seen, torch.tensor([[0, 1]]))
     against = made.against(pictures.against)
-    joined = draw_columns(seen, torch.tensor([[0, 1]]), against)
+    joined = patch_columns(seen, torch.tensor([[0, 1]]), against)
     assert joined.blocks == 4 and joined.mask.shape == joined.projected.shape[:2] and not joined.mask[:, own.mask.shape[1] :].any()
     alone, together = made.fused_clouds(features, own).evidence[0], made.fused_clouds(features, joined).evidence[0]
     floor = torch.from_numpy(~ball[prepared.index])
     assert alone[floor].mean() > 0.3 and together[floor].mean() < 0.1 < 0.5 * together[~floor].mean()
     bank = build_bank(made, [prepared, cloud_in_views(1)[0]], pictures)
     assert bank.columns(1).blocks == 6 and not bank.patches_mask[4:].any()
-    banked = draw_columns(seen, torch.tensor([[0, 1, 2, 3]]), against)
+    banked = patch_columns(seen, torch.tensor([[0, 1, 2, 3]]), against)
     expected, found = (made.fused_clouds(features, columns).evidence for columns in (banked, bank.columns(1)))
     torch.testing.assert_close(found, expected, atol=1e-4, rtol=1e-3)
 

@@ -12,7 +12,7 @@ import torch
 import geoseg_ros
 from geoseg_ros.errors import InputError
 from geoseg_ros.methods.geofree.config import FitConfig, preset
-from geoseg_ros.methods.geofree.training_sets import check_sets, controlled
+from geoseg_ros.methods.geofree.training_sets import apply_control, check_sets
 from geoseg_ros.settings import with_values
 from support.network_worlds_train import small_set
 
@@ -69,18 +69,18 @@ def test_wrong_sets_are_one_line():
 
 def test_controls():
     sets = [small_set(name, seed) for seed, name in enumerate("abc")]
-    same, config = controlled(sets, CONFIG)
+    same, config = apply_control(sets, CONFIG)
     assert same == sets and config == CONFIG
-    moved, config = controlled(sets, replace(CONFIG, control="permuted"))
+    moved, config = apply_control(sets, replace(CONFIG, control="permuted"))
     assert config.control == "none" and [m.name for m in moved] == ["a", "b", "c"]
     for k, other in enumerate((1, 2, 0)):
         assert torch.equal(moved[k].images.tokens, sets[other].images.tokens) and moved[k].clouds == sets[k].clouds
-    mixed, _ = controlled(sets, replace(CONFIG, control="shuffled"))
+    mixed, _ = apply_control(sets, replace(CONFIG, control="shuffled"))
     assert all(len(m.images) == 12 for m in mixed) and torch.equal(mixed[0].images.tokens, mixed[2].images.tokens)
-    alone, config = controlled(sets[:1], replace(CONFIG, control="cloud_only"))
+    alone, config = apply_control(sets[:1], replace(CONFIG, control="cloud_only"))
     assert alone == sets[:1] and not config.network.sfe.fused and config.network.loss.sem == config.network.loss.obj == 0
     with pytest.raises(InputError, match="control permuted: expected at least 2 sets, got 1"):
-        controlled(sets[:1], replace(CONFIG, control="permuted"))
+        apply_control(sets[:1], replace(CONFIG, control="permuted"))
 
 
 def with_evidence(name, seed=0):
@@ -103,11 +103,11 @@ def test_views_and_evidence_are_asked_for():
 
 def test_controls_take_the_evidence_with_the_pictures():
     sets = [with_evidence("a", 1), with_evidence("b", 2)]
-    permuted, _ = controlled(sets, replace(CONFIG, control="permuted"))
+    permuted, _ = apply_control(sets, replace(CONFIG, control="permuted"))
     assert permuted[0].images is sets[1].images
-    shuffled, _ = controlled(sets, replace(CONFIG, control="shuffled"))
+    shuffled, _ = apply_control(sets, replace(CONFIG, control="shuffled"))
     assert shuffled[0].images.evidence[:, 0].tolist() == [1] * 4 + [2] * 4 and len(shuffled[0].images.against) == 4
-    lacking, _ = controlled([sets[0], small_set("c")], replace(CONFIG, control="shuffled"))
+    lacking, _ = apply_control([sets[0], small_set("c")], replace(CONFIG, control="shuffled"))
     assert lacking[0].images.evidence is None and lacking[0].images.against is None
     some = shuffled[0].images.select([5, 0]).to("cpu")
     assert some.evidence[:, 0].tolist() == [2, 1] and len(some.against) == 4
