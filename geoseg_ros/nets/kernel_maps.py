@@ -176,7 +176,7 @@ def _link(table, keys, order, delta, place):  # noqa: ANN001, ANN202
 
 @compiled
 def _corners(neighbours, parent, shift):  # noqa: ANN001, ANN202
-    """Rows and weights of the 8 cells around places that are ``shift`` [n, 3] off the centre of cell ``parent`` [n]; its neighbours [m, 27]."""
+    """Rows and weights of the 8 cells around places ``shift`` [n, 3] off the centre of cell ``parent`` [n]; neighbours [m, 27]."""
     index, weight = np.empty((len(parent), 8), np.int64), np.empty((len(parent), 8), np.float32)
     for i in range(len(parent)):
         total = 0.0

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch import nn
 
 from geoseg_ros.backbones.base import ImageBackbone, TokenModule, TorchBackbone
 from geoseg_ros.backbones.onnx import OnnxBackbone
@@ -70,7 +71,7 @@ def export_image(backbone: ImageBackbone, folder: str | Path, precision: str = "
         model = _export(module, spec.profiles, backbone.stride)
     else:
         raise InputError(f"backbone '{backbone.name}': expected a torch module or an ONNX file; a {type(backbone).__name__} has no engine")
-    write_bytes(spec.onnx, _clean(model))
+    write_bytes(spec.onnx, clean(model))
     return spec
 
 
@@ -85,15 +86,26 @@ def _export(module: TokenModule, profiles: Sequence[ShapeRange], stride: int) ->
             dynamic[axis] = unit * size if unit > 1 else size
         # sizes that differ from each other and from 1, so that the tracer takes none of them for another
         example[axis] = min(high, (max(low // unit, 2) + axis) * unit)
+    return exported_program(module, (torch.zeros(example),), (IMAGES,), OUTPUTS, (dynamic,))
+
+
+def exported_program(
+    module: nn.Module, inputs: tuple[torch.Tensor, ...], names: Sequence[str], outputs: Sequence[str], dynamic: tuple[Any, ...]
+) -> Any:
+    """A torch module as an ONNX model, from example ``inputs`` and the dynamic axes of each.
+
+    Raises:
+        GeosegError: The module cannot be exported.
+    """
     with _quiet(), torch.inference_mode():
         try:
             program = torch.onnx.export(
                 module,
-                (torch.zeros(example),),
-                input_names=[IMAGES],
-                output_names=list(OUTPUTS),
+                inputs,
+                input_names=list(names),
+                output_names=list(outputs),
                 opset_version=OPSET,
-                dynamic_shapes=(dynamic,),
+                dynamic_shapes=dynamic,
                 dynamo=True,
                 external_data=False,
                 verbose=False,
@@ -104,7 +116,7 @@ def _export(module: TokenModule, profiles: Sequence[ShapeRange], stride: int) ->
     return program.model_proto
 
 
-def _clean(model: Any) -> bytes:
+def clean(model: Any) -> bytes:
     """The bytes of an ONNX model without what its results do not depend on (paths and lines of source code, names of types): the same
     network gives the same bytes on every machine."""
     model.ClearField("doc_string")

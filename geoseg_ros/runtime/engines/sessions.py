@@ -224,6 +224,27 @@ def onnxruntime_for(device: str) -> Any:
     return onnxruntime
 
 
+def onnxruntime_session(path: str | Path, device: str) -> Any:
+    """ONNX Runtime's session of a file, on this kind of device, with as many threads as PyTorch has.
+
+    Raises:
+        InputError: onnxruntime is absent or has no such provider, or the file cannot be read.
+    """
+    onnxruntime, provider = onnxruntime_for(device), PROVIDERS[device]
+    settings = onnxruntime.SessionOptions()
+    settings.intra_op_num_threads = torch.get_num_threads()
+    settings.log_severity_level = 3
+    settings.add_session_config_entry("session.intra_op.allow_spinning", "0")  # leave the processor to others between calls
+    options = {"use_tf32": "0"} if device == "cuda" else {}
+    try:
+        session = onnxruntime.InferenceSession(str(path), settings, providers=[(provider, options)])
+    except Exception as error:  # onnxruntime raises its own types, which share no public base class
+        raise InputError(f"{path}: not a readable ONNX file ({_first_line(error)})") from error
+    if session.get_providers()[0] != provider:
+        raise InputError(f"backend 'onnxruntime': {provider} cannot be used here")
+    return session
+
+
 class OnnxRuntimeSession(Session):
     """ONNX Runtime, on the processor or on a CUDA device; outputs are on the processor.
 
@@ -239,18 +260,7 @@ class OnnxRuntimeSession(Session):
 
     def __init__(self, spec: EngineSpec, device: str | torch.device = "cpu") -> None:
         super().__init__(spec, f"onnxruntime-{torch.device(device).type}", device)
-        onnxruntime, provider = onnxruntime_for(self.device.type), PROVIDERS[self.device.type]
-        settings = onnxruntime.SessionOptions()
-        settings.intra_op_num_threads = torch.get_num_threads()
-        settings.log_severity_level = 3
-        settings.add_session_config_entry("session.intra_op.allow_spinning", "0")  # leave the processor to others between calls
-        options = {"use_tf32": "0"} if self.device.type == "cuda" else {}
-        try:
-            self._session = onnxruntime.InferenceSession(str(spec.onnx), settings, providers=[(provider, options)])
-        except Exception as error:  # as above
-            raise InputError(f"{spec.onnx}: not a readable ONNX file ({_first_line(error)})") from error
-        if self._session.get_providers()[0] != provider:
-            raise InputError(f"backend 'onnxruntime': {provider} cannot be used here")
+        self._session = onnxruntime_session(spec.onnx, self.device.type)
 
     def _run(self, images: torch.Tensor) -> Tensors:
         found = self._session.run(OUTPUTS, {IMAGES: np.ascontiguousarray(images.cpu().numpy())})

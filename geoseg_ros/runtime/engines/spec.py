@@ -66,6 +66,11 @@ class EngineSpec:
             raise InputError(f"{IMAGES}: expected float32 {wanted}; got {images.dtype} {'x'.join(map(str, images.shape))}")
         return profile
 
+    @property
+    def inputs(self) -> tuple[Mapping[str, ShapeRange], ...]:
+        """The profiles by the names of the inputs."""
+        return tuple({IMAGES: profile} for profile in self.profiles)
+
     def as_json(self) -> dict[str, Any]:
         """As what JSON can hold; the inverse of :meth:`from_json`."""
         return asdict(self) | {"onnx": str(self.onnx)}
@@ -75,6 +80,16 @@ class EngineSpec:
         """From :meth:`as_json`."""
         profiles = tuple(ShapeRange(*(tuple(p[k]) for k in ("minimum", "optimum", "maximum"))) for p in values["profiles"])
         return EngineSpec(Path(values["onnx"]), profiles, values["precision"], values["source"])
+
+
+@dataclass(frozen=True)
+class NamedSpec:
+    """An exported network with several inputs. Attributes: as of :class:`EngineSpec`, the profiles by the names of the inputs."""
+
+    onnx: Path
+    inputs: tuple[Mapping[str, ShapeRange], ...]
+    precision: str
+    source: str
 
 
 @dataclass(frozen=True)

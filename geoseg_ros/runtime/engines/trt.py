@@ -12,7 +12,7 @@ from typing import Any
 from geoseg_ros.errors import GeosegError, InputError
 from geoseg_ros.progress import Progress
 from geoseg_ros.runtime.engines.options import TENSORRT
-from geoseg_ros.runtime.engines.spec import IMAGES, EngineSpec
+from geoseg_ros.runtime.engines.spec import EngineSpec, NamedSpec
 
 LEAST_VERSION = (10, 3)  # JetPack 6.1. Version 8 reads opset 18 wrongly without an error: it looks for axes where they no longer are
 RTX_CAPABILITIES = (75, 80, 86, 89, 120, 121)
@@ -112,7 +112,7 @@ def progress_monitor(trt: Any, progress: Progress) -> Any:
 
 
 def build_plan(
-    spec: EngineSpec, flavour: str, capabilities: Sequence[int] = (), progress: Progress | None = None
+    spec: EngineSpec | NamedSpec, flavour: str, capabilities: Sequence[int] = (), progress: Progress | None = None
 ) -> tuple[bytes, dict[str, Any]]:
     """Build an engine.
 
@@ -140,9 +140,10 @@ def build_plan(
         why = parser.get_error(0).desc() if parser.num_errors else ""
         raise GeosegError(f"{spec.onnx}: {flavour} cannot read it ({_short(why)})")
     config = builder.create_builder_config()
-    for shapes in spec.profiles:
+    for inputs in spec.inputs:
         profile = builder.create_optimization_profile()
-        profile.set_shape(IMAGES, shapes.minimum, shapes.optimum, shapes.maximum)
+        for name, shapes in inputs.items():
+            profile.set_shape(name, shapes.minimum, shapes.optimum, shapes.maximum)
         config.add_optimization_profile(profile)
     if spec.precision == "fp32":
         config.clear_flag(trt.BuilderFlag.TF32)
