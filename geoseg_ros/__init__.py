@@ -5,9 +5,12 @@ from pkgutil import extend_path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from geoseg_ros.api import Cloud, Pack, Pipeline, PipelineConfig, SetResult, cosegment, learn_concept, open_pipeline
+    from geoseg_ros.api import Cloud, Pack, Pipeline, PipelineConfig, SetResult, cosegment, discover, learn_concept, open_pipeline
 
-__all__ = ["Cloud", "Pack", "Pipeline", "PipelineConfig", "SetResult", "__version__", "cosegment", "learn_concept", "open_pipeline"]
+__all__ = [
+    *("Cloud", "Pack", "Pipeline", "PipelineConfig", "SetResult", "__version__"),
+    *("cosegment", "discover", "learn_concept", "open_pipeline"),
+]
 
 # The generated messages (geoseg_ros.msg) may live in another folder of sys.path than this source tree.
 __path__ = extend_path(__path__, __name__)

@@ -18,6 +18,7 @@ from geoseg_ros.backbones.default import DEFAULT
 from geoseg_ros.backbones.registry import open_backbone
 from geoseg_ros.errors import InputError
 from geoseg_ros.geometry.cloud import Cloud
+from geoseg_ros.io.frame_folders import open_frame_folder
 from geoseg_ros.io.items import gather_clouds, gather_images
 from geoseg_ros.methods.base import Context, Material, Method, SetOptions
 from geoseg_ros.methods.registry import LIVE_SETTINGS, open_method
@@ -25,12 +26,13 @@ from geoseg_ros.packs.pack import Pack
 from geoseg_ros.progress import Progress, silent
 from geoseg_ros.projection.token_cache import TokenCache
 from geoseg_ros.results import SetResult
+from geoseg_ros.runtime.discovery import lift_places
 from geoseg_ros.runtime.pipeline import Pipeline, PipelineConfig, open_pipeline
 from geoseg_ros.runtime.set_segmentation import segment_set
 from geoseg_ros.settings import with_values
 from geoseg_ros.simulation.bank import open_bank
 
-__all__ = ["Cloud", "Pack", "Pipeline", "PipelineConfig", "SetResult", "cosegment", "learn_concept", "open_pipeline"]
+__all__ = ["Cloud", "Pack", "Pipeline", "PipelineConfig", "SetResult", "cosegment", "discover", "learn_concept", "open_pipeline"]
 
 SET_P_MAX = 0.01  # items are taken for unrelated unless their common p-value is below this
 
@@ -126,6 +128,70 @@ def learn_concept(
     pack = chosen.learn(material, context, seconds)
     if kept is not None and kept.trouble:
         python_warnings.warn(kept.trouble, stacklevel=2)
+    return pack
+
+
+def discover(
+    name: str,
+    frames: Any = (),
+    clouds: Any = (),
+    *,
+    method: str = "pointdc",
+    preset: str = "small",
+    classes: int | None = None,
+    minutes: float | None = None,
+    backbone: str | ImageBackbone | None = None,
+    settings: Mapping[str, Any] | None = None,
+    config: PipelineConfig | None = None,
+    device: str = "cpu",
+    limit: int | None = None,
+    progress: Progress = silent,
+    resume: str | os.PathLike[str] | None = None,
+) -> Pack:
+    """Learn the classes of a place from recordings of it, without labels. The pack gives every point and pixel one of them.
+
+    Args:
+        name: of the pack, 1 to 64 printable characters.
+        frames: rooms: folders of posed frames, or :class:`~geoseg_ros.io.posed_frames.PosedFrames`.
+        clouds: clouds of rooms, as of :func:`cosegment`; virtual cameras stand in for a real one.
+        method: one that learns from rooms.
+        preset: its settings to begin with; of PointDC ``small`` (two processor cores, about half an hour) or ``paper`` (as published).
+        classes: number of classes; 0: chosen from the rooms; None: that of the preset.
+        minutes: about how long the training may take, after the rooms have been read; None: as long as the preset says.
+        backbone: name of an image backbone, or an open one; None: the default one.
+        settings: settings of the method that differ from the preset, by dotted name.
+        config: settings of scenes.
+        device: of the training; ``auto``, ``cpu`` or ``cuda``.
+        limit: most frames of a room, evenly spread; None: all.
+        progress: called with (stage, done, total).
+        resume: folder for intermediate results, from which the same call resumes after an interruption. The caller removes it.
+
+    Returns:
+        The pack; ``Pack.save(path)`` writes it.
+
+    Raises:
+        InputError: nothing to learn from, or an argument that cannot be used.
+    """
+    check_name(name)
+    chosen = open_method(method)
+    if preset not in chosen.presets:
+        expected = f"one of {', '.join(chosen.presets)}" if chosen.presets else "another method, this one does not learn from rooms"
+        raise InputError(f"preset {preset} of the method {method}: expected {expected}")
+    given: Any = with_values(chosen.presets[preset], {**(settings or {}), **({} if classes is None else {"classes": classes})})
+    opened = open_backbone(backbone or DEFAULT) if backbone is None or isinstance(backbone, str) else backbone
+    config = config or PipelineConfig()
+    context = Context(opened, None, config.scene, given, device, progress)
+    kept = None
+    if resume is not None:
+        kept = TokenCache(Path(resume), (__version__, opened.hash, getattr(opened, "backend", "")))
+        context = replace(context, remember=kept.remember, resume=os.fspath(resume))
+    rooms = [frames] if isinstance(frames, (str, os.PathLike)) else list(frames)
+    opened_rooms = [open_frame_folder(room, limit) if isinstance(room, (str, os.PathLike)) else room for room in rooms]
+    lifted = lift_places(opened_rooms, gather_clouds(clouds), given.voxel, context)
+    material = Material(name, lifted.images, scenes=lifted.scenes)
+    pack = chosen.learn(material, context, None if minutes is None else 60 * minutes)
+    for line in [line for room in opened_rooms for line in room.warnings] + ([kept.trouble] if kept is not None and kept.trouble else []):
+        python_warnings.warn(line, stacklevel=2)
     return pack
 
 

@@ -19,6 +19,9 @@ from geoseg_ros.errors import GeosegError, InputError
 COMMANDS: dict[str, tuple[str, str]] = {
     "coseg": ("coseg", "segment what folders of clouds and images have in common"),
     "train": ("train", "make a concept pack from clouds and images of one target"),
+    "discover": ("discover", "make a scene pack: the classes of a place, learnt from recordings of it"),
+    "name": ("name", "name and merge the classes of a scene pack"),
+    "label": ("label", "give every point of clouds a class of a scene pack"),
     "bank": ("bank", "make the background bank of an image backbone"),
     "evaluate": ("evaluate", "measure on labelled data"),
     "distill": ("distill", "train a small image backbone from a teacher"),

@@ -27,3 +27,12 @@ def rigid(pose: ArrayLike) -> NDArray[np.float64]:
         u, _, v = np.linalg.svd(axes)
         matrix[:3, :3] = u @ v
     return matrix
+
+
+def upright(up: NDArray[np.floating]) -> NDArray[np.float64]:
+    """Rotation float64 [3, 3] that turns the unit vector ``up`` [3] to +z the shortest way."""
+    x, y, z = (float(value) for value in up)
+    if z < -1 + 1e-9:
+        return np.diag([1.0, -1.0, -1.0])
+    cross = np.array([[0, 0, -x], [0, 0, -y], [x, y, 0]])  # of up x z
+    return np.eye(3) + cross + cross @ cross / (1 + z)

@@ -7,7 +7,7 @@ A new method is a folder beside this file, or a package that names its class in 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from copy import copy
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Protocol
@@ -199,10 +199,12 @@ class Method(ABC):
     Attributes:
         name: of the method; stored in its packs.
         settings: type of its settings (:class:`~geoseg_ros.settings.Settings`); None where it has none.
+        presets: settings by name, for methods that learn the classes of places (:attr:`Material.scenes`).
     """
 
     name: str
     settings: type[Settings] | None = None
+    presets: Mapping[str, Settings] = {}
 
     @abstractmethod
     def learn(self, material: Material, context: Context, seconds: float | None = None) -> Pack:

@@ -16,6 +16,7 @@ SMALL = PointDCConfig(
     classes=4,
     dim=16,
     batch=2,
+    least=0,
     min_supervoxel=5,
     augment=AugmentConfig(crop=1500, no_colour=0.0),
     distill=DistillConfig(epochs=15, rate=1e-2),

@@ -1,4 +1,4 @@
-"""Settings of PointDC, and its two presets: ``small``, the defaults, for two processor cores; ``paper``, what was published."""
+"""Settings of PointDC. The defaults suit two processor cores and half an hour."""
 
 from __future__ import annotations
 
@@ -13,8 +13,6 @@ from geoseg_ros.settings import Settings, section, setting
 
 _ANY = (0.0, math.inf)
 _COUNT = (1, math.inf)
-Preset = Literal["small", "paper"]
-PRESETS: tuple[Preset, ...] = ("small", "paper")
 
 
 @dataclass(frozen=True)
@@ -32,7 +30,7 @@ class AugmentConfig(Settings):
 class DistillConfig(Settings):
     """Cross-modal distillation: the network learns the lifted tokens."""
 
-    epochs: float = setting(30, "passes over the scenes", range=_ANY)
+    epochs: float = setting(30, "passes over the samples", range=_ANY)
     rate: float = setting(1e-3, "learning rate of Adam", range=_ANY)
     loss: Literal["mse", "cosine"] = setting("cosine", "mean square error of unit vectors (PointDC), or 1 - cosine (LogoSP)")
 
@@ -66,6 +64,7 @@ class PointDCConfig(Settings):
     voxel: float = setting(0.05, "voxel edge of the network", unit="m", range=(0.001, 10.0))
     dim: int = setting(128, "width of the network's features", range=_COUNT)
     batch: int = setting(2, "scenes per step", range=_COUNT)
+    least: int = setting(32, "samples in an epoch where there are fewer scenes, which are then drawn several times", range=_ANY)
     min_supervoxel: int = setting(10, "super-voxels with fewer points have no part in clustering", unit="points", range=_ANY)
     centred: bool = setting(True, "the mean token of the scenes is removed from every token")
     augment: AugmentConfig = section(AugmentConfig, "random changes of a scene")
@@ -87,12 +86,11 @@ class PointDCConfig(Settings):
             raise InputError(f"cluster.grow_from: expected at least cluster.grow_to {self.cluster.grow_to}, got {self.cluster.grow_from}")
 
 
-def preset_config(preset: Preset) -> PointDCConfig:
-    """The settings of a preset: of PointDC's released code for S3DIS, or what about half an hour of two processor cores can do."""
-    if preset == "small":
-        return PointDCConfig()
+def paper_config() -> PointDCConfig:
+    """The settings of PointDC's released code for S3DIS."""
     return PointDCConfig(
         batch=8,
+        least=0,
         min_supervoxel=50,
         centred=False,
         augment=AugmentConfig(crop=0, no_colour=0.0),

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import os
 import time
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import asdict, replace
 from typing import Any
 
 import numpy as np
@@ -14,7 +13,7 @@ import torch
 from geoseg_ros.errors import InputError
 from geoseg_ros.methods.base import Context, ImageScene, Material, Method, Pack
 from geoseg_ros.methods.pointdc.clustering import unit_rows
-from geoseg_ros.methods.pointdc.config import PointDCConfig
+from geoseg_ros.methods.pointdc.config import PointDCConfig, paper_config
 from geoseg_ros.methods.pointdc.pack import METHOD, Place, Spread
 from geoseg_ros.methods.pointdc.pictures import class_pictures
 from geoseg_ros.methods.pointdc.rooms import room_of
@@ -22,6 +21,7 @@ from geoseg_ros.methods.pointdc.segmenter import PointDCSegmenter, token_classes
 from geoseg_ros.methods.pointdc.training import Fitted, Trainer
 from geoseg_ros.nets.base import PointNetwork
 from geoseg_ros.nets.sparse_unet import SparseUNet
+from geoseg_ros.packs.scene_pack import GEOMETRY, SHARES
 
 
 class PointDCMethod(Method):
@@ -29,6 +29,7 @@ class PointDCMethod(Method):
 
     name = METHOD
     settings = PointDCConfig
+    presets = {"small": PointDCConfig(), "paper": paper_config()}
 
     def learn(self, material: Material, context: Context, seconds: float | None = None) -> Pack:
         """Learn the classes of the scenes of the material. Its images, some frames of the scenes, calibrate the masks of images.
@@ -41,8 +42,7 @@ class PointDCMethod(Method):
         if not rooms:
             raise InputError("pointdc: learns from scenes, expected recordings, posed frames or clouds of a place (geoseg discover)")
         trainer = Trainer(new_network(config), rooms, config, context.device, context.progress)
-        state = None if context.resume is None else os.path.join(context.resume, "training.safetensors")
-        fitted = trainer.fit(None if seconds is None else seconds / 60, state)
+        fitted = trainer.fit(None if seconds is None else seconds / 60, context.resume)
         place = place_of(trainer, fitted, material.name, (context.backbone.name, context.backbone.hash))
         shown, distances, labels = [], [], []
         for number, image in enumerate(material.images):
@@ -108,5 +108,6 @@ def _info(context: Context, material: Material, trainer: Trainer, fitted: Fitted
             "images": len(material.images),
             "supervision_of_backbone": context.backbone.supervision,
         },
-        "shares": [round(float(value), 6) for value in points / points.sum()],
+        SHARES: [round(float(value), 6) for value in points / points.sum()],
+        GEOMETRY: {"voxel": trainer.config.voxel, "superpoints": asdict(context.scene.geometry.superpoints)},
     }

@@ -26,7 +26,7 @@ class RoomTask(Task):
 
     def __init__(self, model: nn.Module, network: PointNetwork, rooms: Sequence[Room], config: PointDCConfig) -> None:
         self.model, self.network, self.rooms, self.config = model, network, rooms, config
-        self.steps_per_epoch = len(rooms) / config.batch
+        self.steps_per_epoch = max(len(rooms), config.least) / config.batch
         self.first = first_supervoxels(rooms)
 
     def batch(self, step: Step) -> Batch:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 import numpy as np
@@ -12,12 +12,12 @@ from numpy.typing import NDArray
 from torch import nn
 
 from geoseg_ros.errors import InputError
-from geoseg_ros.geometry.superpoints import SuperpointConfig
 from geoseg_ros.learning.checkpoint import below, under
 from geoseg_ros.methods.pointdc.config import PointDCConfig
 from geoseg_ros.nets.base import PointNetwork
 from geoseg_ros.nets.sparse_unet import SparseUNet
 from geoseg_ros.packs.pack import Pack
+from geoseg_ros.packs.scene_pack import CLASS_OF, centroid_pictures, picture_name
 from geoseg_ros.results import MOST_LABELS
 from geoseg_ros.settings import with_values
 
@@ -98,8 +98,8 @@ class Place:
             "mean": self.mean,
             "tokens": self.tokens,
             "token_spread": self.token_spread.quantiles,
-            "class_of": self.class_of,
-            **{f"picture.{k}": picture for k, picture in enumerate(self.pictures)},
+            CLASS_OF: self.class_of,
+            **{picture_name(k): picture for k, picture in enumerate(self.pictures)},
         }
         tensors = below("network", state) | {name: torch.from_numpy(np.ascontiguousarray(array)) for name, array in arrays.items()}
         kind = next(name for name, made in NETWORKS.items() if type(self.network) is made)
@@ -130,8 +130,8 @@ class Place:
                 arrays["tokens"],
                 Spread(arrays["token_spread"]),
                 pack.classes,
-                arrays["class_of"],
-                [arrays[f"picture.{k}"] for k in range(len(arrays["centroids"])) if f"picture.{k}" in arrays],
+                arrays[CLASS_OF],
+                centroid_pictures(pack),
                 {key: value for key, value in pack.info.items() if key not in ("config", "network")},
             )
             place._check()
@@ -159,33 +159,3 @@ class Place:
             raise ValueError("a value is not finite")
         if not (0 < len(self.classes) <= MOST_LABELS and set(self.class_of.tolist()) == set(range(len(self.classes)))):
             raise ValueError("class_of: expected every class at least once")
-
-    @property
-    def superpoints(self) -> SuperpointConfig:
-        """Settings of the super-voxels that the classes were learnt from."""
-        return with_values(SuperpointConfig(), self.info.get("superpoints", {}))
-
-
-def renamed(pack: Pack, names: Mapping[int, str]) -> Pack:
-    """A scene pack with other names; classes of one name become one class.
-
-    Args:
-        pack: of any method with centroids of classes.
-        names: number of a class (1 ..) -> its new name.
-
-    Raises:
-        InputError: no scene pack, a number that is no class, or a name that cannot be one.
-    """
-    if not pack.classes or "class_of" not in pack.tensors:
-        raise InputError(f"pack '{pack.name}': has no classes to name; expected a scene pack of geoseg discover")
-    for number, name in names.items():
-        if not 1 <= number <= len(pack.classes):
-            raise InputError(f"{number}: no such class, expected 1 to {len(pack.classes)}")
-        if not name.strip() or len(name) > 64 or not name.isprintable():
-            raise InputError(f"{number}: name: expected 1 to 64 printable characters, got {name!r}")
-    each = [names.get(number, name) for number, name in enumerate(pack.classes, 1)]
-    classes = tuple(dict.fromkeys(each))
-    if len(classes) < 2:
-        raise InputError("names: expected at least two classes to be left")
-    place = torch.tensor([classes.index(name) for name in each])
-    return replace(pack, classes=classes, tensors={**pack.tensors, "class_of": place[pack.tensors["class_of"]]})

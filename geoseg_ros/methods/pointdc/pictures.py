@@ -43,21 +43,6 @@ def class_pictures(
     return files
 
 
-def classes_sheet(
-    pictures: Sequence[NDArray[np.uint8]], class_of: NDArray[np.int64], names: Sequence[str], shares: Sequence[float]
-) -> NDArray[np.uint8]:
-    """All classes below one another, uint8 RGB: number, name and share of the points of each, then the pictures of its centroids."""
-    rows = []
-    for number, (name, share) in enumerate(zip(names, shares, strict=True), 1):
-        for k in np.flatnonzero(class_of == number - 1):
-            text = np.full((SIDE, 2 * SIDE, 3), 255, np.uint8)
-            shown = name.encode("ascii", "replace").decode()
-            for line, size, y in ((f"{number}", 1.4, 50), (shown[:22], 0.6, 90), (f"{100 * share:.1f} % of the points", 0.5, 125)):
-                cv2.putText(text, line, (12, y), cv2.FONT_HERSHEY_SIMPLEX, size, (0, 0, 0), 2 if size > 1 else 1, cv2.LINE_AA)
-            rows.append(np.hstack([text, np.asarray(cv2.imdecode(pictures[int(k)], cv2.IMREAD_COLOR), np.uint8)[..., ::-1]]))
-    return np.vstack(rows)
-
-
 def _supervoxels(rooms: Sequence[Room], label: NDArray[np.int64], similarity: NDArray[np.float32], k: int) -> list[NDArray[np.uint8]]:
     """Pictures of the most typical super-voxels of class ``k``, from different rooms where it can be."""
     candidates = []  # (how often this room was before, -(typical and large), room, first super-voxel of the room, super-voxel)

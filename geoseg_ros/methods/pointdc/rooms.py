@@ -9,6 +9,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from geoseg_ros.geometry.poses import upright
 from geoseg_ros.methods.pointdc.clustering import unit_rows
 from geoseg_ros.methods.pointdc.config import AugmentConfig
 from geoseg_ros.nets.base import PointBatch, PointNetwork
@@ -59,15 +60,6 @@ def room_of(scene: LiftedScene) -> Room:
         number > 0,
         scene.name,
     )
-
-
-def upright(up: NDArray[np.floating]) -> NDArray[np.float64]:
-    """Rotation float64 [3, 3] that turns the unit vector ``up`` [3] to +z the shortest way."""
-    x, y, z = (float(value) for value in up)
-    if z < -1 + 1e-9:
-        return np.diag([1.0, -1.0, -1.0])
-    cross = np.array([[0, 0, -x], [0, 0, -y], [x, y, 0]])  # of up x z
-    return np.eye(3) + cross + cross @ cross / (1 + z)
 
 
 def target_of(tokens: NDArray[np.floating], mean: NDArray[np.floating] | None) -> NDArray[np.float32]:

@@ -9,10 +9,11 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from geoseg_ros.geometry.poses import upright
 from geoseg_ros.methods.base import CloudScene, Evidence, ImageScene
 from geoseg_ros.methods.pointdc.clustering import nearest_centroid
 from geoseg_ros.methods.pointdc.pack import Place, Spread
-from geoseg_ros.methods.pointdc.rooms import GREY, group_means, point_features, target_of, upright
+from geoseg_ros.methods.pointdc.rooms import GREY, group_means, point_features, target_of
 
 
 class PointDCSegmenter:

@@ -7,6 +7,7 @@ import json
 import os
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -102,14 +103,17 @@ class Trainer:
         self._seconds: dict[str, float] = {}
         self.classes = config.classes
 
-    def fit(self, minutes: float | None = None, state: str | os.PathLike[str] | None = None) -> Fitted:
+    def fit(self, minutes: float | None = None, folder: str | os.PathLike[str] | None = None) -> Fitted:
         """Train all stages.
 
         Args:
             minutes: about how long the three stages may take; None: as many epochs as the settings say.
-            state: file that the state is kept in, from which the same training resumes; the caller removes it.
+            folder: where the state is kept, in a file for each training, from which the same training resumes. The caller removes it.
         """
-        checkpoint = None if state is None else Checkpoint(state, self._digest(minutes))
+        checkpoint = None
+        if folder is not None:
+            digest = self._digest(minutes)
+            checkpoint = Checkpoint(Path(folder) / f"training-{digest[:12]}.safetensors", digest)
         seconds = None if minutes is None else 60 * minutes
         found = None if checkpoint is None else checkpoint.found
         if found is not None and found.stage > 1:  # the number may have been chosen before the interruption

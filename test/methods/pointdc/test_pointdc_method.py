@@ -9,13 +9,15 @@ import numpy as np
 import pytest
 import torch
 
+from geoseg_ros.display.class_sheet import class_sheet
 from geoseg_ros.errors import InputError
 from geoseg_ros.geometry.cloud import Cloud
 from geoseg_ros.methods.base import Context, Material
 from geoseg_ros.methods.pointdc.method import PointDCMethod
-from geoseg_ros.methods.pointdc.pack import LEVELS, Place, Spread, renamed
-from geoseg_ros.methods.pointdc.pictures import SIDE, classes_sheet
+from geoseg_ros.methods.pointdc.pack import LEVELS, Place, Spread
+from geoseg_ros.methods.pointdc.pictures import SIDE
 from geoseg_ros.packs.pack import Pack
+from geoseg_ros.packs.scene_pack import class_shares, pack_geometry, renamed
 from geoseg_ros.runtime.pipeline import Pipeline, open_pipeline
 from support.fake_world import FakeBackbone
 from support.pointdc_worlds import SMALL, photograph, purity, room
@@ -82,8 +84,9 @@ def test_pack_keeps_what_it_says(home, tmp_path) -> None:
     assert all(t.dtype == torch.float16 for n, t in home.tensors.items() if n.startswith("network.") and t.is_floating_point())
     assert sum(home.info["shares"]) == pytest.approx(1, abs=1e-4) and home.info["training"]["scenes"] == 4
     place = Place.from_pack(home)
-    sheet = classes_sheet(place.pictures, place.class_of, place.classes, home.info["shares"])
+    sheet = class_sheet(place.classes, class_shares(home), place.class_of, place.pictures)
     assert sheet.shape == (4 * SIDE, 6 * SIDE, 3) and sheet.std() > 20
+    assert pack_geometry(home).voxel == 0.05
     home.save(tmp_path / "one.pack")
     Pack.load(tmp_path / "one.pack").save(tmp_path / "two.pack")
     assert (tmp_path / "one.pack").read_bytes() == (tmp_path / "two.pack").read_bytes()
@@ -96,6 +99,7 @@ def test_names_and_merging(home) -> None:
     assert named.classes == ("one", "class 2", "box")
     after = Pipeline(FakeBackbone(), [named]).process_cloud(cloud).label
     assert np.array_equal(after, np.minimum(before, 3))
+    assert class_sheet(named.classes, class_shares(named), np.array([0, 1, 2, 2]), Place.from_pack(named).pictures).shape[0] == 4 * SIDE
     again = renamed(named, {3: "crate"})
     assert again.classes == ("one", "class 2", "crate") and Place.from_pack(again).class_of.tolist() == [0, 1, 2, 2]
 

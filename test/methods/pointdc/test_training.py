@@ -9,9 +9,10 @@ import pytest
 import torch
 
 from geoseg_ros.errors import InputError
-from geoseg_ros.methods.pointdc.config import preset_config
+from geoseg_ros.geometry.poses import upright
+from geoseg_ros.methods.pointdc.config import paper_config
 from geoseg_ros.methods.pointdc.objectives import IGNORED, Distillation, PseudoLabels, first_supervoxels, stepped
-from geoseg_ros.methods.pointdc.rooms import draw_sample, mean_token, room_of, upright
+from geoseg_ros.methods.pointdc.rooms import draw_sample, mean_token, room_of
 from geoseg_ros.methods.pointdc.training import Trainer
 from geoseg_ros.settings import with_values
 from support.pointdc_worlds import SMALL, Pointwise, purity, room
@@ -66,7 +67,7 @@ def test_killed_training_gives_the_same_bytes(rooms, tmp_path) -> None:
         if len(calls) == limit:
             raise Killed
 
-    state, calls, limit = tmp_path / "state.safetensors", [], 0
+    calls, limit = [], 0
     config = with_values(SMALL, {"classes": 0, "most": 6, "distill.epochs": 2})
     whole = Trainer(Pointwise(), rooms, config, progress=killer).fit()
     steps = len(calls)
@@ -77,10 +78,10 @@ def test_killed_training_gives_the_same_bytes(rooms, tmp_path) -> None:
             trainer = Trainer(Pointwise(), rooms, config, progress=killer)
             with pytest.MonkeyPatch.context() as patch:
                 patch.setattr("geoseg_ros.learning.checkpoint.Checkpoint.due", True)
-                trainer.fit(state=state)
+                trainer.fit(folder=tmp_path)
     limit = 0
     calls.clear()
-    resumed = Trainer(Pointwise(), rooms, config, progress=killer).fit(state=state)
+    resumed = Trainer(Pointwise(), rooms, config, progress=killer).fit(folder=tmp_path)
     assert 0 < len(calls) < steps
     assert resumed.centroids.tobytes() == whole.centroids.tobytes()
     assert all(torch.equal(a, b) for a, b in zip(whole.network.state_dict().values(), resumed.network.state_dict().values(), strict=True))
@@ -143,7 +144,7 @@ def test_rooms_without_tokens_or_with_too_few_supervoxels_are_refused(rooms) -> 
 
 
 def test_presets_and_settings() -> None:
-    paper = preset_config("paper")
+    paper = paper_config()
     assert (paper.distill.epochs, paper.cluster.warm_up, paper.cluster.epochs, paper.cluster.every) == (200, 30, 60, 5)
     assert (paper.batch, paper.voxel, paper.dim, paper.distill.rate, paper.cluster.rate) == (8, 0.05, 128, 1e-3, 3e-2)
     with pytest.raises(InputError, match="classes: expected at least 2"):

@@ -1,0 +1,189 @@
+"""The ladder of PointDC on simulated rooms: what each step adds, beside k-means of simpler descriptors.
+
+    python -m benchmarks.tables.pointdc_ladder --rooms 8 --measure 4 --cache lifted/ --set voxel=0.1 --out ladder.json
+
+Every row finds as many clusters as there are classes in the rooms to learn from, gives every super-voxel of the other rooms the nearest
+one, and is scored by one-to-one matching over the points of these rooms.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import yaml
+from numpy.typing import NDArray
+
+from geoseg_ros.backbones.default import DEFAULT
+from geoseg_ros.backbones.registry import open_backbone
+from geoseg_ros.evaluate.semantics.matching import SemanticScore, confusion, matched_score
+from geoseg_ros.evaluate.semantics.rooms import CLASSES, simulated_rooms
+from geoseg_ros.files import write_text
+from geoseg_ros.methods.pointdc.clustering import kmeans, nearest_centroid
+from geoseg_ros.methods.pointdc.config import PointDCConfig
+from geoseg_ros.methods.pointdc.method import new_network
+from geoseg_ros.methods.pointdc.rooms import Room, group_means, point_features, room_of, target_of
+from geoseg_ros.methods.pointdc.training import Trainer
+from geoseg_ros.projection.frame_lifting import lift_frames
+from geoseg_ros.projection.lifted_scene import LiftedScene, load_lifted, save_lifted
+from geoseg_ros.settings import with_values
+
+Floats = NDArray[np.floating]
+Describe = Callable[[Room], Floats]
+"""The descriptor [S, d] of every super-voxel of a room."""
+
+
+@dataclass(frozen=True, eq=False)
+class Labelled:
+    """A lifted room and the class of each of its points, int64 [N], -1 for points that do not count."""
+
+    scene: LiftedScene
+    room: Room
+    label: NDArray[np.int64]
+
+
+def labelled_rooms(split: str, count: int, seed: int, preset: str, frames: int, cache: Path) -> Iterator[Labelled]:
+    """Rooms of a split with tokens, from the folder ``cache`` where they are in it."""
+    rooms, backbone = simulated_rooms(split, count, seed, preset, frames), None
+    for number in range(count):
+        lifted, truth = (cache / f"{split}_{number}{end}" for end in (".safetensors", ".npy"))
+        if not truth.exists():
+            backbone = backbone or open_backbone(DEFAULT)
+            room = rooms.read(number)
+            assert room.frames is not None  # simulated rooms have them
+            cache.mkdir(parents=True, exist_ok=True)
+            save_lifted(lifted, lift_frames(room.frames, backbone, points=room.cloud))
+            np.save(truth, room.label)
+        scene = load_lifted(lifted)
+        yield Labelled(scene, room_of(scene), np.load(truth))
+
+
+class Ladder:
+    """Scores of descriptors: clusters are found in the rooms ``learn`` and counted in the rooms ``measure``."""
+
+    def __init__(self, learn: list[Labelled], measure: list[Labelled], config: PointDCConfig) -> None:
+        self.learn, self.measure, self.config = learn, measure, config
+        self.rows: dict[str, dict[str, Any]] = {}
+
+    def add(self, name: str, describe: Describe, centroids: Floats | None = None, spherical: bool = True) -> None:
+        """Add a row. ``centroids`` [C, d], unit: else they are found by k-means."""
+        begin = time.monotonic()
+        if centroids is None:
+            rows = np.concatenate([describe(item.room) for item in self.learn])
+            used = np.concatenate([item.room.size for item in self.learn]) >= self.config.min_supervoxel
+            centroids = kmeans(rows[used], len(CLASSES), restarts=20, seed=self.config.seed, spherical=spherical).centroids
+        found = centroids
+
+        def assign(item: Labelled) -> NDArray[np.int64]:
+            rows = describe(item.room)
+            if spherical:
+                return nearest_centroid(rows, found)[0]
+            return np.asarray(np.square(rows[:, None] - found).sum(axis=2).argmin(axis=1))
+
+        self._score(name, assign, len(centroids), time.monotonic() - begin)
+
+    def add_oracle(self) -> None:
+        """Add the row of super-voxels that know the class of most of their points."""
+
+        def assign(item: Labelled) -> NDArray[np.int64]:
+            group, counted = item.scene.point_values(item.scene.superpoint), item.label >= 0
+            votes = np.zeros((len(item.room.token), len(CLASSES)), np.int64)
+            use = counted & (group >= 0)
+            np.add.at(votes, (group[use], item.label[use]), 1)
+            return votes.argmax(axis=1)
+
+        self._score("oracle super-voxels", assign, len(CLASSES), 0.0)
+
+    def _score(self, name: str, assign: Callable[[Labelled], NDArray[np.int64]], clusters: int, seconds: float) -> None:
+        table = sum(
+            confusion(item.label, item.scene.point_values(assign(item)[item.scene.superpoint]), len(CLASSES), clusters)
+            for item in self.measure
+        )
+        score: SemanticScore = matched_score(np.asarray(table))
+        self.rows[name] = {key: round(getattr(score, key), 4) for key in ("miou", "oacc", "macc", "miou_m2o")}
+        self.rows[name] |= {"iou": dict(zip(CLASSES, np.round(score.iou, 3).tolist(), strict=True)), "seconds": round(seconds, 1)}
+        print(f"{name:<34} mIoU {100 * score.miou:5.1f}  oAcc {100 * score.oacc:5.1f}  many-to-one {100 * score.miou_m2o:5.1f}", flush=True)
+
+
+def colours_and_normals(room: Room) -> Floats:
+    """Mean colour, |normal along z|, and height of each super-voxel, each over about 0 .. 1."""
+    height = (room.xyz[:, 2] - np.percentile(room.xyz[:, 2], 1)) / 2.5
+    return _means(np.column_stack([room.rgb / 255, np.abs(room.normal[:, 2]), height]), room)
+
+
+def primitive_histograms(room: Room) -> Floats:
+    """GrowSP's descriptor of geometry: 10 bins of the products of pairs of normals in a super-voxel, three times; and three times the
+    mean colour."""
+    rng, rows = np.random.default_rng(0), []
+    for own in np.split(np.argsort(room.supervoxel, kind="stable"), np.cumsum(room.size)[:-1]):
+        pairs = rng.choice(own, (200, 2))
+        dots = (room.normal[pairs[:, 0]] * room.normal[pairs[:, 1]]).sum(axis=1)
+        rows.append(np.histogram(np.clip(dots, -1, 1), 10, (-1, 1))[0] / len(dots))
+    return np.hstack([3 * np.array(rows), 3 * _means(room.rgb / 255, room)])
+
+
+def _means(values: Floats, room: Room) -> Floats:
+    sums = np.stack([np.bincount(room.supervoxel, column, len(room.token)) for column in values.T], axis=1)
+    return sums / np.maximum(room.size, 1)[:, None]
+
+
+def climb(ladder: Ladder, trainer: Trainer) -> None:
+    """Add the rows of PointDC, step by step."""
+
+    def by_network(room: Room) -> Floats:
+        trainer.network.eval()  # type: ignore[attr-defined]
+        return group_means(point_features(trainer.network, room.xyz, room.rgb), room.supervoxel, len(room.token))
+
+    ladder.add("colour, normals, height", colours_and_normals, spherical=False)
+    ladder.add("GrowSP's super-voxel descriptor", primitive_histograms, spherical=False)
+    ladder.add("network, untrained", by_network)
+    ladder.add("lifted tokens, no network", lambda room: target_of(room.token, trainer.mean) * room.known[:, None])
+    trainer.distil()
+    ladder.add("CMD", by_network)
+    trainer.classes = len(CLASSES)
+    trainer.learn_classes(2, True)
+    ladder.add("CMD + SVC warm-up", by_network)
+    trainer.learn_classes(3, False)
+    fitted = trainer.result()
+    ladder.add("CMD + SVC", by_network, fitted.centroids)
+
+
+def main() -> None:
+    """Measure and write."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--rooms", type=int, default=40)
+    parser.add_argument("--measure", type=int, default=16)
+    parser.add_argument("--frames", type=int, default=16)
+    parser.add_argument("--preset", default="standard")
+    parser.add_argument("--seed", type=int, default=0, help="of the training; the rooms are always those of seed 0")
+    parser.add_argument("--cache", type=Path, required=True)
+    parser.add_argument("--set", action="append", default=[], metavar="NAME=VALUE")
+    parser.add_argument("--out", type=Path, required=True)
+    options = parser.parse_args()
+    values = {name: yaml.safe_load(value) for name, _, value in (entry.partition("=") for entry in options.set)}
+    config = with_values(PointDCConfig(classes=len(CLASSES), seed=options.seed), values)
+    splits = [(split, count) for split, count in (("learn", options.rooms), ("measure", options.measure))]
+    learn, measure = (list(labelled_rooms(split, n, 0, options.preset, options.frames, options.cache)) for split, n in splits)
+    ladder = Ladder(learn, measure, config)
+    ladder.add_oracle()
+    begin = time.monotonic()
+
+    def report(stage: str, done: int, total: int) -> None:
+        print(f"\r{stage} {done} % after {time.monotonic() - begin:.0f} s", end="", file=sys.stderr, flush=True)
+
+    climb(ladder, Trainer(new_network(config), [item.room for item in learn], config, progress=report))
+    about = {"rooms": options.rooms, "measure": options.measure, "preset": options.preset, "config": asdict(config)}
+    write_text(
+        options.out, json.dumps({**about, "minutes": round((time.monotonic() - begin) / 60, 1), "rows": ladder.rows}, indent=1) + "\n"
+    )
+
+
+if __name__ == "__main__":
+    main()

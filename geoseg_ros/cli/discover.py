@@ -1,0 +1,163 @@
+"""Make a scene pack: the classes of a place, learnt from recordings of it without labels. The pack gives every point one of them.
+
+What is learnt from, at least one of:
+  --frames  a folder per room with posed frames: colour, depth, poses and intrinsics in the layout of 7-Scenes (frame-000000.color.jpg or
+            .png, .depth.png in mm, .pose.txt camera to world; camera-intrinsics.txt), TUM RGB-D or ScanNet
+  --clouds  a folder of clouds of rooms, each drawn by virtual cameras that stand inside it
+
+The rooms are read first; then a network learns what they look like (--minutes). Beside --out a picture classes.png shows each class; give
+them names by geoseg name. After an interruption (Ctrl-C, a full disk, a power cut) the same command resumes; until it is done, a hidden
+folder beside --out has intermediate results.
+
+example:
+  geoseg discover --frames rooms/kitchen rooms/office --classes 13 --out home.pack
+  geoseg discover --clouds scans/ --classes 0 --minutes 30 --out site.pack
+"""
+
+from __future__ import annotations
+
+import argparse
+import shutil
+import sys
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from geoseg_ros.cli.backbone_options import add_backbone, add_backend
+from geoseg_ros.cli.method_options import method_settings
+from geoseg_ros.cli.train import UNFINISHED, check_pack_file, keep_on_interrupt
+from geoseg_ros.errors import InputError
+from geoseg_ros.files import check_output
+
+if TYPE_CHECKING:
+    from geoseg_ros.packs.pack import Pack
+
+SHEET = "classes.png"
+_MARK = "geoseg scene pack"  # in the sheet, so that no picture of the user is replaced
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the options."""
+    parser.add_argument("--frames", nargs="+", action="extend", default=[], metavar="DIR", help="posed frames, a folder per room")
+    parser.add_argument("--clouds", nargs="+", action="extend", default=[], metavar="DIR", help="clouds of rooms")
+    parser.add_argument("--out", required=True, metavar="FILE", help="pack to write")
+    parser.add_argument("--name", help="name of the pack (default: of the file --out)")
+    parser.add_argument("--classes", type=int, default=13, metavar="N", help="number of classes; 0: chosen (default %(default)s)")
+    parser.add_argument("--minutes", type=float, metavar="M", help="about how long the training may take (default: as --preset says)")
+    parser.add_argument("--preset", default="small", help="small: for two processor cores; paper: as published (default %(default)s)")
+    parser.add_argument(
+        "--set", action="append", default=[], metavar="NAME=VALUE", help="a setting, such as voxel=0.1 or cluster.epochs=30"
+    )
+    parser.add_argument("--limit", type=int, default=120, metavar="N", help="frames taken of a room, evenly spread (default %(default)s)")
+    parser.add_argument("--device", default="cpu", help="of the training: auto, cpu, cuda or cuda:N (default %(default)s)")
+    add_backbone(parser)
+    add_backend(parser)
+
+
+def run(options: argparse.Namespace) -> dict[str, Any]:
+    """Learn the classes, write the pack and the sheet, and return the summary."""
+    from warnings import catch_warnings, simplefilter
+
+    from geoseg_ros.api import discover
+    from geoseg_ros.cli.backbone_options import open_image_backbone
+    from geoseg_ros.cli.progress import Stages
+    from geoseg_ros.io.items import open_clouds
+    from geoseg_ros.learning.fabric import first_process
+    from geoseg_ros.packs.scene_pack import class_shares
+
+    begin = time.monotonic()
+    out = Path(options.out)
+    _check_options(options, out)
+    quiet = options.json or not first_process()
+    folder = out.with_name(f".{out.name}{UNFINISHED}")
+    backbone = open_image_backbone(options)
+    with Stages("step", quiet) as progress, keep_on_interrupt(folder, quiet), catch_warnings(record=True) as trouble:
+        simplefilter("always", UserWarning)
+        pack = discover(
+            options.name or out.stem,
+            options.frames,
+            open_clouds(options.clouds),
+            preset=options.preset,
+            classes=options.classes,
+            minutes=options.minutes,
+            backbone=backbone,
+            settings=method_settings(options),
+            device=options.device,
+            limit=options.limit,
+            progress=progress,
+            resume=folder,
+        )
+    if not first_process():
+        return {}
+    version = pack.save(out)
+    sheet = write_sheet(pack, out)
+    shutil.rmtree(folder, ignore_errors=True)
+    warnings = [str(entry.message) for entry in trouble if entry.category is UserWarning]
+    classes = [
+        {"class": k, "name": n, "share": round(s, 4)} for k, (n, s) in enumerate(zip(pack.classes, class_shares(pack), strict=True), 1)
+    ]
+    summary: dict[str, Any] = {
+        "out": str(out),
+        "sheet": str(sheet),
+        "version": version,
+        "bytes": out.stat().st_size,
+        "backbone": backbone.name,
+        "training": pack.info["training"],
+        "classes": classes,
+        "warnings": warnings,
+        "seconds": round(time.monotonic() - begin, 1),
+    }
+    if not options.json:
+        for line in warnings:
+            print(f"warning: {line}", file=sys.stderr)
+        training = summary["training"]
+        learnt = f"{training['scenes']} rooms with {training['supervoxels']} super-voxels"
+        print(f"{out}: {len(classes)} classes, learnt from {learnt}, version {version}")
+        print(f"{sheet}: what they look like; geoseg name {out} 1=NAME 2=NAME ... names and merges them")
+    return summary
+
+
+def _check_options(options: argparse.Namespace, out: Path) -> None:
+    """Raise InputError for options that are wrong whatever the inputs hold."""
+    inputs = [*options.frames, *options.clouds]
+    if not inputs:
+        raise InputError("expected --frames, --clouds, or both")
+    check_pack_file(out, "--out", inputs)
+    check_sheet(out, inputs)
+    if options.minutes is not None and not 0 < options.minutes < float("inf"):
+        raise InputError(f"--minutes: expected more than 0, got {options.minutes:g}")
+    if not 1 <= options.limit <= 100_000:
+        raise InputError(f"--limit: expected 1 to 100000, got {options.limit}")
+
+
+def check_sheet(pack: Path, inputs: list[str] | None = None) -> None:
+    """Raise InputError if the sheet beside a pack cannot be written, or would replace a picture that is none."""
+    check_output(pack.with_name(SHEET), "--out", inputs or [], _is_sheet, "a sheet of classes")
+
+
+def write_sheet(pack: Pack, beside: Path) -> Path:
+    """Write the sheet of a scene pack beside the file ``beside``; returns its path."""
+    from PIL import Image
+    from PIL.PngImagePlugin import PngInfo
+
+    from geoseg_ros.display.class_sheet import class_sheet
+    from geoseg_ros.files import atomic_path
+    from geoseg_ros.packs.scene_pack import CLASS_OF, centroid_pictures, class_shares
+
+    path, mark = beside.with_name(SHEET), PngInfo()
+    mark.add_text("Software", _MARK)
+    sheet = class_sheet(pack.classes, class_shares(pack), pack.tensors[CLASS_OF].numpy(), centroid_pictures(pack))
+    with atomic_path(path) as temporary:
+        Image.fromarray(sheet).save(temporary, pnginfo=mark)
+    return path
+
+
+def _is_sheet(path: Path) -> bool:
+    """Whether a file is a sheet that this command has written."""
+    from PIL import Image
+
+    try:
+        with Image.open(path) as picture:
+            return bool(picture.info.get("Software") == _MARK)
+    except (OSError, ValueError):
+        return False

@@ -1,0 +1,93 @@
+"""Rooms with tokens for methods that learn the classes of a place: from posed frames, and from clouds alone."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from geoseg_ros.errors import InputError, warn
+from geoseg_ros.geometry.analysis import analyse_cloud
+from geoseg_ros.geometry.cloud import Cloud
+from geoseg_ros.geometry.poses import upright
+from geoseg_ros.io.items import Items
+from geoseg_ros.io.posed_frames import PosedFrame, PosedFrames
+from geoseg_ros.methods.base import Context
+from geoseg_ros.projection.frame_lifting import LiftConfig, lift_frames
+from geoseg_ros.projection.lifted_scene import LiftedScene
+from geoseg_ros.projection.virtual_frames import virtual_frames
+
+IMAGES = 24  # frames that are kept of all rooms together
+
+
+@dataclass(frozen=True)
+class Lifted:
+    """Attributes: scenes: one for each room or cloud. images: some frames of the rooms, uint8 RGB, evenly spread."""
+
+    scenes: list[LiftedScene]
+    images: list[NDArray[np.uint8]]
+
+
+def lift_places(frames: Sequence[PosedFrames], clouds: Items[Cloud], voxel: float, context: Context) -> Lifted:
+    """Lift every room.
+
+    Args:
+        frames: of each room, whose points are fused from their depth.
+        clouds: each is a room of its own, drawn by virtual cameras that stand inside it.
+        voxel: edge, metres.
+        context: backbone, settings of scenes, progress and cache.
+
+    Raises:
+        InputError: nothing to read, or nothing that can be read.
+    """
+    config = LiftConfig(voxel=voxel, superpoints=context.scene.geometry.superpoints)
+    each = -(-IMAGES // max(len(frames), 1))
+    scenes, images = [], []
+    total = len(frames) + len(clouds)
+    for number, source in enumerate(frames):
+        watched = _Watched(source, each if number * each < IMAGES else 0)
+        scenes.append(lift_frames(watched, context.backbone, config, remember=context.remember))
+        images += watched.kept
+        context.progress("rooms", number + 1, total)
+    for number, name, cloud in clouds.pick():
+        try:
+            scenes.append(_lift_cloud(cloud, name, config, context))
+        except InputError as error:
+            warn(f"{name}: left out: {error}")
+        context.progress("rooms", len(frames) + number + 1, total)
+    if not scenes:
+        raise InputError("expected recordings, folders of posed frames, or clouds")
+    if not any(scene.known.any() for scene in scenes):
+        raise InputError("no frame shows any point of the rooms: the poses, the intrinsics or the units of the depth are wrong")
+    return Lifted(scenes, images[:IMAGES])
+
+
+def _lift_cloud(cloud: Cloud, name: str, config: LiftConfig, context: Context) -> LiftedScene:
+    turn = upright(analyse_cloud(cloud, context.scene.geometry).up)
+    standing = Cloud((cloud.xyz @ turn.T).astype(np.float32), cloud.rgb)
+    return lift_frames(virtual_frames(standing, name=name), context.backbone, config, standing, context.remember)
+
+
+class _Watched:
+    """Frames of which ``count`` colour images, evenly spread, are kept when they are read."""
+
+    def __init__(self, frames: PosedFrames, count: int) -> None:
+        self._frames, self.name = frames, frames.name
+        self._every = max(1, len(frames) // count) if count else 0
+        self.kept: list[NDArray[np.uint8]] = []
+
+    @property
+    def warnings(self) -> list[str]:
+        return self._frames.warnings
+
+    def __len__(self) -> int:
+        return len(self._frames)
+
+    def __iter__(self) -> Iterator[PosedFrame]:
+        self.kept.clear()
+        for number, frame in enumerate(self._frames):
+            if self._every and number % self._every == self._every // 2:
+                self.kept.append(frame.rgb)
+            yield frame
