@@ -144,8 +144,9 @@ def voxel_cloud(
         raise InputError("cloud: no point with finite coordinates")
     used = grid.inverse >= 0
     row = grid.inverse[used]
-    cell = np.empty((len(grid.xyz), 3), np.int64)
-    cell[row] = np.floor(xyz[used].astype(np.float64) / voxel)
+    member = np.empty(len(grid.xyz), np.int64)  # some point of each voxel: a mean may round into the next one
+    member[row] = np.flatnonzero(used)
+    cell = np.floor(xyz[member].astype(np.float64) / voxel).astype(np.int64)
 
     def mean(name: str, values: NDArray | None) -> NDArray[np.float32] | None:
         if values is None:

@@ -151,17 +151,17 @@ def _neighbours(level: _Level, size: int) -> NDArray[np.int32]:
     """:attr:`KernelMap.table` of an odd kernel."""
     offsets = np.array(list(product(range(-(size // 2), size // 2 + 1), repeat=3)))
     count = len(level.keys)
-    table = np.full((count, len(offsets)), count, np.int32)
-    table[:, len(offsets) // 2] = np.arange(count)
+    table = np.full((len(offsets), count), count, np.int32)  # one offset after the other: what is written is near together
+    table[len(offsets) // 2] = np.arange(count)
     deltas = offsets @ level.strides
     for place in range(len(offsets) // 2 + 1, len(offsets)):  # the keys of these offsets are positive
-        _link(table, level.keys, level.order, deltas[place], place)
-    return table
+        _link(table[place], table[-1 - place], level.keys, level.order, deltas[place])
+    return np.ascontiguousarray(table.T)
 
 
 @compiled
-def _link(table, keys, order, delta, place):  # noqa: ANN001, ANN202
-    """Enter the pairs with keys[j] = keys[i] + delta at ``place`` and, seen from j, at its mirror image; keys ascend, delta > 0."""
+def _link(there, back, keys, order, delta):  # noqa: ANN001, ANN202
+    """Enter the pairs with keys[j] = keys[i] + delta: j for i and, at the mirror image of the offset, i for j; keys ascend, delta > 0."""
     j = 0
     for i in range(len(keys)):
         wanted = keys[i] + delta
@@ -170,8 +170,8 @@ def _link(table, keys, order, delta, place):  # noqa: ANN001, ANN202
         if j == len(keys):
             break
         if keys[j] == wanted:
-            table[order[i], place] = order[j]
-            table[order[j], table.shape[1] - 1 - place] = order[i]
+            there[order[i]] = order[j]
+            back[order[j]] = order[i]
 
 
 @compiled

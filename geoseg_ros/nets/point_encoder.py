@@ -8,6 +8,7 @@ work is done at twice the voxel edge, with the voxels themselves only at the end
 from __future__ import annotations
 
 import copy
+import math
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
@@ -16,6 +17,7 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
+from geoseg_ros.compiled import compiled
 from geoseg_ros.nets.base import PointBatch, PreparedCloud, collate_inverse, voxel_cloud
 
 PLANES = ((0, 1), (0, 2), (1, 2))
@@ -107,18 +109,34 @@ def encoder_inputs(
 def _grouped(cells: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.int32]]:
     """The distinct rows of ``cells`` in ascending order, and which of them each row is."""
     low = cells.min(0)
-    keys = np.ravel_multi_index(tuple((cells - low).T), tuple(cells.max(0) - low + 1))
-    found, inverse = np.unique(keys, return_inverse=True)
-    return np.stack(np.unravel_index(found, tuple(cells.max(0) - low + 1)), 1) + low, inverse.astype(np.int32)
+    shape = tuple(int(side) for side in cells.max(0) - low + 1)
+    keys = np.ravel_multi_index(tuple((cells - low).T), shape)
+    size = math.prod(shape)
+    if size <= SIDE**2:  # much quicker than sorting
+        occupied = np.zeros(size, np.bool_)
+        occupied[keys] = True
+        found, inverse = np.flatnonzero(occupied), (np.cumsum(occupied) - 1)[keys]
+    else:
+        found, inverse = np.unique(keys, return_inverse=True)
+    return np.stack(np.unravel_index(found, shape), 1) + low, inverse.astype(np.int32)
 
 
 def _spread(group: NDArray[np.int32], groups: int) -> NDArray[np.int32]:
     """Members of each group, evenly spaced in the order of the rows: int32 [groups, 8]."""
-    order = np.argsort(group, kind="stable").astype(np.int32)
     count = np.bincount(group, minlength=groups)
     start = np.cumsum(count) - count
     step = (2 * np.arange(MEMBERS) + 1) * count[:, None] // (2 * MEMBERS)
-    return order[start[:, None] + step]
+    return np.asarray(_order(group, start.copy())[start[:, None] + step])
+
+
+@compiled
+def _order(group, place):  # noqa: ANN001, ANN202
+    """Rows by group, in each group as they come, int32: a counting sort; ``place`` is where each group begins, and is used up."""
+    order = np.empty(len(group), np.int32)
+    for row in range(len(group)):
+        order[place[group[row]]] = row
+        place[group[row]] += 1
+    return order
 
 
 class PlaneMixing(nn.Module):
