@@ -119,9 +119,9 @@ def analyse_cloud(cloud: Cloud, config: GeometryConfig | None = None) -> SceneGe
         grid = voxel_downsample(cloud.xyz, cloud.rgb, voxel, use)
     xyz = grid.xyz
     clock.stop("voxels")
-    distance, index = knn(xyz, config.neighbours)
+    _, index = knn(xyz, config.neighbours)
     normal, _ = normals(xyz, index)
-    edges = graph_edges(distance[:, : config.graph_neighbours], index[:, : config.graph_neighbours])
+    edges = graph_edges(index, config.graph_neighbours)
     clock.stop("normals")
     planes = find_planes(xyz, normal, voxel, config.planes)
     plane = np.full(len(xyz), -1, np.int64)

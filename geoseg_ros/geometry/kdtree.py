@@ -10,7 +10,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from geoseg_ros.compiled import compiled
+from geoseg_ros.compiled import compiled, in_parts
 
 _LEAF = 12  # points in a leaf at most
 
@@ -29,7 +29,13 @@ def nearest(xyz: NDArray[np.float32], k: int) -> tuple[NDArray[np.float32], NDAr
     while len(xyz) > _LEAF << levels:
         levels += 1
     order, points, start, box = _build(xyz, levels)
-    return _query(order, points, start, box, levels, k)
+    distance, index = np.empty((len(xyz), k), np.float32), np.empty((len(xyz), k), np.int64)
+
+    def query(first: int, end: int) -> None:
+        _query(order, points, start, box, levels, first, end, distance, index)
+
+    in_parts(1 << levels, query, least=64)
+    return distance, index
 
 
 @compiled
@@ -100,18 +106,16 @@ def _outside(box, node, x, y, z):  # noqa: ANN001, ANN202
 
 
 @compiled
-def _query(order, points, start, box, levels, k):  # noqa: ANN001, ANN202
-    """(distance, index), see :func:`nearest`."""
-    count, leaves = len(points), 1 << levels
-    distance = np.empty((count, k), np.float32)
-    index = np.empty((count, k), np.int64)
+def _query(order, points, start, box, levels, first, end, distance, index):  # noqa: ANN001, ANN202
+    """Fill the rows of ``distance`` and ``index``, see :func:`nearest`, of the points in the leaves ``first`` to ``end`` - 1."""
+    leaves, k = 1 << levels, distance.shape[1]
     # The best so far, the nearest last: the bits of the squared distance above those of the index. Non-negative floats are ordered as their
     # bits are, so one comparison of integers decides by distance, then by index, and the insertion below needs no branch.
     best = np.empty(k, np.int64)
     squared = np.empty(1, np.float32)
     bits = squared.view(np.int32)
     stack = np.empty(2 * levels + 2, np.int64)
-    for leaf in range(leaves):
+    for leaf in range(first, end):
         for i in range(start[leaf], start[leaf + 1]):
             x, y, z = points[i, 0], points[i, 1], points[i, 2]
             for s in range(k):

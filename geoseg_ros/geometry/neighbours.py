@@ -21,18 +21,18 @@ def knn(xyz: NDArray[np.float32], k: int) -> tuple[NDArray[np.float32], NDArray[
     return nearest(np.require(xyz, np.float32, ["C", "W"]), min(k, len(xyz)))
 
 
-def graph_edges(distance: NDArray[np.float32], index: NDArray[np.int64], radius: float = np.inf) -> NDArray[np.int64]:
+def graph_edges(index: NDArray[np.int64], k: int | None = None) -> NDArray[np.int64]:
     """The undirected edges of a k-NN graph.
 
     Args:
-        distance: float32 [M, k] and
-        index: int64 [M, k], from :func:`knn`.
-        radius: longer edges, metres, are left out.
+        index: int64 [M, K], from :func:`knn`.
+        k: how many of the neighbours count, the point itself included; default: all.
 
     Returns:
         int64 [E, 2], each edge once, first < second, in lexicographic order.
     """
-    return _edges(np.require(distance, np.float32, ["C", "W"]), np.require(index, np.int64, ["C", "W"]), float(radius))
+    index = np.require(index, np.int64, ["C", "W"])
+    return _edges(index, min(k or index.shape[1], index.shape[1]))
 
 
 def connected_parts(count: int, edges: NDArray[np.int64]) -> NDArray[np.int64]:
@@ -45,36 +45,44 @@ def connected_parts(count: int, edges: NDArray[np.int64]) -> NDArray[np.int64]:
 
 
 @compiled
-def _edges(distance, index, radius):  # noqa: ANN001, ANN202
-    count, k = index.shape
-    start = np.zeros(count + 1, np.int64)  # first edge of each lower end
+def _edges(index, k):  # noqa: ANN001, ANN202
+    count = len(index)
+    listed = np.zeros(count + 1, np.int64)  # before each point: how often a lower point has an upper one as its neighbour
+    start = np.zeros(count + 1, np.int64)  # room for the edges of each lower end
     for i in range(count):
         for s in range(1, k):
-            if distance[i, s] <= radius and index[i, s] != i:
-                start[min(i, index[i, s]) + 1] += 1
+            listed[max(i, index[i, s]) + 1] += i < index[i, s]
+            start[min(i, index[i, s]) + 1] += i != index[i, s]
     for i in range(count):
+        listed[i + 1] += listed[i]
         start[i + 1] += start[i]
-    upper = np.empty(start[count], np.int64)
-    free = start[:count].copy()
+    lower, free = np.empty(listed[count], np.int32), listed.copy()
     for i in range(count):
         for s in range(1, k):
-            if distance[i, s] <= radius and index[i, s] != i:
-                low, high = min(i, index[i, s]), max(i, index[i, s])
-                # insertion by rising upper end; what comes from later points is in order already
-                slot = free[low]
+            if index[i, s] > i:
+                lower[free[index[i, s]]] = i
+                free[index[i, s]] += 1
+    upper, free = np.empty(start[count], np.int32), start.copy()
+    for high in range(count):  # by rising upper end, so that the edges of each lower end are in order
+        for slot in range(listed[high], listed[high + 1]):
+            low = lower[slot]
+            upper[free[low]] = high
+            free[low] += 1
+        for s in range(1, k):
+            low = index[high, s]
+            if low < high and (free[low] == start[low] or upper[free[low] - 1] != high):
+                upper[free[low]] = high
                 free[low] += 1
-                while slot > start[low] and upper[slot - 1] > high:
-                    upper[slot] = upper[slot - 1]
-                    slot -= 1
-                upper[slot] = high
-    edges = np.empty((len(upper), 2), np.int64)
     found = 0
     for low in range(count):
-        for slot in range(start[low], start[low + 1]):
-            if slot == start[low] or upper[slot] != upper[slot - 1]:
-                edges[found, 0], edges[found, 1] = low, upper[slot]
-                found += 1
-    return edges[:found].copy()
+        found += free[low] - start[low]
+    edges = np.empty((found, 2), np.int64)
+    found = 0
+    for low in range(count):
+        for slot in range(start[low], free[low]):
+            edges[found, 0], edges[found, 1] = low, upper[slot]
+            found += 1
+    return edges
 
 
 @compiled

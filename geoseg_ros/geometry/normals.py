@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from geoseg_ros.compiled import compiled
+from geoseg_ros.compiled import compiled, in_parts
 
 
 def normals(
@@ -23,12 +23,18 @@ def normals(
         eigenvalue over the sum of the three, 0 (plane) .. 1/3 (no direction).
     """
     xyz, index = np.require(xyz, np.float32, ["C", "W"]), np.require(index, np.int64, ["C", "W"])
-    covariance = _covariances(xyz, index)
-    value, vector = least_eigen(covariance)
-    away = np.einsum("ij,ij->i", vector, np.asarray(viewpoint) - xyz) < 0
-    vector[away] *= -1
-    curvature = np.maximum(value, 0) / np.maximum(np.trace(covariance, axis1=1, axis2=2), 1e-30)
-    return vector.astype(np.float32), curvature.astype(np.float32)
+    normal, curvature = np.empty(xyz.shape, np.float32), np.empty(len(xyz), np.float32)
+
+    def fit(first: int, end: int) -> None:
+        covariance = _covariances(xyz, xyz[first:end], index[first:end])
+        value, vector = least_eigen(covariance)
+        away = np.einsum("ij,ij->i", vector, np.asarray(viewpoint) - xyz[first:end]) < 0
+        vector[away] *= -1
+        normal[first:end] = vector
+        curvature[first:end] = np.maximum(value, 0) / np.maximum(np.trace(covariance, axis1=1, axis2=2), 1e-30)
+
+    in_parts(len(xyz), fit, least=4096)
+    return normal, curvature
 
 
 def least_eigen(matrix: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
@@ -50,8 +56,8 @@ def least_eigen(matrix: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArr
 
 
 @compiled
-def _covariances(xyz, index):  # noqa: ANN001, ANN202
-    """Scatter of each neighbourhood around its mean, float64 [M, 3, 3]."""
+def _covariances(xyz, points, index):  # noqa: ANN001, ANN202
+    """Scatter of the neighbourhoods ``index`` [n, k] of ``points`` [n, 3], some of ``xyz``, around their means: float64 [n, 3, 3]."""
     count, k = index.shape
     covariance = np.empty((count, 3, 3))
     offset = np.empty((k, 3))
@@ -59,7 +65,8 @@ def _covariances(xyz, index):  # noqa: ANN001, ANN202
         mx = my = mz = 0.0
         for s in range(k):  # relative to the point: no cancellation far from the origin
             j = index[i, s]
-            dx, dy, dz = np.float64(xyz[j, 0]) - xyz[i, 0], np.float64(xyz[j, 1]) - xyz[i, 1], np.float64(xyz[j, 2]) - xyz[i, 2]
+            dx, dy = np.float64(xyz[j, 0]) - points[i, 0], np.float64(xyz[j, 1]) - points[i, 1]
+            dz = np.float64(xyz[j, 2]) - points[i, 2]
             offset[s, 0], offset[s, 1], offset[s, 2] = dx, dy, dz
             mx, my, mz = mx + dx, my + dy, mz + dz
         mx, my, mz = mx / k, my / k, mz / k

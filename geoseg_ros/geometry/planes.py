@@ -64,7 +64,7 @@ def find_planes(xyz: NDArray[np.float32], normal: NDArray[np.float32], voxel: fl
         config: settings of planes.
     """
     config = config or PlaneConfig()
-    xyz, normal = np.require(xyz, np.float32, ["C", "W"]), np.require(normal, np.float32, ["C", "W"])
+    columns = np.ascontiguousarray(np.concatenate([xyz.T, normal.T]), np.float32)
     count = len(xyz)
     rng = np.random.default_rng(0)
     free = np.arange(count)
@@ -72,7 +72,7 @@ def find_planes(xyz: NDArray[np.float32], normal: NDArray[np.float32], voxel: fl
     refused = 0
     # two refusals: a large face of an object may outvote the last wall
     while len(planes) < config.max_planes and refused < 2 and len(free) >= max(10, config.min_share * count):
-        found = _best_plane(np.take(xyz, free, axis=0), np.take(normal, free, axis=0), voxel, config, rng)
+        found = _best_plane(np.take(columns, free, axis=1), voxel, config, rng)
         if found is None:
             break
         direction, offset, inliers = found
@@ -80,10 +80,10 @@ def find_planes(xyz: NDArray[np.float32], normal: NDArray[np.float32], voxel: fl
         if len(members) < config.min_share * count:
             break
         free = free[~inliers]
-        behind = np.count_nonzero(_along(xyz, direction) - offset < -3 * config.threshold * voxel)
+        behind = np.count_nonzero(_along(columns, direction) - offset < -3 * config.threshold * voxel)
         bounds = behind <= config.behind_share * count
         share = config.min_share if bounds else config.inner_share
-        if len(members) < share * count or _width(np.take(xyz, members, axis=0)) < config.min_extent:
+        if len(members) < share * count or _width(np.take(columns, members, axis=1)) < config.min_extent:
             refused += 1
             continue
         mask = np.zeros(count, bool)
@@ -93,109 +93,111 @@ def find_planes(xyz: NDArray[np.float32], normal: NDArray[np.float32], voxel: fl
 
 
 def _best_plane(
-    xyz: NDArray[np.float32], normal: NDArray[np.float32], voxel: float, config: PlaneConfig, rng: np.random.Generator
+    columns: NDArray[np.float32], voxel: float, config: PlaneConfig, rng: np.random.Generator
 ) -> tuple[NDArray[np.float64], float, NDArray[np.bool_]] | None:
+    """(direction [3], offset, its points bool [M]) of the plane with most points, None without any.
+
+    The points are columns here and below, float32 [6, M]: x, y, z and normal. Contiguous along the points: several times quicker.
+    """
     band, cos = config.threshold * voxel, config.normal_cos
-    seeds = rng.choice(len(xyz), min(config.hypotheses, len(xyz)), replace=False)
-    axes = normal[seeds].astype(np.float64)
-    offsets = (axes * xyz[seeds]).sum(axis=1)
-    sample = rng.choice(len(xyz), min(2000, len(xyz)), replace=False)
-    some_xyz, some_normal = np.take(xyz, sample, axis=0), np.take(normal, sample, axis=0)
+    count = columns.shape[1]
+    seeds = rng.choice(count, min(config.hypotheses, count), replace=False)
+    axes = columns[3:, seeds].T.astype(np.float64)
+    offsets = (axes * columns[:3, seeds].T).sum(axis=1)
+    some = np.take(columns, rng.choice(count, min(2000, count), replace=False), axis=1)
     # a single normal is rough: score in a band twice as thick
-    columns = np.concatenate([some_xyz.T, some_normal.T])  # contiguous along the points: several times quicker
-    votes = _votes(columns, axes.astype(np.float32), offsets.astype(np.float32), np.float32(2 * band), np.float32(cos))
+    votes = _votes(some, axes.astype(np.float32), offsets.astype(np.float32), np.float32(2 * band), np.float32(cos))
     fits = []
     for i in np.argsort(-votes, kind="stable")[:5]:
-        rough = _inliers(some_xyz, some_normal, axes[i], offsets[i], 2 * band, cos)
-        fit = _refine(some_xyz, some_normal, rough, (2 * band, 2 * band, band), cos)
+        fit = _refine(some, _inliers(some, axes[i], offsets[i], 2 * band, cos), (2 * band, 2 * band, band), cos)
         if fit is not None:
             fits.append(fit)
     if not fits:
         return None
     direction, offset, _ = max(fits, key=lambda fit: int(np.count_nonzero(fit[2])))
-    fit = _refine(xyz, normal, _inliers(xyz, normal, direction, offset, band, cos), (band, band), cos)
+    fit = _refine(columns, _inliers(columns, direction, offset, band, cos), (band, band), cos)
     if fit is None:
         return None
     direction, offset, inliers = fit
     # as thin as the noise allows, so that objects on the plane keep their lowest points
-    noise = 1.4826 * float(np.median(np.abs(_along(xyz, direction)[inliers] - offset)))
-    return direction, offset, _inliers(xyz, normal, direction, offset, float(np.clip(4 * noise, 0.5 * voxel, band)), cos)
+    noise = 1.4826 * float(np.median(np.abs(_along(columns, direction)[inliers] - offset)))
+    return direction, offset, _inliers(columns, direction, offset, float(np.clip(4 * noise, 0.5 * voxel, band)), cos)
 
 
 def _refine(
-    xyz: NDArray[np.float32], normal: NDArray[np.float32], inliers: NDArray[np.bool_], bands: tuple[float, ...], cos: float
+    columns: NDArray[np.float32], inliers: NDArray[np.bool_], bands: tuple[float, ...], cos: float
 ) -> tuple[NDArray[np.float64], float, NDArray[np.bool_]] | None:
     """Alternate fitting and choosing inliers; None where fewer than three are left."""
     direction, offset = np.zeros(3), 0.0
     for band in bands:
         if np.count_nonzero(inliers) < 3:
             return None
-        centre, scatter = _moments(xyz, inliers)
+        centre, scatter = _moments(columns, inliers)
         direction = least_eigen(scatter[None])[1][0]  # total least squares
-        offset = float(_along(centre[None], direction)[0])
+        offset = float(_along(centre, direction))
         if offset > 0:
             direction, offset = -direction, -offset
-        inliers = _inliers(xyz, normal, direction, offset, band, cos)
+        inliers = _inliers(columns, direction, offset, band, cos)
     return (direction, offset, inliers) if np.count_nonzero(inliers) >= 3 else None
 
 
-def _width(xyz: NDArray[np.float32]) -> float:
+def _width(columns: NDArray[np.float32]) -> float:
     """Extent along the second principal direction, metres, without the outer 2 % on each side."""
-    _, scatter = _moments(xyz, np.ones(len(xyz), np.bool_))
-    second = _along(xyz, np.linalg.eigh(scatter)[1][:, 1])
+    _, scatter = _moments(columns, np.ones(columns.shape[1], np.bool_))
+    second = _along(columns, np.linalg.eigh(scatter)[1][:, 1])
     low, high = np.quantile(second, [0.02, 0.98])
     return float(high - low)
 
 
-def _along(xyz: NDArray, direction: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Coordinate of points [M, 3] along a direction [3]. Not a matrix product: its bytes may depend on the number of threads."""
-    return xyz[:, 0] * direction[0] + xyz[:, 1] * direction[1] + xyz[:, 2] * direction[2]
+def _along(columns: NDArray, direction: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Coordinate of points along a direction [3]. Not a matrix product: its bytes may depend on the number of threads."""
+    return columns[0] * direction[0] + columns[1] * direction[1] + columns[2] * direction[2]
 
 
 @compiled
 def _votes(columns, axes, offsets, band, cos):  # noqa: ANN001, ANN202
-    """Number of points (x, y, z and normal: ``columns`` [6, S]) on each of the planes axes [H, 3] . x = offsets [H]: int64 [H]."""
-    x, y, z, nx, ny, nz = columns
+    """Number of points on each of the planes axes [H, 3] . x = offsets [H]: int64 [H]."""
+    x, y, z, nx, ny, nz = columns[0], columns[1], columns[2], columns[3], columns[4], columns[5]  # unpacked they lose the known stride
     votes = np.zeros(len(axes), np.int64)
     for h in range(len(axes)):
         ax, ay, az, offset = axes[h, 0], axes[h, 1], axes[h, 2], offsets[h]
-        count = 0
+        count = np.int32(0)  # as wide as the coordinates: twice as quick
         for i in range(len(x)):
             height = x[i] * ax + y[i] * ay + z[i] * az - offset
             turn = nx[i] * ax + ny[i] * ay + nz[i] * az
-            count += (abs(height) < band) & (abs(turn) > cos)
+            count += np.int32((abs(height) < band) & (abs(turn) > cos))
         votes[h] = count
     return votes
 
 
 @compiled
-def _inliers(xyz, normal, direction, offset, band, cos):  # noqa: ANN001, ANN202
+def _inliers(columns, direction, offset, band, cos):  # noqa: ANN001, ANN202
     """bool [M]: the points that lie on a plane and are turned as it is."""
-    inliers = np.empty(len(xyz), np.bool_)
-    for i in range(len(xyz)):
-        height = xyz[i, 0] * direction[0] + xyz[i, 1] * direction[1] + xyz[i, 2] * direction[2] - offset
-        turn = normal[i, 0] * direction[0] + normal[i, 1] * direction[1] + normal[i, 2] * direction[2]
+    x, y, z, nx, ny, nz = columns[0], columns[1], columns[2], columns[3], columns[4], columns[5]
+    ax, ay, az = direction
+    inliers = np.empty(len(x), np.bool_)
+    for i in range(len(x)):
+        height = x[i] * ax + y[i] * ay + z[i] * az - offset
+        turn = nx[i] * ax + ny[i] * ay + nz[i] * az
         inliers[i] = (abs(height) < band) & (abs(turn) > cos)
     return inliers
 
 
 @compiled
-def _moments(xyz, use):  # noqa: ANN001, ANN202
+def _moments(columns, use):  # noqa: ANN001, ANN202
     """Mean float64 [3] and scatter float64 [3, 3] of the points in use, of which there is at least one."""
-    centre, scatter, count = np.zeros(3), np.zeros((3, 3)), 0
-    for i in range(len(xyz)):
+    x, y, z = columns[0], columns[1], columns[2]
+    mx = my = mz = 0.0
+    count = 0
+    for i in range(len(x)):
         if use[i]:
             count += 1
-            for a in range(3):
-                centre[a] += xyz[i, a]
-    for a in range(3):
-        centre[a] /= count
-    for i in range(len(xyz)):
+            mx, my, mz = mx + x[i], my + y[i], mz + z[i]
+    mx, my, mz = mx / count, my / count, mz / count
+    xx = yy = zz = xy = xz = yz = 0.0
+    for i in range(len(x)):
         if use[i]:
-            for a in range(3):
-                for b in range(a, 3):
-                    scatter[a, b] += (xyz[i, a] - centre[a]) * (xyz[i, b] - centre[b])
-    for a in range(3):
-        for b in range(a):
-            scatter[a, b] = scatter[b, a]
-    return centre, scatter
+            dx, dy, dz = x[i] - mx, y[i] - my, z[i] - mz
+            xx, yy, zz = xx + dx * dx, yy + dy * dy, zz + dz * dz
+            xy, xz, yz = xy + dx * dy, xz + dx * dz, yz + dy * dz
+    return np.array([mx, my, mz]), np.array([[xx, xy, xz], [xy, yy, yz], [xz, yz, zz]])

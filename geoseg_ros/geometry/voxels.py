@@ -7,11 +7,12 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from geoseg_ros.compiled import compiled
+from geoseg_ros.compiled import compiled, in_parts
 from geoseg_ros.errors import InputError
 
 _LADDER = np.array([1.0, 1.2, 1.5, 2.0, 2.5, 3.0, 4.0, 5.0, 6.0, 8.0])  # per decade
 _FINEST = 1e-5  # share of the extent of a cloud below which points count as one place
+_BITS = 1 << 28  # a grid of more cells is sorted: a bit per cell would take more than 32 MiB
 
 
 @dataclass(frozen=True)
@@ -51,12 +52,7 @@ def voxel_downsample(
     if use is None:
         use = np.asarray(np.isfinite(xyz).all(axis=1))
     xyz, use = np.require(xyz, np.float32, ["C", "W"]), np.require(use, np.bool_, ["C", "W"])
-    lows, sizes = _layout(_bounds(xyz, use), voxel)
-    keys, found, inverse = _group(xyz, use, float(voxel), lows, sizes)
-    order = np.argsort(keys[:found])
-    rank = np.full(found + 1, -1)  # the last, where -1 points to, is for the points left out
-    rank[order] = np.arange(found)
-    inverse = rank[inverse]
+    inverse, found = _ranks(*_keys(xyz, use, voxel, _bounds(xyz, use)))
     sums, count = _sums(xyz, inverse, found)
     means = sums / count[:, None]
     colour = None
@@ -116,12 +112,16 @@ class _Sample:
 
     def __init__(self, xyz: NDArray[np.float32]) -> None:
         self.xyz = np.require(xyz, np.float32, ["C", "W"])
-        self._bounds = _bounds(self.xyz, np.ones(len(xyz), np.bool_))
+        self._use = np.ones(len(xyz), np.bool_)
+        self._bounds = _bounds(self.xyz, self._use)
         self.extent = float((self._bounds[1] - self._bounds[0]).max())
 
     def occupied(self, voxel: float) -> int:
         """Number of voxels of this edge, metres, that hold a point."""
-        keys = np.sort(_keys(self.xyz, float(voxel), *_layout(self._bounds, voxel)))
+        keys, cells = _keys(self.xyz, self._use, voxel, self._bounds)
+        if cells <= _BITS:
+            return int(_before(_marks(keys, cells))[-1])
+        keys.sort()
         return 1 + int(np.count_nonzero(keys[1:] != keys[:-1]))
 
 
@@ -140,96 +140,103 @@ def _places(met: int, draws: int, total: int) -> float:
     return float(brentq(lambda places: expected(places) - met, met, most))
 
 
-def _layout(bounds: NDArray[np.float32], voxel: float) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
-    """(lowest cell, cells) per axis of a grid over ``bounds`` [2, 3].
+def _keys(xyz: NDArray[np.float32], use: NDArray[np.bool_], voxel: float, bounds: NDArray[np.float32]) -> tuple[NDArray[np.int64], int]:
+    """Number the cells of a grid over ``bounds`` [2, 3] by x, then y, then z.
+
+    Returns:
+        int64 [N], the number of each point's cell, -1 = not in use; how many cells there are.
 
     Raises:
         InputError: more than 2^62 cells.
     """
     lows, highs = np.floor(bounds / np.float64(voxel))
     sizes = [int(size) + 1 for size in highs - lows]
-    if sizes[0] * sizes[1] * sizes[2] >= 1 << 62:
+    cells = sizes[0] * sizes[1] * sizes[2]
+    if cells >= 1 << 62:
         raise InputError(f"voxel: {voxel} m is too small for a cloud of {max(sizes) * voxel:.3g} m")
-    return lows, np.array(sizes)
+    keys = np.empty(len(xyz), np.int64)
+
+    def number(first: int, end: int) -> None:
+        _number(xyz[first:end], use[first:end], float(voxel), lows, np.array(sizes), keys[first:end])
+
+    in_parts(len(xyz), number, least=50_000)
+    return keys, cells
+
+
+def _ranks(keys: NDArray[np.int64], cells: int) -> tuple[NDArray[np.int64], int]:
+    """Where the key of each point, see :func:`_keys`, stands among the different ones, int64 [N], -1 stays; how many these are."""
+    if cells <= _BITS:
+        marks = _marks(keys, cells)
+        before = _before(marks)
+        _replace(keys, marks, before)
+        return keys, int(before[-1])
+    found, ranks = np.unique(keys, return_inverse=True)
+    without = int(found[0] < 0)
+    return ranks - without, len(found) - without
 
 
 @compiled
 def _bounds(xyz, use):  # noqa: ANN001, ANN202
     """Least and greatest coordinates of the points in use, float32 [2, 3]; zeros without any."""
-    bounds = np.zeros((2, 3), np.float32)
-    first = True
+    least_x = least_y = least_z = np.float32(np.inf)
+    most_x = most_y = most_z = np.float32(-np.inf)
     for i in range(len(xyz)):
         if use[i]:
-            for a in range(3):
-                value = xyz[i, a]
-                if first or value < bounds[0, a]:
-                    bounds[0, a] = value
-                if first or value > bounds[1, a]:
-                    bounds[1, a] = value
-            first = False
+            x, y, z = xyz[i, 0], xyz[i, 1], xyz[i, 2]
+            least_x, least_y, least_z = min(least_x, x), min(least_y, y), min(least_z, z)
+            most_x, most_y, most_z = max(most_x, x), max(most_y, y), max(most_z, z)
+    bounds = np.zeros((2, 3), np.float32)
+    if least_x <= most_x:
+        bounds[0, 0], bounds[0, 1], bounds[0, 2] = least_x, least_y, least_z
+        bounds[1, 0], bounds[1, 1], bounds[1, 2] = most_x, most_y, most_z
     return bounds
 
 
 @compiled
-def _key(xyz, i, voxel, lows, sizes):  # noqa: ANN001, ANN202
-    """A number >= 0 that orders the cells by x, y, z: that of the cell of point ``i``."""
-    key = np.int64(np.floor(xyz[i, 0] / voxel) - lows[0])
-    key = key * sizes[1] + np.int64(np.floor(xyz[i, 1] / voxel) - lows[1])
-    return key * sizes[2] + np.int64(np.floor(xyz[i, 2] / voxel) - lows[2])
-
-
-@compiled
-def _keys(xyz, voxel, lows, sizes):  # noqa: ANN001, ANN202
-    keys = np.empty(len(xyz), np.int64)
+def _number(xyz, use, voxel, lows, sizes, keys):  # noqa: ANN001, ANN202
     for i in range(len(xyz)):
-        keys[i] = _key(xyz, i, voxel, lows, sizes)
-    return keys
+        keys[i] = -1
+        if use[i]:
+            key = np.int64(np.floor(xyz[i, 0] / voxel) - lows[0])
+            key = key * sizes[1] + np.int64(np.floor(xyz[i, 1] / voxel) - lows[1])
+            keys[i] = key * sizes[2] + np.int64(np.floor(xyz[i, 2] / voxel) - lows[2])
 
 
 @compiled
-def _group(xyz, use, voxel, lows, sizes):  # noqa: ANN001, ANN202
-    """Number the occupied cells as they are met.
-
-    Returns:
-        keys int64 [>= found], one per cell, ordered as the cells are by x, y, z; found; id int64 [N] of each point, -1 = not in use.
-    """
-    bits = 16
-    keys = np.empty(1 << (bits - 1), np.int64)
-    table = np.full(1 << bits, -1, np.int32)  # open addressing: cell ids at the hashed place of their key or behind it
-    found = 0
-    last, current = np.int64(-1), np.int64(-1)
-    cell = np.full(len(xyz), -1)
-    for i in range(len(xyz)):
-        if not use[i]:
-            continue
-        key = _key(xyz, i, voxel, lows, sizes)
-        if key != last:  # neighbours in a scan mostly share a voxel
-            last = key
-            place = _hashed(key, bits)
-            while table[place] >= 0 and keys[table[place]] != key:
-                place = (place + 1) & (len(table) - 1)
-            if table[place] < 0:
-                table[place] = found
-                keys[found] = key
-                found += 1
-            current = np.int64(table[place])
-            if found == len(keys):
-                bits += 1
-                keys = np.append(keys, np.empty_like(keys))
-                table = np.full(1 << bits, -1, np.int32)
-                for c in range(found):
-                    place = _hashed(keys[c], bits)
-                    while table[place] >= 0:
-                        place = (place + 1) & (len(table) - 1)
-                    table[place] = c
-        cell[i] = current
-    return keys, found, cell
+def _marks(keys, cells):  # noqa: ANN001, ANN202
+    """A bit per cell, which is set where a point lies: uint64 [cells / 64, rounded up]."""
+    marks = np.zeros((cells + 63) // 64, np.uint64)
+    for i in range(len(keys)):
+        if keys[i] >= 0:
+            marks[keys[i] >> 6] |= np.uint64(1) << np.uint64(keys[i] & 63)
+    return marks
 
 
 @compiled
-def _hashed(key, bits):  # noqa: ANN001, ANN202
-    """Multiplicative hashing with the golden ratio (Knuth, The Art of Computer Programming, 6.4): 0 .. 2^bits - 1."""
-    return np.int64((np.uint64(key) * np.uint64(0x9E3779B97F4A7C15)) >> np.uint64(64 - bits))
+def _ones(word):  # noqa: ANN001, ANN202
+    """Number of bits that are set in a uint64."""
+    word -= (word >> np.uint64(1)) & np.uint64(0x5555555555555555)
+    word = (word & np.uint64(0x3333333333333333)) + ((word >> np.uint64(2)) & np.uint64(0x3333333333333333))
+    word = (word + (word >> np.uint64(4))) & np.uint64(0x0F0F0F0F0F0F0F0F)
+    return np.int64((word * np.uint64(0x0101010101010101)) >> np.uint64(56))
+
+
+@compiled
+def _before(marks):  # noqa: ANN001, ANN202
+    """Number of bits that are set before each word, and in all: int64 [words + 1]."""
+    before = np.zeros(len(marks) + 1, np.int64)
+    for w in range(len(marks)):
+        before[w + 1] = before[w] + _ones(marks[w])
+    return before
+
+
+@compiled
+def _replace(keys, marks, before):  # noqa: ANN001, ANN202
+    """Replace each key >= 0 by the number of cells before its own where a point lies."""
+    for i in range(len(keys)):
+        if keys[i] >= 0:
+            word, bit = keys[i] >> 6, np.uint64(keys[i] & 63)
+            keys[i] = before[word] + _ones(marks[word] & ((np.uint64(1) << bit) - np.uint64(1)))
 
 
 @compiled

@@ -5,7 +5,10 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 
+import numba
 import numpy as np
 import pytest
 
@@ -31,6 +34,32 @@ def test_same_bytes_with_every_number_of_threads(threads: int) -> None:
     assert set(result.stdout.split()) == set(digests(1))
 
 
+def test_same_bytes_with_every_number_of_parts(monkeypatch: pytest.MonkeyPatch) -> None:
+    expected = digests(1)
+    cut: set[str] = set()
+    parts = 1
+
+    def in_parts(count: int, work: Callable[[int, int], object], least: int) -> None:
+        ends = np.linspace(0, count, parts + 1).astype(int).tolist()
+        for part in reversed(range(parts)):  # also in another order
+            work(ends[part], ends[part + 1])
+        cut.add(work.__qualname__.split(".")[0])
+
+    for module in (kdtree, normals, voxels):
+        monkeypatch.setattr(module, "in_parts", in_parts)
+    for parts in (1, 2, 4, 7):  # noqa: B007
+        assert digests(1) == expected
+    assert cut == {"nearest", "normals", "_keys"}
+
+
+@pytest.mark.parametrize("threads", [1, 2, 4])
+def test_same_bytes_on_several_threads_at_once(threads: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    expected = digests(1)
+    monkeypatch.setattr(numba.config, "NUMBA_NUM_THREADS", threads)
+    with ThreadPoolExecutor(2) as pool:
+        assert [*pool.map(digests, (1, 1, 1))] == 3 * [expected]
+
+
 def test_nothing_is_compiled_after_warming() -> None:
     modules = (analysis, kdtree, neighbours, normals, planes, proposals, superpoints, voxels)
     kernels = {f"{m.__name__}.{n}": k for m in modules for n, k in vars(m).items() if hasattr(k, "signatures")}
@@ -40,8 +69,7 @@ def test_nothing_is_compiled_after_warming() -> None:
     # what only compiled functions call is part of them where they come from disk
     assert {name.split(".")[-1] for name, signatures in before.items() if not signatures} <= {
         "_bend",
-        "_hashed",
-        "_key",
+        "_ones",
         "_outside",
         "_select",
     }

@@ -50,7 +50,7 @@ def test_equals_the_textbook(seed: int, kind: str) -> None:
     rng = np.random.default_rng(seed)
     count = 1500  # more edges than one block
     xyz = rng.normal(size=(count, 3)).astype(np.float32)
-    edges = graph_edges(*knn(xyz, 8))
+    edges = graph_edges(knn(xyz, 8)[1])
     # regions of different roughness with higher steps between them, so that components of many sizes meet
     region = np.argmin(np.linalg.norm(xyz[:, None] - xyz[None, :10], axis=2), axis=1)
     rough = rng.uniform(0.01, 0.2, 10)[region[edges[:, 0]]] + 0.3 * (region[edges[:, 0]] != region[edges[:, 1]])
@@ -84,7 +84,7 @@ def bent_sheet(seed: int = 0) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
 
 
 def graph(xyz: np.ndarray) -> np.ndarray:
-    return graph_edges(*knn(xyz, 9))
+    return graph_edges(knn(xyz, 9)[1])
 
 
 def test_concave_and_convex_edges() -> None:

@@ -11,11 +11,12 @@ from geoseg_ros.geometry.normals import normals
 from geoseg_ros.geometry.voxels import choose_voxel, voxel_downsample
 
 
-def test_voxels_equal_a_loop() -> None:
+@pytest.mark.parametrize("far", [1.0, 1e4])  # a grid with a bit for every cell, and one that is too large for that
+def test_voxels_equal_a_loop(far: float) -> None:
     rng = np.random.default_rng(0)
     xyz = rng.uniform(-1, 1, (500, 3)).astype(np.float32)
     rgb = rng.integers(0, 256, (500, 3), dtype=np.uint8)
-    xyz[7], xyz[9, 1] = np.nan, np.inf
+    xyz[7], xyz[9, 1], xyz[11] = np.nan, np.inf, far
     grid = voxel_downsample(xyz, rgb, 0.3)
     cells: dict[tuple[int, ...], list[int]] = {}
     for i in range(500):
@@ -67,15 +68,15 @@ def test_knn_and_edges_equal_brute_force() -> None:
     full = np.linalg.norm(xyz[:, None] - xyz[None], axis=2)
     np.testing.assert_array_equal(index, np.argsort(full, axis=1)[:, :6])
     np.testing.assert_allclose(distance, np.sort(full, axis=1)[:, :6], atol=1e-6)
-    expected = {tuple(sorted((i, int(j)))) for i in range(60) for j in index[i, 1:] if full[i, j] <= 0.8}
-    edges = graph_edges(distance, index, 0.8)
-    assert [tuple(e) for e in edges.tolist()] == sorted(expected)
+    for k in (1, 4, 6, None):
+        expected = {tuple(sorted((i, int(j)))) for i in range(60) for j in index[i, 1:k]}
+        assert [tuple(edge) for edge in graph_edges(index, k).tolist()] == sorted(expected)
 
 
 def test_knn_of_fewer_points_than_k() -> None:
     distance, index = knn(np.zeros((1, 3), np.float32), 8)
     assert distance.shape == index.shape == (1, 1)
-    assert graph_edges(distance, index).shape == (0, 2)
+    assert graph_edges(index).shape == (0, 2)
 
 
 def test_normals_of_a_plane_and_a_sphere() -> None:
