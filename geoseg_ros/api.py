@@ -18,7 +18,6 @@ from geoseg_ros.backbones.default import DEFAULT
 from geoseg_ros.backbones.registry import open_backbone
 from geoseg_ros.errors import InputError
 from geoseg_ros.geometry.cloud import Cloud
-from geoseg_ros.io.frame_folders import open_frame_folder
 from geoseg_ros.io.items import gather_clouds, gather_images
 from geoseg_ros.methods.base import Context, Material, Method, SetOptions
 from geoseg_ros.methods.registry import LIVE_SETTINGS, open_method
@@ -26,7 +25,7 @@ from geoseg_ros.packs.pack import Pack
 from geoseg_ros.progress import Progress, silent
 from geoseg_ros.projection.token_cache import TokenCache
 from geoseg_ros.results import SetResult
-from geoseg_ros.runtime.discovery import lift_places
+from geoseg_ros.runtime.discovery import lift_places, open_posed_frames
 from geoseg_ros.runtime.pipeline import Pipeline, PipelineConfig, open_pipeline
 from geoseg_ros.runtime.set_segmentation import segment_set
 from geoseg_ros.settings import with_values
@@ -152,7 +151,8 @@ def discover(
 
     Args:
         name: of the pack, 1 to 64 printable characters.
-        frames: rooms: folders of posed frames, or :class:`~geoseg_ros.io.posed_frames.PosedFrames`.
+        frames: rooms: folders of posed frames, recordings of a depth camera with transforms, or
+            :class:`~geoseg_ros.io.posed_frames.PosedFrames`, such as those of :func:`~geoseg_ros.runtime.recorded_frames.recorded_frames`.
         clouds: clouds of rooms, as of :func:`cosegment`; virtual cameras stand in for a real one.
         method: one that learns from rooms.
         preset: its settings to begin with; of PointDC ``small`` (two processor cores, about half an hour) or ``paper`` (as published).
@@ -186,7 +186,7 @@ def discover(
         kept = TokenCache(Path(resume), (__version__, opened.hash, getattr(opened, "backend", "")))
         context = replace(context, remember=kept.remember, resume=os.fspath(resume))
     rooms = [frames] if isinstance(frames, (str, os.PathLike)) else list(frames)
-    opened_rooms = [open_frame_folder(room, limit) if isinstance(room, (str, os.PathLike)) else room for room in rooms]
+    opened_rooms = [open_posed_frames(room, limit) if isinstance(room, (str, os.PathLike)) else room for room in rooms]
     lifted = lift_places(opened_rooms, gather_clouds(clouds), given.voxel, context)
     material = Material(name, lifted.images, scenes=lifted.scenes)
     pack = chosen.learn(material, context, None if minutes is None else 60 * minutes)

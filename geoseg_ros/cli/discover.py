@@ -1,6 +1,8 @@
 """Make a scene pack: the classes of a place, learnt from recordings of it without labels. The pack gives every point one of them.
 
 What is learnt from, at least one of:
+  --recording  rosbag2, MCAP or ROS 1 bag of a depth camera: depth images, their camera_info, colour images registered to them, and
+            /tf that joins the camera to a fixed frame
   --frames  a folder per room with posed frames: colour, depth, poses and intrinsics in the layout of 7-Scenes (frame-000000.color.jpg or
             .png, .depth.png in mm, .pose.txt camera to world; camera-intrinsics.txt), TUM RGB-D or ScanNet
   --clouds  a folder of clouds of rooms, each drawn by virtual cameras that stand inside it
@@ -10,6 +12,7 @@ them names by geoseg name. After an interruption (Ctrl-C, a full disk, a power c
 folder beside --out has intermediate results.
 
 example:
+  geoseg discover --recording drive.mcap --classes 13 --minutes 30 --out home.pack
   geoseg discover --frames rooms/kitchen rooms/office --classes 13 --out home.pack
   geoseg discover --clouds scans/ --classes 0 --minutes 30 --out site.pack
 """
@@ -38,6 +41,11 @@ _MARK = "geoseg scene pack"  # in the sheet, so that no picture of the user is r
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the options."""
+    parser.add_argument("--recording", nargs="+", action="extend", default=[], metavar="BAG", help="recordings of a depth camera with /tf")
+    parser.add_argument("--depth", metavar="TOPIC", help="depth images of the recordings (default: the only ones)")
+    parser.add_argument("--camera-info", metavar="TOPIC", help="their calibration (default: the one beside them, or the only one)")
+    parser.add_argument("--color", metavar="TOPIC", help="colour images registered to them (default: the only ones)")
+    parser.add_argument("--fixed-frame", default="", metavar="FRAME", help="of /tf (default: the top of the camera's tree)")
     parser.add_argument("--frames", nargs="+", action="extend", default=[], metavar="DIR", help="posed frames, a folder per room")
     parser.add_argument("--clouds", nargs="+", action="extend", default=[], metavar="DIR", help="clouds of rooms")
     parser.add_argument("--out", required=True, metavar="FILE", help="pack to write")
@@ -64,18 +72,21 @@ def run(options: argparse.Namespace) -> dict[str, Any]:
     from geoseg_ros.io.items import open_clouds
     from geoseg_ros.learning.fabric import first_process
     from geoseg_ros.packs.scene_pack import class_shares
+    from geoseg_ros.runtime.recorded_frames import RecordedTopics, recorded_frames
 
     begin = time.monotonic()
     out = Path(options.out)
     _check_options(options, out)
     quiet = options.json or not first_process()
     folder = out.with_name(f".{out.name}{UNFINISHED}")
+    topics = RecordedTopics(options.depth, options.camera_info, options.color, options.fixed_frame)
+    recordings = [recorded_frames(path, topics, options.limit) for path in options.recording]
     backbone = open_image_backbone(options)
     with Stages("step", quiet) as progress, keep_on_interrupt(folder, quiet), catch_warnings(record=True) as trouble:
         simplefilter("always", UserWarning)
         pack = discover(
             options.name or out.stem,
-            options.frames,
+            [*recordings, *options.frames],
             open_clouds(options.clouds),
             preset=options.preset,
             classes=options.classes,
@@ -119,9 +130,9 @@ def run(options: argparse.Namespace) -> dict[str, Any]:
 
 def _check_options(options: argparse.Namespace, out: Path) -> None:
     """Raise InputError for options that are wrong whatever the inputs hold."""
-    inputs = [*options.frames, *options.clouds]
+    inputs = [*options.recording, *options.frames, *options.clouds]
     if not inputs:
-        raise InputError("expected --frames, --clouds, or both")
+        raise InputError("expected --recording, --frames or --clouds")
     check_pack_file(out, "--out", inputs)
     check_sheet(out, inputs)
     if options.minutes is not None and not 0 < options.minutes < float("inf"):

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,12 +14,14 @@ from geoseg_ros.errors import InputError, warn
 from geoseg_ros.geometry.analysis import analyse_cloud
 from geoseg_ros.geometry.cloud import Cloud
 from geoseg_ros.geometry.poses import upright
+from geoseg_ros.io.frame_folders import open_frame_folder
 from geoseg_ros.io.items import Items
-from geoseg_ros.io.posed_frames import PosedFrame, PosedFrames
+from geoseg_ros.io.posed_frames import PosedFrame, PosedFrames, ReadFrames
 from geoseg_ros.methods.base import Context
 from geoseg_ros.projection.frame_lifting import LiftConfig, lift_frames
 from geoseg_ros.projection.lifted_scene import LiftedScene
 from geoseg_ros.projection.virtual_frames import virtual_frames
+from geoseg_ros.runtime.recorded_frames import recorded_frames
 
 IMAGES = 24  # frames that are kept of all rooms together
 
@@ -28,6 +32,18 @@ class Lifted:
 
     scenes: list[LiftedScene]
     images: list[NDArray[np.uint8]]
+
+
+def open_posed_frames(path: str | os.PathLike[str], limit: int | None = None) -> ReadFrames:
+    """The posed frames of a folder of them, or of a recording.
+
+    Raises:
+        InputError: see :func:`~geoseg_ros.io.frame_folders.open_frame_folder` and
+            :func:`~geoseg_ros.runtime.recorded_frames.recorded_frames`.
+    """
+    if Path(path).is_file() or (Path(path) / "metadata.yaml").is_file():
+        return recorded_frames(path, limit=limit)
+    return open_frame_folder(path, limit)
 
 
 def lift_places(frames: Sequence[PosedFrames], clouds: Items[Cloud], voxel: float, context: Context) -> Lifted:

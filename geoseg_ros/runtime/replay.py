@@ -11,14 +11,14 @@ import numpy as np
 
 from geoseg_ros.errors import InputError
 from geoseg_ros.io import messages as codec
-from geoseg_ros.io.messages import CAMERA_INFO_TYPE, CLOUD_TYPE, COMPRESSED_TYPE, IMAGE_TYPE, TRANSFORMS_TYPE
+from geoseg_ros.io.messages import CAMERA_INFO_TYPE, CLOUD_TYPE, COMPRESSED_TYPE, IMAGE_TYPE
 from geoseg_ros.io.recordings import RawMessage, Recording, RecordingWriter
 from geoseg_ros.results import CloudResult
 from geoseg_ros.runtime.node_parameters import NodeParameters
 from geoseg_ros.runtime.placement import Placement
 from geoseg_ros.runtime.rgbd import DepthFrame, RecentImages
 from geoseg_ros.runtime.stream_step import IMAGE_OUTPUTS, Pipeline, Segmented, StreamStep, unknown_labels
-from geoseg_ros.runtime.transform_buffer import TransformBuffer
+from geoseg_ros.runtime.transform_buffer import recorded_transforms
 
 OUTPUTS = ("points_labeled", "points_obstacles", "objects", "mask", "overlay")
 """Outputs that can be recorded; markers and detections would repeat the objects."""
@@ -253,19 +253,7 @@ def _named(chosen: dict[str, set[str]], name: str, otherwise: str) -> str:
 
 def _placing(recording: Recording, target: str) -> Callable[[Any], Placement]:
     """Where results go in ``target``, by the transforms of the recording."""
-    buffer = TransformBuffer()
-    topics = [name for name, about in recording.topics().items() if about.type == TRANSFORMS_TYPE]
-    for raw in recording.messages(topics) if topics else ():
-        for entry in recording.decode(raw).transforms:
-            shift, turn = entry.transform.translation, entry.transform.rotation
-            buffer.add(
-                entry.header.frame_id,
-                entry.child_frame_id,
-                codec.stamp_ns(entry.header),
-                (shift.x, shift.y, shift.z),
-                (turn.x, turn.y, turn.z, turn.w),
-                raw.topic.endswith("tf_static"),
-            )
+    buffer = recorded_transforms(recording)
 
     def place(header: Any) -> Placement:
         if header.frame_id == target:

@@ -10,6 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.spatial.transform import Rotation, Slerp
 
+from geoseg_ros.io.messages import TRANSFORMS_TYPE, stamp_ns
+from geoseg_ros.io.recordings import Recording
 from geoseg_ros.runtime.placement import NoTransform, rigid_matrix
 
 _WIDEST_GAP = 10 * 10**9  # nanoseconds; tf2 keeps ten seconds by default, so nothing is interpolated over more
@@ -77,6 +79,10 @@ class TransformBuffer:
         except NoTransform as error:
             raise NoTransform(f"no transform from {source!r} to {target!r}: {error}") from None
 
+    def root(self, frame: str) -> str:
+        """The frame at the top of the tree that ``frame`` is in; itself where nothing is known of it."""
+        return self._ancestors(frame.lstrip("/"))[-1]
+
     def _ancestors(self, frame: str) -> list[str]:
         """The frame, its parent and so on; a loop ends where it closes."""
         found = [frame]
@@ -109,3 +115,21 @@ class TransformBuffer:
         rotation = Slerp([0, 1], Rotation.from_quat([turn, next_turn]))(share)
         between = (1 - share) * np.array(shift) + share * np.array(next_shift)
         return rigid_matrix(between.tolist(), rotation.as_quat().tolist())
+
+
+def recorded_transforms(recording: Recording) -> TransformBuffer:
+    """All transforms of a recording."""
+    buffer = TransformBuffer()
+    topics = [name for name, about in recording.topics().items() if about.type == TRANSFORMS_TYPE]
+    for raw in recording.messages(topics) if topics else ():
+        for entry in recording.decode(raw).transforms:
+            shift, turn = entry.transform.translation, entry.transform.rotation
+            buffer.add(
+                entry.header.frame_id,
+                entry.child_frame_id,
+                stamp_ns(entry.header),
+                (shift.x, shift.y, shift.z),
+                (turn.x, turn.y, turn.z, turn.w),
+                raw.topic.endswith("tf_static"),
+            )
+    return buffer

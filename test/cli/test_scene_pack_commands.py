@@ -19,6 +19,7 @@ from geoseg_ros.runtime import pipeline
 from support.fake_world import FakeBackbone
 from support.learning_cases import run
 from support.pointdc_worlds import Pointwise, purity, room
+from support.recorded_camera import record_frames
 
 pytestmark = pytest.mark.train
 SETTINGS = (
@@ -50,10 +51,15 @@ def dense_room(seed):
     return Cloud(np.concatenate([scene.xyz + step for step in shift]), np.tile(scene.rgb, (4, 1))), np.tile(label, 4)
 
 
+def inside(cloud):
+    """Posed frames drawn from inside a cloud."""
+    return list(virtual_frames(cloud, VirtualConfig(places=3, turns=4, width=160, height=128, heights=(1.2,))))
+
+
 def write_frames(folder, cloud, count=None):
-    """Posed frames in the layout of 7-Scenes, drawn from inside a cloud."""
+    """Posed frames in the layout of 7-Scenes."""
     folder.mkdir(parents=True)
-    frames = list(virtual_frames(cloud, VirtualConfig(places=3, turns=4, width=160, height=128, heights=(1.2,))))[:count]
+    frames = inside(cloud)[:count]
     np.savetxt(folder / "camera-intrinsics.txt", frames[0].intrinsics)
     for k, frame in enumerate(frames):
         cv2.imwrite(str(folder / f"frame-{k:06}.color.png"), frame.rgb[..., ::-1])
@@ -97,6 +103,17 @@ def test_discover_writes_a_pack_and_a_sheet(home, places, tmp_path, capsys) -> N
     summary = json.loads(told)
     assert summary["version"] == found.version and out.read_bytes() == home.read_bytes()
     assert sum(entry["share"] for entry in summary["classes"]) == pytest.approx(1, abs=1e-3)
+
+
+def test_discover_from_a_recording(tmp_path, capsys) -> None:
+    frames = inside(dense_room(0)[0])
+    bag, lost = record_frames(tmp_path / "a.mcap", frames), record_frames(tmp_path / "b.mcap", frames, tf=False)
+    code, told, err = run(capsys, *discover(tmp_path / "x.pack", "--recording", bag, "--limit", "3", "--json"))
+    assert (code, err) == (0, "")
+    training = json.loads(told)["training"]
+    assert training["scenes"] == 1 and training["images"] == 3 < len(frames)
+    code, _, err = run(capsys, *discover(tmp_path / "y.pack", "--recording", lost))
+    assert code == 2 and err.count("\n") == 1 and "no depth image of /camera/depth/image has a pose" in err
 
 
 def test_discover_goes_on_after_ctrl_c(home, places, tmp_path, capsys, monkeypatch) -> None:
@@ -164,7 +181,7 @@ def test_bad_input_gives_one_line(home, places, tmp_path, capsys) -> None:
     frames, clouds = places / "frames", places / "clouds"
     few = write_frames(tmp_path / "few", dense_room(3)[0], 3)
     cases = [
-        (discover(tmp_path / "x.pack"), "expected --frames, --clouds, or both"),
+        (discover(tmp_path / "x.pack"), "expected --recording, --frames or --clouds"),
         (discover(tmp_path / "x.pack", "--frames", empty), "no posed frames"),
         (discover(tmp_path / "x.pack", "--frames", frames, "--classes", 1), "classes: expected at least 2"),
         (discover(tmp_path / "x.pack", "--frames", frames, "--classes", 1000), "classes: expected 0 .. 254"),
