@@ -127,10 +127,14 @@ def test_bad_counts_and_families_are_refused():
         BackgroundConfig(absent=("cup",))
 
 
-def test_the_shipped_backbone_has_its_shipped_bank():
+@pytest.mark.parametrize("name", ["geoseg_tiny", "geoseg_base"])
+def test_a_shipped_backbone_has_its_shipped_bank_and_packs(name):
     from geoseg_ros.backbones.registry import open_backbone
+    from geoseg_ros.packs.pack import Pack
 
-    backbone = open_backbone("geoseg_tiny")
+    backbone = open_backbone(name)
+    for label in ("stool", "lamp"):
+        Pack.load(f"{name}/{label}").check_backbone(name, backbone.hash)
     shipped = bank.load_bank(bank.bank_paths(backbone)[0])
     assert shipped.backbone_hash == backbone.hash and len(shipped.photos) >= 64
     for domain in Domain:
