@@ -38,8 +38,9 @@ def hall(voxels: int) -> NDArray[np.float32]:
     """Floor, walls and furniture of a hall as large as fills about so many voxels of 5 cm, float32 [N, 3], metres; 6 points per voxel."""
     rng = np.random.default_rng(0)
     points, height = 6 * voxels, 2.7
-    area = voxels * VOXEL**2   # of all surfaces
+    area = voxels * VOXEL**2  # of all surfaces
     side = (-4 * height + math.sqrt(16 * height**2 + 4 * 1.3 * area)) / (2 * 1.3)  # floor, furniture of .3 of it, four walls
+    side = round(side / VOXEL) * VOXEL
     share = np.array([side**2, 0.3 * side**2, *[height * side] * 4])
     part = rng.choice(6, points, p=share / share.sum())
     xyz = rng.uniform(0, 1, (points, 3)) * [side, side, height]
@@ -106,7 +107,9 @@ def main() -> None:
                 words = ["--cell", kind, "--voxels", voxels, "--onnx", onnx, "--runs", options.runs, "--threads", options.threads]
                 done = subprocess.run([sys.executable, "-m", "benchmarks.point_networks", *map(str, words)], capture_output=True, text=True)
                 if done.returncode:
-                    rows.append({"network": kind, "voxels": voxels, "failed": (done.stderr.strip().splitlines() or [done.returncode])[-1]})
+                    rows.append(
+                        {"network": kind, "voxels": voxels, "failed": (done.stderr.strip().splitlines() or [str(done.returncode)])[-1]}
+                    )
                 else:
                     rows.append(json.loads(done.stdout) | {"load": round(os.getloadavg()[0], 1)})
                 print(json.dumps(rows[-1]), flush=True)
