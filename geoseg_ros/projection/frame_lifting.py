@@ -136,10 +136,10 @@ def surface(
     xyz: NDArray[np.float32], rgb: NDArray[np.uint8] | None, towards: NDArray[np.float32], config: LiftConfig
 ) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
     """Normals float32 [M, 3], turned along the directions ``towards`` [M, 3], and super-voxels int64 [M], 0 .. S - 1."""
-    distance, index = knn(xyz, config.neighbours)
+    _, index = knn(xyz, config.neighbours)
     normal, _ = normals(xyz, index)
     normal[np.einsum("ij,ij->i", normal, towards) < 0] *= -1
-    edges = graph_edges(distance[:, : config.graph_neighbours], index[:, : config.graph_neighbours])
+    edges = graph_edges(index, config.graph_neighbours)
     return normal, superpoints(xyz, normal, rgb, np.full(len(xyz), -1, np.int64), edges, config.superpoints)
 
 

@@ -101,7 +101,7 @@ def superpoint_descriptors(scene: LiftedScene) -> Floats:
     """GrowSP's descriptor: unit token, 3 times the mean colour (0 .. 1), 3 times a histogram of dot products of pairs of normals."""
     parts = [superpoint_tokens(scene)]
     if scene.rgb is not None:
-        parts.append(COLOUR_WEIGHT * superpoint_means(scene.rgb, scene.superpoint)[0] / 255)
+        parts.append((COLOUR_WEIGHT * superpoint_means(scene.rgb, scene.superpoint)[0] / 255).astype(np.float32))
     order = np.argsort(scene.superpoint, kind="stable")
     start = np.searchsorted(scene.superpoint[order], np.arange(len(parts[0]) + 1))
     histogram = np.zeros((len(parts[0]), _BINS), np.float32)
