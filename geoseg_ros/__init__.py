@@ -8,8 +8,16 @@ if TYPE_CHECKING:
     from geoseg_ros.api import Cloud, Pack, Pipeline, PipelineConfig, SetResult, cosegment, discover, learn_concept, open_pipeline
 
 __all__ = [
-    *("Cloud", "Pack", "Pipeline", "PipelineConfig", "SetResult", "__version__"),
-    *("cosegment", "discover", "learn_concept", "open_pipeline"),
+    "Cloud",
+    "Pack",
+    "Pipeline",
+    "PipelineConfig",
+    "SetResult",
+    "__version__",
+    "cosegment",
+    "discover",
+    "learn_concept",
+    "open_pipeline",
 ]
 
 # The generated messages (geoseg_ros.msg) may live in another folder of sys.path than this source tree.

@@ -26,7 +26,7 @@ from geoseg_ros.backbones.registry import open_backbone
 from geoseg_ros.evaluate.semantics.matching import SemanticScore, confusion, matched_score
 from geoseg_ros.evaluate.semantics.rooms import CLASSES, simulated_rooms
 from geoseg_ros.files import write_text
-from geoseg_ros.methods.pointdc.clustering import kmeans, nearest_centroid
+from geoseg_ros.learning.clustering import kmeans, nearest_centroid
 from geoseg_ros.methods.pointdc.config import PointDCConfig
 from geoseg_ros.methods.pointdc.method import new_network
 from geoseg_ros.methods.pointdc.rooms import Room, group_means, point_features, room_of, target_of

@@ -15,6 +15,7 @@ import torch
 from numpy.typing import NDArray
 
 from geoseg_ros.evaluate.semantics.matching import superpoint_majority
+from geoseg_ros.learning.clustering import kmeans
 from geoseg_ros.projection.lifted_scene import LiftedScene, superpoint_means
 
 Floats = NDArray[np.float32]
@@ -114,41 +115,13 @@ def superpoint_descriptors(scene: LiftedScene) -> Floats:
     return np.concatenate([*parts, NORMAL_WEIGHT * histogram], axis=1)
 
 
-def kmeans(vectors: Floats, count: int, seed: int) -> Floats:
-    """Centres float32 [K, D] of k-means (k-means++, the best of three starts), K = ``count`` or fewer where vectors are fewer.
-
-    Args:
-        vectors: float32 [n, D], n >= 1; a sample of 60,000 is used.
-    """
-    generator = torch.Generator().manual_seed(seed)
-    points = torch.from_numpy(vectors)
-    if len(points) > _SAMPLE:
-        points = points[torch.randperm(len(points), generator=generator)[:_SAMPLE]]
-    best, least = points[:1], float("inf")
-    for _ in range(RESTARTS):
-        centres = _spread_centres(points, min(count, len(points)), generator)
-        for _ in range(ITERATIONS):
-            own = _nearest(points, centres)
-            number = torch.bincount(own, minlength=len(centres))
-            total = torch.zeros_like(centres).index_add_(0, own, points)
-            moved = torch.where(number[:, None] > 0, total / number.clamp_min(1)[:, None], centres)
-            if torch.equal(moved, centres):
-                break
-            centres = moved
-        inertia = float((points - centres[_nearest(points, centres)]).square().sum())
-        if inertia < least:
-            best, least = centres, inertia
-    return best.numpy()
-
-
-def _spread_centres(points: torch.Tensor, count: int, generator: torch.Generator) -> torch.Tensor:
-    centres = [points[int(torch.randint(len(points), (1,), generator=generator))]]
-    distance = torch.full((len(points),), torch.inf)
-    while len(centres) < count:
-        distance = torch.minimum(distance, (points - centres[-1]).square().sum(1))
-        weight = distance if float(distance.sum()) > 0 else torch.ones_like(distance)
-        centres.append(points[int(torch.multinomial(weight, 1, generator=generator))])
-    return torch.stack(centres)
+def _centres(vectors: Floats, count: int, seed: int) -> torch.Tensor:
+    """Centres float32 [K, D] of k-means, K = ``count`` or fewer where vectors are fewer; a sample of 60,000 is used."""
+    rows = vectors
+    if len(rows) > _SAMPLE:
+        rows = rows[np.random.default_rng(seed).permutation(len(rows))[:_SAMPLE]]
+    found = kmeans(rows, min(count, len(rows)), restarts=RESTARTS, iterations=ITERATIONS, seed=seed, spherical=False)
+    return torch.from_numpy(found.centroids)
 
 
 def _nearest(points: torch.Tensor, centres: torch.Tensor) -> torch.Tensor:
@@ -163,7 +136,7 @@ def _by_voxels(features: Callable[[LiftedScene], Floats]) -> Callable[[Sequence[
         for room in rooms:
             values = features(room.scene)
             parts.append(values[rng.choice(len(values), min(share, len(values)), replace=False)])
-        centres = torch.from_numpy(kmeans(np.concatenate(parts), clusters, seed))
+        centres = _centres(np.concatenate(parts), clusters, seed)
         return lambda room: _nearest(torch.from_numpy(features(room.scene)), centres).numpy()
 
     return learn
@@ -171,7 +144,7 @@ def _by_voxels(features: Callable[[LiftedScene], Floats]) -> Callable[[Sequence[
 
 def _by_superpoints(features: Callable[[LiftedScene], Floats]) -> Callable[[Sequence[LiftedRoom], int, int], Clustering]:
     def learn(rooms: Sequence[LiftedRoom], clusters: int, seed: int) -> Clustering:
-        centres = torch.from_numpy(kmeans(np.concatenate([features(room.scene) for room in rooms]), clusters, seed))
+        centres = _centres(np.concatenate([features(room.scene) for room in rooms]), clusters, seed)
         return lambda room: _nearest(torch.from_numpy(features(room.scene)), centres).numpy()[room.scene.superpoint]
 
     return learn

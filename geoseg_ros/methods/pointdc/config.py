@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from geoseg_ros.errors import InputError
-from geoseg_ros.methods.pointdc.clustering import MOST, Rule
+from geoseg_ros.learning.clustering import MOST, Rule
 from geoseg_ros.results import MOST_LABELS
 from geoseg_ros.settings import Settings, section, setting
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from geoseg_ros.methods.pointdc.clustering import kmeans, unit_rows
-from geoseg_ros.methods.pointdc.spectrum import Floats, laplacian_spectrum
+from geoseg_ros.learning.clustering import kmeans, unit_rows
+from geoseg_ros.learning.spectrum import Floats, laplacian_spectrum
 
 GROWTH_WEIGHTS = (1.0, 0.2, 0.8)  # of colour, position and normal beside the unit feature (GrowSP's released code)
 

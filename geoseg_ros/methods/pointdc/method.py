@@ -11,8 +11,8 @@ import numpy as np
 import torch
 
 from geoseg_ros.errors import InputError
+from geoseg_ros.learning.clustering import unit_rows
 from geoseg_ros.methods.base import Context, ImageScene, Material, Method, Pack
-from geoseg_ros.methods.pointdc.clustering import unit_rows
 from geoseg_ros.methods.pointdc.config import PointDCConfig, paper_config
 from geoseg_ros.methods.pointdc.pack import METHOD, Place, Spread
 from geoseg_ros.methods.pointdc.pictures import class_pictures

@@ -10,7 +10,7 @@ import torch
 from numpy.typing import NDArray
 
 from geoseg_ros.geometry.poses import upright
-from geoseg_ros.methods.pointdc.clustering import unit_rows
+from geoseg_ros.learning.clustering import unit_rows
 from geoseg_ros.methods.pointdc.config import AugmentConfig
 from geoseg_ros.nets.base import PointBatch, PointNetwork
 from geoseg_ros.projection.lifted_scene import LiftedScene

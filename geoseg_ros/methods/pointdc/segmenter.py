@@ -10,8 +10,8 @@ import torch
 from numpy.typing import NDArray
 
 from geoseg_ros.geometry.poses import upright
+from geoseg_ros.learning.clustering import nearest_centroid
 from geoseg_ros.methods.base import CloudScene, Evidence, ImageScene
-from geoseg_ros.methods.pointdc.clustering import nearest_centroid
 from geoseg_ros.methods.pointdc.pack import Place, Spread
 from geoseg_ros.methods.pointdc.rooms import GREY, group_means, point_features, target_of
 

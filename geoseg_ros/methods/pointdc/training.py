@@ -16,9 +16,9 @@ from torch import nn
 
 from geoseg_ros.errors import InputError
 from geoseg_ros.learning.checkpoint import Checkpoint
+from geoseg_ros.learning.clustering import choose_count, kmeans, nearest_centroid, unit_rows
 from geoseg_ros.learning.fabric import open_fabric
 from geoseg_ros.learning.loop import LoopConfig, Run, train
-from geoseg_ros.methods.pointdc.clustering import choose_count, kmeans, nearest_centroid, unit_rows
 from geoseg_ros.methods.pointdc.config import PointDCConfig
 from geoseg_ros.methods.pointdc.grouping import grown, spectral_embedding
 from geoseg_ros.methods.pointdc.objectives import (
@@ -98,6 +98,8 @@ class Trainer:
         self._used = self.size >= config.min_supervoxel
         if not self._used.any():
             raise InputError(f"pointdc: no super-voxel has {config.min_supervoxel} points")
+        if config.classes > self._used.sum():
+            raise InputError(f"classes: expected 1 to {self._used.sum()}, as many as there are super-voxels, got {config.classes}")
         self._fabric = open_fabric(device)
         self._losses: dict[str, float] = {}
         self._seconds: dict[str, float] = {}

@@ -1,4 +1,4 @@
-"""k-means on the unit sphere, in which classes are found, and two rules that choose their number.
+"""k-means, of directions or of points, and two rules that choose the number of clusters.
 
 Sums are taken row by row by compiled code, so the result does not depend on the number of threads.
 """
@@ -14,10 +14,10 @@ from numpy.typing import NDArray
 
 from geoseg_ros.compiled import compiled
 from geoseg_ros.errors import InputError
-from geoseg_ros.methods.pointdc.spectrum import laplacian_spectrum, spread_sample
+from geoseg_ros.learning.spectrum import laplacian_spectrum, spread_sample
 
 Rule = Literal["eigengap", "silhouette"]
-FEWEST, MOST = 2, 30  # classes that a rule chooses between
+FEWEST, MOST = 2, 30  # clusters that a rule chooses between
 SAMPLE = 2000  # rows that a rule looks at
 
 
@@ -72,7 +72,7 @@ def kmeans(
     scaled = unit_rows if spherical else _as_rows
     rows = scaled(np.asarray(features))
     if not 1 <= count <= len(rows):
-        raise InputError(f"classes: expected 1 to {len(rows)} (one for each super-voxel), got {count}")
+        raise InputError(f"clusters: expected 1 to {len(rows)}, one for each row, got {count}")
     weights = np.ones(len(rows)) if weight is None else np.ascontiguousarray(weight, np.float64)
     starts = [] if start is None else [scaled(np.asarray(start))]
     starts += [_drawn(rows, weights, count, np.random.default_rng([seed, k])) for k in range(restarts)]
@@ -93,7 +93,7 @@ def nearest_centroid(features: NDArray[np.floating], centroids: NDArray[np.float
 
 
 def choose_count(features: NDArray[np.floating], rule: Rule, most: int = MOST, seed: int = 0) -> int:
-    """A number of classes.
+    """A number of clusters.
 
     - ``eigengap``: where the eigenvalues of the normalised Laplacian of the nearest-neighbour graph rise most (von Luxburg, Statistics
       and Computing 2007, section 8.3);

@@ -1,4 +1,4 @@
-"""Cosine k-means, the number of classes, spectral groups and growth."""
+"""k-means, the number of clusters, and spectra of graphs."""
 
 from __future__ import annotations
 
@@ -7,21 +7,9 @@ import pytest
 import torch
 
 from geoseg_ros.errors import InputError
-from geoseg_ros.methods.pointdc.clustering import choose_count, kmeans, nearest_centroid
-from geoseg_ros.methods.pointdc.grouping import grown, spectral_embedding
-from geoseg_ros.methods.pointdc.spectrum import laplacian_spectrum
-
-
-def bundles(count: int = 5, each: int = 60, dim: int = 16, spread: float = 0.1, seed: int = 0):
-    """Rows around ``count`` orthogonal directions, of very different lengths, and the direction of each."""
-    rng = np.random.default_rng(seed)
-    truth = np.repeat(np.arange(count), each)
-    rows = np.eye(dim)[truth] + spread * rng.normal(size=(count * each, dim))
-    return rows * rng.uniform(0.1, 10, (len(rows), 1)), truth
-
-
-def same_partition(a, b) -> bool:
-    return len(set(zip(a.tolist(), b.tolist(), strict=True))) == len(set(a.tolist())) == len(set(b.tolist()))
+from geoseg_ros.learning.clustering import choose_count, kmeans, nearest_centroid
+from geoseg_ros.learning.spectrum import laplacian_spectrum
+from support.bundles import bundles, same_partition
 
 
 def test_bundles_of_directions_are_found_whatever_their_lengths() -> None:
@@ -69,7 +57,7 @@ def test_a_start_is_kept_where_it_fits_best() -> None:
 
 @pytest.mark.parametrize("count", [0, 301])
 def test_impossible_numbers_are_refused(count: int) -> None:
-    with pytest.raises(InputError, match="classes: expected 1 to 300"):
+    with pytest.raises(InputError, match="clusters: expected 1 to 300"):
         kmeans(bundles()[0], count)
 
 
@@ -84,22 +72,3 @@ def test_spectrum_of_separate_parts_has_a_zero_for_each() -> None:
     values, vectors = laplacian_spectrum(rows / np.linalg.norm(rows, axis=1, keepdims=True), 5)
     assert np.all(values[:3] < 1e-3) and values[3] > 0.01
     assert np.allclose(vectors.T @ vectors, np.eye(5), atol=1e-6)
-
-
-def test_spectral_groups_separate_what_features_separate() -> None:
-    rows, truth = bundles(4, spread=0.2)
-    embedding = spectral_embedding(rows / np.linalg.norm(rows, axis=1, keepdims=True), 5)
-    assert embedding.shape == (240, 5)
-    label = kmeans(embedding, 4, spherical=False).label
-    together = (label[:, None] == label) == (truth[:, None] == truth)
-    assert together.mean() > 0.98
-
-
-def test_growth_merges_what_is_alike_and_near() -> None:
-    rng = np.random.default_rng(0)
-    truth = np.repeat([0, 1, 2], 10)
-    feature = np.eye(8)[truth] + 0.05 * rng.normal(size=(30, 8))
-    xyz, normal = rng.normal(0, 0.1, (30, 3)), np.tile([0.0, 0.0, 1.0], (30, 1))
-    merged = grown(feature, np.full((30, 3), 0.5), xyz, normal, np.ones(30), 3)
-    assert same_partition(merged, truth) and merged[0] == 0 and merged.max() == 2
-    assert same_partition(grown(feature, None, xyz, normal, np.ones(30), 3), truth)
