@@ -12,6 +12,9 @@ Tables:
                 Debian package sweethome3d-furniture; --families, --sensor, --items and --seeds as for world; --cache keeps the rooms
   world         the procedural world, made on demand from --preset, --families and --seeds; no --root
   false-alarms  how often --packs report their target in procedural rooms without it; --items rooms of each kind; no --root
+  semantics     a class for every point without labels, on the rooms of --data: simulated ones (the default, no --root; --preset standard or
+                hard, --items rooms measured and 2.5 times as many learnt from, --cache keeps them), the meshes of furniture, scannet,
+                s3dis, nuscenes (with lidarseg) or semantickitti (--root); clusters are matched to classes one to one
   s3dis-coseg, scanobjectnn-coseg
                 the sets of co-segmentation papers, one per category; --root has S3DIS (JSIS3D's HDF5 files, or version 1.2) or ScanObjectNN
                 (main_split), --images has 2D-3D-S, or <category>/images and <category>/masks
@@ -26,6 +29,7 @@ example:
   geoseg evaluate --table tabletop --root mosd/ --split report --out tabletop.md
   geoseg evaluate --table msrc --root msrc/ --split development --methods baselines --seeds 0 1 2
   geoseg evaluate --table furniture --root sweethome3d/ --split development --cache rooms/ --items 6 --seeds 0
+  geoseg evaluate --table semantics --preset hard --cache rooms/ --out semantics.md
   geoseg evaluate --table world --preset standard --families stool lamp --seeds 0 1 2
 """
 
@@ -45,7 +49,9 @@ from geoseg_ros.errors import InputError
 if TYPE_CHECKING:
     from geoseg_ros.evaluate.run import Suite
 
-TABLES = ("tabletop", "crowded", "msrc", "tokens", "furniture", "world", "false-alarms", "s3dis-coseg", "scanobjectnn-coseg")
+TABLES = ("tabletop", "crowded", "msrc", "tokens", "furniture", "world", "false-alarms", "semantics", "s3dis-coseg", "scanobjectnn-coseg")
+
+SEMANTIC_DATA = ("rooms", "furniture", "scannet", "s3dis", "nuscenes", "semantickitti")
 
 
 def add_arguments(parser: argparse.ArgumentParser, tables: tuple[str, ...] = TABLES) -> None:
@@ -66,8 +72,9 @@ def add_arguments(parser: argparse.ArgumentParser, tables: tuple[str, ...] = TAB
     rest.add_argument("--preset", default="standard", metavar="NAME", help="of the procedural world (default %(default)s)")
     rest.add_argument("--families", nargs="+", default=(), metavar="NAME", help="of world, at least two; of furniture (default: all)")
     rest.add_argument("--sensor", choices=SENSORS, help="of world (default lidar) and furniture (default depth)")
-    rest.add_argument("--cache", metavar="DIR", help="keep the rooms of furniture here, and take those that are there")
+    rest.add_argument("--cache", metavar="DIR", help="keep the rooms of furniture or semantics here, and take those that are there")
     rest.add_argument("--packs", nargs="+", default=["stool", "lamp"], metavar="PACK", help="of false-alarms (default: those that ship)")
+    rest.add_argument("--data", default="rooms", choices=SEMANTIC_DATA, help="of semantics (default %(default)s)")
     rest.add_argument("--items", type=int, metavar="N", help="clouds and images of each family or category (default: the preset's, or all)")
 
 
@@ -104,7 +111,7 @@ def _measure(request: Any, options: argparse.Namespace, suite: Suite | None) -> 
     from geoseg_ros.cli.backbone_options import engine_options, open_image_backbone
     from geoseg_ros.cli.progress import Stages
     from geoseg_ros.evaluate.methods import Tools
-    from geoseg_ros.evaluate.run import evaluate_false_alarms, evaluate_sets, evaluate_tabletop, evaluate_tokens
+    from geoseg_ros.evaluate.run import evaluate_false_alarms, evaluate_semantics, evaluate_sets, evaluate_tabletop, evaluate_tokens
     from geoseg_ros.runtime.pipeline import PipelineConfig, open_pipeline
     from geoseg_ros.simulation.bank import open_bank
 
@@ -119,6 +126,8 @@ def _measure(request: Any, options: argparse.Namespace, suite: Suite | None) -> 
     name = f"{kind}:{Path(rest.partition('?')[0]).name}" if rest else kind  # no paths of this machine
     if request.table == "tabletop":
         return evaluate_tabletop(request, tools, name, _log)
+    if request.table == "semantics":
+        return evaluate_semantics(request, tools, name, _log)
     return evaluate_sets(request, tools, name, _log, suite)
 
 

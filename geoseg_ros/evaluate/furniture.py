@@ -70,6 +70,17 @@ def dealt(split: str, modality: str) -> dict[str, tuple[str, ...]]:
     return {kind: names[first::4] for kind, names in MESHES.items()}
 
 
+def furniture_catalogue(root: Path, split: str, modality: str = "clouds") -> Catalogue:
+    """The kinds as families of meshes. Arguments as of :func:`dealt` and :func:`furniture_sets`, which also say what raises InputError."""
+    models, families = list_models(root), []
+    for kind, names in dealt(split, modality).items():
+        for name in names:
+            if name not in models:
+                raise InputError(f"{root}: no model {name} in the catalogues")
+        families.append(mesh_family(kind, [read_model(models[name]) for name in names], _WALL.get(kind, 0.4), kind in _RAISED))
+    return Catalogue(tuple(families))
+
+
 def furniture_sets(
     root: Path,
     split: str,
@@ -233,13 +244,7 @@ class Rooms:
 
     def _set_config(self, modality: str, size: tuple[float, float]) -> SetConfig:
         if modality not in self._catalogues:
-            models, families = list_models(self._root), []
-            for kind, names in dealt(self.split, modality).items():
-                for name in names:
-                    if name not in models:
-                        raise InputError(f"{self._root}: no model {name} in the catalogues")
-                families.append(mesh_family(kind, [read_model(models[name]) for name in names], _WALL.get(kind, 0.4), kind in _RAISED))
-            self._catalogues[modality] = Catalogue(tuple(families))
+            self._catalogues[modality] = furniture_catalogue(self._root, self.split, modality)
         return SetConfig(catalogue=self._catalogues[modality], room=size, min_points=_LEAST[self.sensor])
 
     def _make(self, modality: str, job: Job) -> Shot:

@@ -43,6 +43,7 @@ class Request:
     cache: str | None = None
     items: int | None = None
     packs: Sequence[str] = ("stool", "lamp")
+    data: str = "rooms"
 
     @property
     def folder(self) -> Path:
@@ -51,14 +52,14 @@ class Request:
 
     def check(self) -> None:
         """Raise InputError for options that do not fit the table, before anything is loaded."""
-        if self.table in MADE_ON_DEMAND:
+        if self.table in MADE_ON_DEMAND or self._simulated:
             if self.root is not None:
                 raise InputError(f"--root: not used by --table {self.table}, which is made on demand")
         elif self.root is None:
             raise InputError(f"--root: expected the folder of the data of --table {self.table}")
         elif not Path(self.root).is_dir():
             raise InputError(f"--root {self.root}: no such folder")
-        if self.cache is not None and self.table != "furniture":
+        if self.cache is not None and self.table != "furniture" and not (self.table == "semantics" and self.data in ("rooms", "furniture")):
             raise InputError(f"--cache: not used by --table {self.table}")
         if self.table not in COSEG_TABLES:
             if self.images is not None:
@@ -70,6 +71,10 @@ class Request:
             raise InputError(f"--split {self.split}: --table {self.table} has report alone, no setting was chosen on it")
         if self.images is not None and not Path(self.images).is_dir():
             raise InputError(f"--images {self.images}: no such folder")
+
+    @property
+    def _simulated(self) -> bool:
+        return self.table == "semantics" and self.data == "rooms"
 
     @property
     def sensed(self) -> str:
@@ -228,6 +233,39 @@ def evaluate_tabletop(request: Request, tools: Tools, backbone: str, log: Log) -
     result = table(request.folder, request.split, tools.backbone, tools.bank, tools.config, log) | {"backbone": backbone}
     command = f"geoseg evaluate --table tabletop --root DIR --split {request.split} --backbone '{backbone}'"
     return result, f"{tabletop_markdown(result)}\nCommand: `{command}`\n"
+
+
+def evaluate_semantics(request: Request, tools: Tools, backbone: str, log: Log) -> tuple[dict[str, Any], str]:
+    """The table of semantic segmentation without labels; arguments and result as of :func:`evaluate_sets`."""
+    from geoseg_ros.evaluate.semantics import table
+    from geoseg_ros.evaluate.semantics.lifting import lifted_rooms
+    from geoseg_ros.evaluate.semantics.sources import lift_config, semantic_rooms
+
+    methods, root = table.choose(request.methods), None if request.root is None else Path(request.root)
+    learn_items = request.items if request.items is None else max(1, round(2.5 * request.items))  # 40 to 16, as without --items
+    cache = None if request.cache is None else Path(request.cache)
+    config, virtual = lift_config(request.data)
+    halves = [
+        semantic_rooms(request.data, split, root, count, 0, request.preset)
+        for split, count in (("learn", learn_items), ("measure", request.items))
+    ]
+    learn, measured = (lifted_rooms(rooms, tools.backbone, config, virtual, cache, log) for rooms in halves)
+    rows = table.measure(learn, measured, halves[0].classes, methods, request.seeds, log=log)
+    words = ["geoseg", "evaluate", "--table", "semantics", "--data", request.data, *(["--root", "DIR"] if root else [])]
+    words += ["--preset", request.preset] if request.data in ("rooms", "furniture") else []
+    words += [*([] if request.items is None else ["--items", str(request.items)]), "--seeds", *map(str, request.seeds)]
+    command = shlex.join([*words, *(["--methods", *request.methods] if request.methods else []), "--backbone", backbone])
+    title = f"Semantic segmentation without labels: {request.data}" + (f", {request.preset}" if "--preset" in words else "")
+    result: dict[str, Any] = {
+        "title": title,
+        "data": request.data,
+        "classes": list(halves[0].classes),
+        "backbone": backbone,
+        "command": command,
+    }
+    result |= {"supervision": tools.backbone.supervision, "about": table.about(learn, measured)}
+    result |= {"summary": table.summarise(rows), "rows": rows}
+    return known(result), table.markdown(result)
 
 
 def evaluate_tokens(request: Request, backbone: ImageBackbone, progress: Progress) -> tuple[dict[str, Any], str]:

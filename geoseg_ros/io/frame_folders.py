@@ -42,8 +42,8 @@ def open_frame_folder(path: str | os.PathLike[str], limit: int | None = None) ->
       world), and ``camera-intrinsics.txt`` (3x3).
     * TUM RGB-D: ``rgb.txt``, ``depth.txt`` (5000 per metre) and ``groundtruth.txt``, joined by stamps within 0.02 s; intrinsics from
       ``camera-intrinsics.txt``, else those published for the freiburg1, 2 or 3 in the folder's name.
-    * ScanNet: ``color/0.jpg``, ``depth/0.png`` in millimetres, ``pose/0.txt`` and ``intrinsic/intrinsic_depth.txt``, with
-      ``intrinsic_color.txt`` where the images differ in size.
+    * ScanNet: ``color/0.jpg``, ``depth/0.png`` in millimetres, ``pose/0.txt`` and ``intrinsic/intrinsic_depth.txt``
+      (``intrinsics_depth.txt`` in the 25k frames), with ``intrinsic_color.txt`` where the images differ in size.
 
     Args:
         limit: largest number of frames, evenly spread; None: all.
@@ -81,9 +81,10 @@ def _seven_scenes(root: Path) -> list[FrameSource]:
 
 
 def _scannet(root: Path) -> list[FrameSource]:
-    folder = root / "intrinsic" if (root / "intrinsic").is_dir() else root
-    intrinsics = read_matrix(folder / "intrinsic_depth.txt")[:3, :3]
-    colour = read_matrix(folder / "intrinsic_color.txt")[:3, :3] if (folder / "intrinsic_color.txt").is_file() else None
+    stem = root / "intrinsics" if (root / "intrinsics_depth.txt").is_file() else root / "intrinsic" / "intrinsic"
+    intrinsics = read_matrix(Path(f"{stem}_depth.txt"))[:3, :3]
+    own = Path(f"{stem}_color.txt")
+    colour = read_matrix(own)[:3, :3] if own.is_file() else None
     sources = []
     for path in sorted((root / "pose").glob("*.txt"), key=natural_key):
         depth = root / "depth" / f"{path.stem}.png"

@@ -102,7 +102,7 @@ def superpoint_descriptors(scene: LiftedScene) -> Floats:
     """GrowSP's descriptor: unit token, 3 times the mean colour (0 .. 1), 3 times a histogram of dot products of pairs of normals."""
     parts = [superpoint_tokens(scene)]
     if scene.rgb is not None:
-        parts.append((COLOUR_WEIGHT * superpoint_means(scene.rgb, scene.superpoint)[0] / 255).astype(np.float32))
+        parts.append(np.float32(COLOUR_WEIGHT / 255) * superpoint_means(scene.rgb, scene.superpoint)[0])
     order = np.argsort(scene.superpoint, kind="stable")
     start = np.searchsorted(scene.superpoint[order], np.arange(len(parts[0]) + 1))
     histogram = np.zeros((len(parts[0]), _BINS), np.float32)
@@ -112,7 +112,7 @@ def superpoint_descriptors(scene: LiftedScene) -> Floats:
         a, b = rng.integers(0, len(normal), (2, _PAIRS))
         dot = np.einsum("ij,ij->i", normal[a], normal[b])
         histogram[k] = np.histogram(dot, _BINS, (-1, 1 + 1e-6))[0] / _PAIRS
-    return np.concatenate([*parts, NORMAL_WEIGHT * histogram], axis=1)
+    return np.concatenate([*parts, np.float32(NORMAL_WEIGHT) * histogram], axis=1)
 
 
 def _centres(vectors: Floats, count: int, seed: int) -> torch.Tensor:

@@ -69,6 +69,7 @@ class SemanticRooms:
         classes: names of the classes.
         names: of the rooms.
         read: the room of a number.
+        about: everything that rooms which are made on demand depend on; "" for files.
     """
 
     data: str
@@ -76,6 +77,7 @@ class SemanticRooms:
     classes: tuple[str, ...]
     names: Sequence[str]
     read: Callable[[int], SemanticRoom]
+    about: str = ""
 
     def __len__(self) -> int:
         return len(self.names)
@@ -111,7 +113,8 @@ def simulated_rooms(
     def make(k: int) -> SemanticRoom:
         return _make_room(f"{split}/{k}", SeedSource(seed, f"semantics/{split}/{preset}/{k}"), set_config, of_family, frames)
 
-    return SemanticRooms("rooms", split, classes, [f"{split}/{k}" for k in range(number)], make)
+    about = repr((split, seed, preset, frames, catalogue.names))
+    return SemanticRooms("rooms", split, classes, [f"{split}/{k}" for k in range(number)], make, about)
 
 
 def family_classes(catalogue: Catalogue) -> tuple[tuple[str, ...], NDArray[np.int64]]:
