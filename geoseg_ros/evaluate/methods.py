@@ -11,7 +11,7 @@ from geoseg_ros.evaluate.items import CosegSet, Image, Item, Mask, NamedMethod, 
 from geoseg_ros.geometry.cloud import Cloud
 from geoseg_ros.io.items import Arrays, Items
 from geoseg_ros.methods.base import Context, Material, Method, Pack, SetModel, SetOptions
-from geoseg_ros.methods.registry import method_names, open_method
+from geoseg_ros.methods.registry import SCENE_METHODS, method_names, open_method
 from geoseg_ros.packs.bank import BackgroundBank
 from geoseg_ros.results import Presence, SetCloud, SetImage
 from geoseg_ros.runtime.pipeline import Pipeline, PipelineConfig
@@ -75,7 +75,7 @@ class PackMethod:
         """Predictions for a set that is also learnt from, as by :func:`geoseg_ros.cosegment`."""
         context = self._tools.context
         if self._last is None or self._last[0] is not items:
-            self._last = items, self._method.learn_set(own, context, SetOptions(rivals=rivals))
+            self._last = items, self._method.learn_set(own, context, SetOptions(outliers, rivals=rivals))
         model = self._last[1].with_outliers(outliers)
         images = Items([Arrays([item.data for item in items.images])])
         clouds = Items([Arrays([item.data for item in items.clouds])])
@@ -117,8 +117,11 @@ def own_methods(tools: Tools) -> list[NamedMethod]:
 
 
 def further_methods(tools: Tools) -> list[NamedMethod]:
-    """The other methods that can be opened here: of the package, and of installed ones. They may train for long."""
-    return [NamedMethod(name, PackMethod(tools, method=name), backbone=True) for name in method_names() if name != "contrast"]
+    """The other methods that can be opened here, of the package and of installed ones, each also with the knowledge that all items of a set
+    about itself show the target. They may train for long."""
+    methods = {name: PackMethod(tools, method=name) for name in method_names() if name not in ("contrast", *SCENE_METHODS)}
+    named = [pair for name, method in methods.items() for pair in ((name, method), (f"{name}, no outliers", method.no_outliers))]
+    return [NamedMethod(name, predict, backbone=True) for name, predict in named]
 
 
 def contrast(tools: Tools) -> NamedMethod:

@@ -9,7 +9,7 @@ from geoseg_ros.errors import InputError
 from geoseg_ros.methods.base import Method
 from geoseg_ros.methods.contrast.config import CosegConfig
 
-__all__ = ["LIVE_SETTINGS", "CosegConfig", "method_names", "open_method"]
+__all__ = ["LIVE_SETTINGS", "SCENE_METHODS", "CosegConfig", "method_names", "open_method"]
 
 GROUP = "geoseg.methods"
 LIVE_SETTINGS = {"contrast": "coseg"}
@@ -19,6 +19,9 @@ BUILT_IN = {
     "geofree": "geoseg_ros.methods.geofree.method:GeoFreeMethod",
     "pointdc": "geoseg_ros.methods.pointdc.method:PointDCMethod",
 }
+
+SCENE_METHODS = ("pointdc",)
+"""The package's own methods that learn the classes of a place (``geoseg discover``), not a target."""
 
 
 def method_names() -> list[str]:

@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import numpy as np
+import pytest
 
+from geoseg_ros.errors import InputError
+from geoseg_ros.evaluate import methods
 from geoseg_ros.evaluate.items import CosegSet, Item, Predictions, transductive
 from geoseg_ros.evaluate.methods import Tools, contrast, own_methods
 from geoseg_ros.methods.base import Material
+from geoseg_ros.methods.contrast.method import ContrastMethod
 from support.fake_world import CONFIG, picture, table
 
 
@@ -51,3 +55,25 @@ def test_without_outliers_no_item_is_refused_and_sets_of_other_items_are_left_ou
     assert [a.score for a in found.images] == [a.score for a in plain.images or ()]
     apart = CosegSet("red", "pack", Material("red", [i.data for i in images]), images=[Item("new", *picture(90, ("red",)))])
     assert method.run(apart, 0) == Predictions()
+
+
+def test_a_method_that_cannot_tell_outliers_is_measured_where_there_are_none(fake_backbone, fake_bank, monkeypatch):
+    """Of a set about itself it predicts nothing, unless it is told that all items show the target."""
+    learnt = []
+
+    def learn_set(self, material, context, options):
+        learnt.append(options.outliers)
+        if options.outliers:
+            raise InputError("cannot tell")
+        return original(self, material, context, options)
+
+    original = ContrastMethod.learn_set
+    monkeypatch.setattr(ContrastMethod, "learn_set", learn_set)
+    monkeypatch.setattr(methods, "open_method", lambda name: ContrastMethod())
+    named = {method.name: method for method in methods.further_methods(Tools(fake_backbone, fake_bank, CONFIG))}
+    assert {"geofree", "geofree, no outliers"} <= set(named) and not any("pointdc" in name for name in named)
+    items = transductive("red", "folder", [Item(f"{k}", *picture(k, ("red", "green"))) for k in range(6)], [], "itself")
+    with pytest.raises(InputError, match="cannot tell"):
+        named["geofree"].run(items, 0)
+    found = named["geofree, no outliers"].run(items, 0)
+    assert learnt == [True, False] and all(answer.mask.any() for answer in found.images)
