@@ -26,9 +26,9 @@ from geoseg_ros.backbones.registry import open_backbone
 from geoseg_ros.evaluate.semantics.matching import SemanticScore, confusion, matched_score
 from geoseg_ros.evaluate.semantics.rooms import CLASSES, simulated_rooms
 from geoseg_ros.files import write_text
-from geoseg_ros.learning.clustering import kmeans, nearest_centroid
+from geoseg_ros.learning.clustering import Rule, choose_count, kmeans, nearest_centroid
 from geoseg_ros.methods.pointdc.config import PointDCConfig
-from geoseg_ros.methods.pointdc.method import new_network
+from geoseg_ros.methods.pointdc.method import new_network, place_of
 from geoseg_ros.methods.pointdc.rooms import Room, group_means, point_features, room_of, target_of
 from geoseg_ros.methods.pointdc.training import Trainer
 from geoseg_ros.projection.frame_lifting import lift_frames
@@ -134,8 +134,9 @@ def _means(values: Floats, room: Room) -> Floats:
     return sums / np.maximum(room.size, 1)[:, None]
 
 
-def climb(ladder: Ladder, trainer: Trainer) -> None:
-    """Add the rows of PointDC, step by step."""
+def climb(ladder: Ladder, trainer: Trainer) -> dict[str, Any]:
+    """Add the rows of PointDC, step by step. Returns the number of classes that each rule would have chosen after CMD, and the share of the
+    points of the rooms to measure that are called unlike anything seen."""
 
     def by_network(room: Room) -> Floats:
         trainer.network.eval()  # type: ignore[attr-defined]
@@ -147,12 +148,22 @@ def climb(ladder: Ladder, trainer: Trainer) -> None:
     ladder.add("lifted tokens, no network", lambda room: target_of(room.token, trainer.mean) * room.known[:, None])
     trainer.distil()
     ladder.add("CMD", by_network)
+    used = np.concatenate([item.room.size for item in ladder.learn]) >= trainer.config.min_supervoxel
+    rules: tuple[Rule, ...] = ("silhouette", "eigengap")
+    chosen = {rule: choose_count(trainer.features()[used], rule) for rule in rules}
     trainer.classes = len(CLASSES)
     trainer.learn_classes(2, True)
     ladder.add("CMD + SVC warm-up", by_network)
     trainer.learn_classes(3, False)
     fitted = trainer.result()
     ladder.add("CMD + SVC", by_network, fitted.centroids)
+    spread, unlike, total = place_of(trainer, fitted, "", ("", "")).spread, 0, 0
+    for item in ladder.measure:
+        label, similarity = nearest_centroid(by_network(item.room), fitted.centroids)
+        share = spread.nearer(1 - similarity.astype(np.float64), label)
+        unlike += int(item.room.size[share > 1 - trainer.config.unlike].sum())
+        total += len(item.room.xyz)
+    return {"classes_by_rule": chosen, "unlike_anything_seen": round(unlike / total, 4)}
 
 
 def main() -> None:
@@ -178,8 +189,9 @@ def main() -> None:
     def report(stage: str, done: int, total: int) -> None:
         print(f"\r{stage} {done} % after {time.monotonic() - begin:.0f} s", end="", file=sys.stderr, flush=True)
 
-    climb(ladder, Trainer(new_network(config), [item.room for item in learn], config, progress=report))
-    about = {"rooms": options.rooms, "measure": options.measure, "preset": options.preset, "config": asdict(config)}
+    further = climb(ladder, Trainer(new_network(config), [item.room for item in learn], config, progress=report))
+    print(further)
+    about = {**further, "rooms": options.rooms, "measure": options.measure, "preset": options.preset, "config": asdict(config)}
     write_text(
         options.out, json.dumps({**about, "minutes": round((time.monotonic() - begin) / 60, 1), "rows": ladder.rows}, indent=1) + "\n"
     )
