@@ -14,7 +14,8 @@ Tables:
   false-alarms  how often --packs report their target in procedural rooms without it; --items rooms of each kind; no --root
   semantics     a class for every point without labels, on the rooms of --data: simulated ones (the default, no --root; --preset standard or
                 hard, --items rooms measured and 2.5 times as many learnt from, --cache keeps them), the meshes of furniture, scannet,
-                s3dis, nuscenes (with lidarseg) or semantickitti (--root); clusters are matched to classes one to one
+                s3dis, nuscenes (with lidarseg) or semantickitti (--root); clusters are matched to classes one to one; PointDC, which
+                trains for long, is measured where it is named: --methods PointDC
   s3dis-coseg, scanobjectnn-coseg
                 the sets of co-segmentation papers, one per category; --root has S3DIS (JSIS3D's HDF5 files, or version 1.2) or ScanObjectNN
                 (main_split), --images has 2D-3D-S, or <category>/images and <category>/masks

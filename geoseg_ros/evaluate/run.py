@@ -238,10 +238,13 @@ def evaluate_tabletop(request: Request, tools: Tools, backbone: str, log: Log) -
 def evaluate_semantics(request: Request, tools: Tools, backbone: str, log: Log) -> tuple[dict[str, Any], str]:
     """The table of semantic segmentation without labels; arguments and result as of :func:`evaluate_sets`."""
     from geoseg_ros.evaluate.semantics import table
+    from geoseg_ros.evaluate.semantics.baselines import baselines
     from geoseg_ros.evaluate.semantics.lifting import lifted_rooms
+    from geoseg_ros.evaluate.semantics.places import place_methods
     from geoseg_ros.evaluate.semantics.sources import lift_config, semantic_rooms
 
-    methods, root = table.choose(request.methods), None if request.root is None else Path(request.root)
+    methods = table.choose(request.methods, [*baselines(), *place_methods(tools.backbone)])
+    root = None if request.root is None else Path(request.root)
     learn_items = request.items if request.items is None else max(1, round(2.5 * request.items))  # 40 to 16, as without --items
     cache = None if request.cache is None else Path(request.cache)
     config, virtual = lift_config(request.data)

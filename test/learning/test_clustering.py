@@ -43,6 +43,13 @@ def test_empty_clusters_are_filled() -> None:
     assert len(np.unique(kmeans(np.ones((6, 3)), 6).label)) >= 1  # equal rows: no seed is far from another
 
 
+def test_points_are_grouped_by_distance_where_directions_do_not_count() -> None:
+    rng = np.random.default_rng(0)
+    points = np.concatenate([rng.normal(c, 0.1, (50, 2)) for c in ((1, 1), (5, 5), (0, 5))])
+    found = kmeans(points, 3, spherical=False)
+    assert sorted(np.rint(found.centroids).astype(int).tolist()) == [[0, 5], [1, 1], [5, 5]]
+
+
 def test_weights_pull_the_centroid() -> None:
     rows = np.array([[1.0, 0.0], [0.0, 1.0]])
     weighted = kmeans(rows, 1, np.array([3.0, 1.0])).centroids[0]

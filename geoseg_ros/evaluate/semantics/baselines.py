@@ -53,6 +53,7 @@ class SemanticMethod:
         classes: predicts classes, which need no matching.
         truth: uses labels: a bound or a probe, no competitor.
         random: depends on the seed.
+        named: trains for long, and is measured only where it is named.
     """
 
     name: str
@@ -60,6 +61,7 @@ class SemanticMethod:
     classes: bool = False
     truth: bool = False
     random: bool = True
+    named: bool = False
 
 
 def baselines() -> list[SemanticMethod]:

@@ -19,13 +19,16 @@ _FIGURES = ("oacc", "macc", "miou", "miou_majority", "miou_m2o")
 
 
 def choose(names: Sequence[str], methods: Sequence[SemanticMethod] | None = None) -> list[SemanticMethod]:
-    """The methods of these names; all without names. Raises InputError for an unknown one."""
+    """The methods of these names, of ``all`` every one; without names those that do not train for long. Raises InputError for an unknown
+    one."""
     every = list(baselines() if methods is None else methods)
     known = [method.name for method in every]
     for name in names:
         if name not in (*known, "all"):
             raise InputError(f"--methods {name}: unknown, expected some of {'; '.join(known)}; or all")
-    return every if not names or "all" in names else [method for method in every if method.name in names]
+    if not names:
+        return [method for method in every if not method.named]
+    return every if "all" in names else [method for method in every if method.name in names]
 
 
 def measure(

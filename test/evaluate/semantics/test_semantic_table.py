@@ -6,7 +6,7 @@ import pytest
 from geoseg_ros.errors import InputError
 from geoseg_ros.evaluate.run import Request
 from geoseg_ros.evaluate.semantics import lifting
-from geoseg_ros.evaluate.semantics.baselines import LiftedRoom, baselines, kmeans, superpoint_descriptors, token_features
+from geoseg_ros.evaluate.semantics.baselines import LiftedRoom, baselines, superpoint_descriptors, token_features
 from geoseg_ros.evaluate.semantics.published import PUBLISHED, published_markdown
 from geoseg_ros.evaluate.semantics.rooms import SemanticRoom, SemanticRooms
 from geoseg_ros.evaluate.semantics.table import about, choose, markdown, measure, summarise
@@ -83,14 +83,6 @@ def test_voxels_without_a_token_take_that_of_their_super_voxel():
     assert np.abs(features[0] - features[1]).max() < 1e-3 and not given.known[0] and given.known[1]
     assert np.allclose(np.linalg.norm(features, axis=1), 1, atol=1e-3)
     assert superpoint_descriptors(given).shape == (30, 8 + 3 + 10)
-
-
-def test_kmeans_finds_separate_groups_and_copes_with_few_points():
-    rng = np.random.default_rng(0)
-    points = np.concatenate([rng.normal(c, 0.1, (50, 2)) for c in ((0, 0), (5, 0), (0, 5))]).astype(np.float32)
-    centres = kmeans(points, 3, 0)
-    assert sorted(np.rint(centres).astype(int).tolist()) == [[0, 0], [0, 5], [5, 0]]
-    assert (kmeans(points, 3, 0) == centres).all() and kmeans(points[:2], 5, 0).shape == (2, 2)
 
 
 class GreyBackbone:
