@@ -15,7 +15,7 @@ from geoseg_ros.projection.views import ViewConfig, draw_views, paint_views
 SIDE = 160  # pixels
 SHOWN = 3  # super-voxels drawn of a class
 AROUND = 1.5  # metres, of its surroundings
-_PAINT = np.array([[110, 110, 110], [255, 40, 40]], np.uint8)
+_PAINT = np.array([[110, 110, 110], [0, 220, 255]], np.uint8)
 _DIM = 0.3  # share of its colour that a point of another class keeps
 
 
