@@ -156,13 +156,12 @@ def _holds(path: Path, key: str) -> bool:
 
 
 def find_pack(name_or_path: str) -> Path:
-    """Path of a pack: a file, or the name of one that ships with the package, such as ``stool`` or ``geoseg_tiny/stool``."""
+    """Path of a pack: a file, or the name of one that ships with the package, such as ``stool``, ``car`` or ``geoseg_base/stool``."""
     path = Path(expanded(name_or_path))
     if path.exists() and not path.is_dir():
         return path
-    for folder in (SHIPPED / DEFAULT, SHIPPED):
-        if (shipped := folder / f"{name_or_path}.pack").is_file():
-            return shipped
+    if (shipped := _shipped().get(name_or_path)) is not None:
+        return shipped
     if path.is_dir():
         inside = sorted(p.name for p in path.glob("*.pack"))
         raise InputError(f"pack '{name_or_path}': is a folder{', name a file of it: ' + ', '.join(inside[:5]) if inside else ''}")
@@ -171,9 +170,21 @@ def find_pack(name_or_path: str) -> Path:
 
 
 def shipped_packs() -> list[str]:
-    """Names of the packs that ship: those of the default backbone by their own name, the others behind that of their backbone."""
-    found = [path.relative_to(SHIPPED).with_suffix("") for path in sorted(SHIPPED.glob("*/*.pack"))]
-    return [path.name for path in found if path.parent.name == DEFAULT] + [str(path) for path in found if path.parent.name != DEFAULT]
+    """Names of the packs that ship, the shortest of each; several of one name stand behind the name of their backbone, but for that of the
+    default one."""
+    paths: dict[Path, str] = {}
+    for name, path in _shipped().items():
+        paths[path] = min(paths.get(path, name), name, key=len)
+    return sorted(paths.values(), key=lambda name: ("/" in name, name))
+
+
+def _shipped() -> dict[str, Path]:
+    """The packs that ship by each of their names: that of the file, where only one or the default backbone has it, and backbone/file."""
+    names: dict[str, Path] = {}
+    for path in sorted(SHIPPED.glob("*/*.pack"), key=lambda path: path.parent.name != DEFAULT):
+        names.setdefault(path.stem, path)
+        names[f"{path.parent.name}/{path.stem}"] = path
+    return names
 
 
 def _check_manifest(manifest: Any, path: Path) -> None:
