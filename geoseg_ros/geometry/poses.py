@@ -36,3 +36,25 @@ def upright(up: NDArray[np.floating]) -> NDArray[np.float64]:
         return np.diag([1.0, -1.0, -1.0])
     cross = np.array([[0, 0, -x], [0, 0, -y], [x, y, 0]])  # of up x z
     return np.eye(3) + cross + cross @ cross / (1 + z)
+
+
+def surface_up(normal: NDArray[np.floating], up: NDArray[np.floating], reach: float = 45.0, width: float = 8.0) -> NDArray[np.float64]:
+    """The direction within ``reach`` degrees of ``up`` that most surfaces face or turn away from: that of floors, table tops and ceilings.
+
+    Args:
+        normal: [M, 3], unit, either sign.
+        up: [3], unit, roughly up, such as the mean of a camera's that looks down.
+        reach: degrees.
+        width: degrees; normals this near to a direction count for it.
+
+    Returns:
+        float64 [3], unit; ``up`` itself where no normal is within reach.
+    """
+    along = normal @ up
+    near = (normal * np.sign(along)[:, None])[np.abs(along) > np.cos(np.radians(reach))].astype(np.float64)
+    if not len(near):
+        return np.asarray(up, np.float64)
+    voters, candidates = near[:: -(-len(near) // 4000)], near[:: -(-len(near) // 400)]
+    for_it = voters @ candidates.T > np.cos(np.radians(width))
+    found = voters[for_it[:, int(for_it.sum(axis=0).argmax())]].mean(axis=0)
+    return np.asarray(found / np.linalg.norm(found))

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from geoseg_ros.geometry.poses import upright
+from geoseg_ros.geometry.poses import surface_up, upright
 from geoseg_ros.learning.clustering import unit_rows
 from geoseg_ros.methods.pointdc.config import AugmentConfig
 from geoseg_ros.nets.base import PointBatch, PointNetwork
@@ -48,7 +48,7 @@ class Room:
 
 def room_of(scene: LiftedScene) -> Room:
     """The room of a lifted scene."""
-    turn = upright(scene.up)
+    turn = upright(surface_up(scene.normal, scene.up))
     token, number = scene.superpoint_tokens()
     rgb = np.full(scene.xyz.shape, GREY, np.uint8) if scene.rgb is None else scene.rgb
     return Room(

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from geoseg_ros.errors import InputError
-from geoseg_ros.geometry.poses import upright
+from geoseg_ros.geometry.poses import surface_up, upright
 from geoseg_ros.methods.pointdc.config import paper_config
 from geoseg_ros.methods.pointdc.objectives import IGNORED, Distillation, PseudoLabels, first_supervoxels, stepped
 from geoseg_ros.methods.pointdc.rooms import draw_sample, mean_token, room_of
@@ -131,6 +131,17 @@ def test_samples_are_crops_of_columns_turned_about_z(rooms) -> None:
 def test_upright_turns_up_to_z(up) -> None:
     turn = upright(np.array(up, float))
     assert np.allclose(turn @ up, [0, 0, 1]) and np.allclose(turn @ turn.T, np.eye(3)) and np.linalg.det(turn) > 0
+
+
+def test_up_is_that_of_the_surfaces() -> None:
+    rng = np.random.default_rng(0)
+    floor = np.tile([0.0, 0.0, 1.0], (300, 1)) + 0.03 * rng.normal(size=(300, 3))
+    wall = np.tile([1.0, 0.0, 0.0], (900, 1)) + 0.03 * rng.normal(size=(900, 3))
+    normal = np.concatenate([floor, -floor[:50], wall])
+    normal /= np.linalg.norm(normal, axis=1, keepdims=True)
+    tilted = np.array([np.sin(0.5), 0, np.cos(0.5)])  # 29 degrees
+    assert np.degrees(np.arccos(surface_up(normal, tilted)[2])) < 1
+    assert np.array_equal(surface_up(wall, np.array([0.0, 0, 1])), [0, 0, 1])
 
 
 def test_rooms_without_tokens_or_with_too_few_supervoxels_are_refused(rooms) -> None:
