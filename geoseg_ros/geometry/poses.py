@@ -58,3 +58,16 @@ def surface_up(normal: NDArray[np.floating], up: NDArray[np.floating], reach: fl
     for_it = voters @ candidates.T > np.cos(np.radians(width))
     found = voters[for_it[:, int(for_it.sum(axis=0).argmax())]].mean(axis=0)
     return np.asarray(found / np.linalg.norm(found))
+
+
+def cloud_up(xyz: NDArray[np.floating], normal: NDArray[np.floating]) -> NDArray[np.float64]:
+    """The direction that is up in a cloud, float64 [3], unit: that of its level surfaces within 60 degrees of the axis that REP 103 says.
+
+    The axis is -y where nearly all points lie in the view of a camera that looks along +z, else +z.
+
+    Args:
+        xyz: [M, 3], metres. normal: [M, 3], unit, either sign.
+    """
+    in_view = np.abs(xyz[:, :2]).max(axis=1, initial=0) < 2 * xyz[:, 2]
+    axis = np.array([0.0, -1.0, 0.0]) if len(xyz) and in_view.mean() > 0.99 else np.array([0.0, 0.0, 1.0])
+    return surface_up(normal, axis, reach=60.0)

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from geoseg_ros.errors import InputError, warn
 from geoseg_ros.geometry.analysis import analyse_cloud
 from geoseg_ros.geometry.cloud import Cloud
-from geoseg_ros.geometry.poses import upright
+from geoseg_ros.geometry.poses import cloud_up, upright
 from geoseg_ros.io.frame_folders import open_frame_folder
 from geoseg_ros.io.items import Items
 from geoseg_ros.io.posed_frames import PosedFrame, PosedFrames, ReadFrames
@@ -81,7 +81,8 @@ def lift_places(frames: Sequence[PosedFrames], clouds: Items[Cloud], voxel: floa
 
 
 def _lift_cloud(cloud: Cloud, name: str, config: LiftConfig, context: Context) -> LiftedScene:
-    turn = upright(analyse_cloud(cloud, context.scene.geometry).up)
+    geometry = analyse_cloud(cloud, context.scene.geometry)
+    turn = upright(cloud_up(geometry.xyz, geometry.normal))
     standing = Cloud((cloud.xyz @ turn.T).astype(np.float32), cloud.rgb)
     return lift_frames(virtual_frames(standing, name=name), context.backbone, config, standing, context.remember)
 

@@ -9,8 +9,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from geoseg_ros.geometry.analysis import SceneGeometry
-from geoseg_ros.geometry.poses import surface_up, upright
+from geoseg_ros.geometry.poses import cloud_up, upright
 from geoseg_ros.learning.clustering import nearest_centroid
 from geoseg_ros.methods.base import CloudScene, Evidence, ImageScene
 from geoseg_ros.methods.pointdc.pack import Place, Spread
@@ -41,7 +40,7 @@ class PointDCSegmenter:
         count = len(geometry.xyz)
         found = []
         use = np.flatnonzero(geometry.inverse >= 0)
-        xyz = (scene.cloud.xyz[use] @ upright(_up(geometry)).T).astype(np.float32)
+        xyz = (scene.cloud.xyz[use] @ upright(cloud_up(geometry.xyz, geometry.normal)).T).astype(np.float32)
         colour = np.full(xyz.shape, GREY, np.uint8) if rgb is None else rgb[use]
         superpoint = np.full(len(scene.cloud), -1)
         superpoint[use] = geometry.superpoint[geometry.inverse[use]]
@@ -91,14 +90,6 @@ class PointDCSegmenter:
             return np.where(count > 0, np.bincount(label, values, before + 1)[1:] / np.maximum(count, 1), empty)
 
         return Evidence(mean(score, -1.0), mean(nearer, 1.0), count > 0, label.reshape(shape), nearer.reshape(shape))
-
-
-def _up(geometry: SceneGeometry) -> NDArray[np.float64]:
-    """[3], the direction that is up. Where no plane tells, a cloud that is all beyond z = 0 is taken for that of a camera (REP 103)."""
-    up = geometry.up
-    if len(geometry.xyz) and up[2] == 1 and float(geometry.xyz[:, 2].min()) > 0:
-        up = np.array([0.0, -1.0, 0.0])
-    return surface_up(geometry.normal, up)
 
 
 def token_classes(place: Place, tokens: torch.Tensor) -> tuple[NDArray[np.int64], NDArray[np.float32]]:

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from geoseg_ros.errors import InputError
-from geoseg_ros.geometry.poses import surface_up, upright
+from geoseg_ros.geometry.poses import cloud_up, surface_up, upright
 from geoseg_ros.methods.pointdc.config import paper_config
 from geoseg_ros.methods.pointdc.objectives import IGNORED, Distillation, PseudoLabels, first_supervoxels, stepped
 from geoseg_ros.methods.pointdc.rooms import draw_sample, mean_token, room_of
@@ -142,6 +142,15 @@ def test_up_is_that_of_the_surfaces() -> None:
     tilted = np.array([np.sin(0.5), 0, np.cos(0.5)])  # 29 degrees
     assert np.degrees(np.arccos(surface_up(normal, tilted)[2])) < 1
     assert np.array_equal(surface_up(wall, np.array([0.0, 0, 1])), [0, 0, 1])
+
+
+def test_up_of_a_cloud_is_by_the_axes_of_its_frame() -> None:
+    scene, _ = room(0)
+    floor = np.tile([[0.0, 0.0, 1.0]], (len(scene.xyz), 1))
+    assert np.allclose(cloud_up(scene.xyz, floor), [0, 0, 1])
+    # seen by a camera: x right, y down, z forward
+    seen = (scene.xyz - (1, -2, 1)) @ np.array([[1, 0, 0], [0, 0, 1], [0, -1, 0]])
+    assert np.allclose(cloud_up(seen, floor @ np.array([[1, 0, 0], [0, 0, 1], [0, -1, 0]])), [0, -1, 0])
 
 
 def test_rooms_without_tokens_or_with_too_few_supervoxels_are_refused(rooms) -> None:
