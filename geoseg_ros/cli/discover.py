@@ -143,6 +143,8 @@ def _check_options(options: argparse.Namespace, out: Path) -> None:
 
 def check_sheet(pack: Path, inputs: list[str] | None = None) -> None:
     """Raise InputError if the sheet beside a pack cannot be written, or would replace a picture that is none."""
+    if pack.name.casefold() == SHEET:
+        raise InputError(f"--out: {pack} is the name of the picture beside the pack, expected another name")
     check_output(pack.with_name(SHEET), "--out", inputs or [], _is_sheet, "a sheet of classes")
 
 

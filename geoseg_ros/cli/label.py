@@ -51,19 +51,27 @@ def run(options: argparse.Namespace) -> dict[str, Any]:
     names, out = result_names(folder.paths), Path(options.out)
     _check_out(out, [options.clouds, options.pack], list(names.values()))
     pipeline = open_pipeline([pack], device="cpu", config=PipelineConfig(geometry=pack_geometry(pack)))
-    mark_results(out)
     palette = pipeline.labels.palette()
     entries, counts, total = [], np.zeros(len(pack.classes) + 1, np.int64), 0
+    refused: dict[Path, str] = {}
     with Stages("cloud", options.json) as progress:
         for number, (path, cloud) in enumerate(folder):
-            label = pipeline.process_cloud(cloud).label
+            try:
+                label = pipeline.process_cloud(cloud).label
+            except InputError as error:
+                refused[path] = f"{path}: {error}"
+                continue
+            mark_results(out)
             _write(cloud, label, out, names[path], palette)
             found = np.bincount(label, minlength=len(counts))
             counts, total = counts + found, total + len(label)
             entries.append({"file": path.name, "points": len(label), "labels": f"{names[path]}.npy", "coloured": f"{names[path]}.ply"})
             entries[-1]["shares"] = [round(int(k) / max(len(label), 1), 6) for k in found]
             progress("clouds", number + 1, len(folder))
-    entries += [{"file": path.name, "error": line} for path, line in folder.skipped.items()]
+    if not entries:
+        raise InputError(f"{options.clouds}: no cloud can be labelled; first: {next(iter(refused.values()))}")
+    refused |= folder.skipped
+    entries += [{"file": path.name, "error": line} for path, line in refused.items()]
     shares = counts / max(total, 1)
     summary: dict[str, Any] = {
         "pack": {"file": str(options.pack), "version": pack.version},
@@ -74,10 +82,10 @@ def run(options: argparse.Namespace) -> dict[str, Any]:
     }
     write_text(out / "summary.json", json.dumps(summary, indent=1) + "\n")
     if not options.json:
-        for line in folder.warnings:
+        for line in refused.values():
             print(f"skipped {line}", file=sys.stderr)
         named = ", ".join(f"{entry['name']} {100 * entry['share']:.1f} %" for entry in summary["classes"])
-        print(f"{len(entries) - len(folder.skipped)} clouds: {named}, unlike anything seen {100 * shares[0]:.1f} %")
+        print(f"{len(entries) - len(refused)} clouds: {named}, unlike anything seen {100 * shares[0]:.1f} %")
         print(f"{out}: labels, coloured clouds and summary.json")
     return {"out": str(out), **summary}
 
@@ -89,7 +97,9 @@ def _check_out(out: Path, inputs: list[str], names: list[str]) -> None:
     if out.is_file():
         raise InputError(f"--out: {out} is a file, expected a folder")
     check_output(out, "--out", inputs)
-    check_result_names(out, ["summary.json", *(name + end for name in names for end in (".npy", ".ply"))], "--out")
+    # also others that a later run, for which the folder is one of results, would replace
+    there = [path.name for path in sorted(out.glob("*")) if path.suffix in (".npy", ".ply")]
+    check_result_names(out, ["summary.json", *(name + end for name in names for end in (".npy", ".ply")), *there], "--out")
 
 
 def _write(cloud: Cloud, label: NDArray[np.uint32], out: Path, name: str, palette: NDArray[np.uint8]) -> None:

@@ -33,9 +33,11 @@ def run(options: argparse.Namespace) -> dict[str, Any]:
 
     pack = Pack.load(options.pack)
     check_scene_pack(pack)
+    if options.out and not options.names:
+        raise InputError("--out: expected NUMBER=NAME with it, nothing is named")
     out = Path(options.out or pack.path)
     if options.names:
-        pack = renamed(pack, dict(_entry(text) for text in options.names))
+        pack = renamed(pack, _entries(options.names))
         if options.out:
             check_pack_file(out, "--out")
         check_sheet(out)
@@ -51,8 +53,14 @@ def run(options: argparse.Namespace) -> dict[str, Any]:
     return {"pack": str(out), "version": pack.version, "classes": classes}
 
 
-def _entry(text: str) -> tuple[int, str]:
-    number, equals, name = text.partition("=")
-    if not equals or not number.isdecimal():
-        raise InputError(f"expected NUMBER=NAME such as 3=chair, got {text!r}")
-    return int(number), name.strip()
+def _entries(texts: list[str]) -> dict[int, str]:
+    """Number of a class -> its name."""
+    names: dict[int, str] = {}
+    for text in texts:
+        number, equals, name = text.partition("=")
+        if not equals or not number.isdecimal() or len(number) > 9:
+            raise InputError(f"expected NUMBER=NAME such as 3=chair, got {text[:80]!r}")
+        if int(number) in names:
+            raise InputError(f"{number}: named twice, {names[int(number)]!r} and {name.strip()!r}")
+        names[int(number)] = name.strip()
+    return names

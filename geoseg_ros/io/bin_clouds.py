@@ -40,7 +40,8 @@ def parse_bin(content: bytes, source: str) -> tuple[Cloud, Fields]:
 
 
 def _floats_per_point(values: NDArray[np.float32], source: str) -> int:
-    sample = np.nan_to_num(values[:_LOOKED_AT].astype(np.float64), posinf=0.0, neginf=0.0)
+    with np.errstate(invalid="ignore"):  # of signalling NaN
+        sample = np.nan_to_num(values[:_LOOKED_AT].astype(np.float64), posinf=0.0, neginf=0.0)
     # 6 and 8 are multiples of others, but files of so many floats exist
     apart = {width: _difference(sample, width) for width in range(3, 9) if len(values) % width == 0}
     fits4, fits5 = 4 in apart, 5 in apart

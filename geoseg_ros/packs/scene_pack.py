@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import replace
 
+import cv2
 import numpy as np
 import torch
 from numpy.typing import NDArray
@@ -28,9 +29,30 @@ def picture_name(centroid: int) -> str:
 
 
 def check_scene_pack(pack: Pack) -> None:
-    """Raise InputError unless ``pack`` has classes."""
+    """Raise InputError unless ``pack`` has classes, and what is common to scene packs fits together."""
+    where = pack.path or pack.name
     if not pack.classes or CLASS_OF not in pack.tensors:
-        raise InputError(f"{pack.path or pack.name}: has no classes; expected a scene pack, as geoseg discover writes it")
+        raise InputError(f"{where}: has no classes; expected a scene pack, as geoseg discover writes it")
+    try:
+        _check_common(pack)
+    except (ValueError, TypeError, cv2.error) as error:
+        raise InputError(f"{where}: damaged scene pack ({str(error).splitlines()[0]})") from None
+
+
+def _check_common(pack: Pack) -> None:
+    """Raise ValueError, TypeError or cv2.error where classes, shares, settings and pictures do not fit together."""
+    class_of = pack.tensors[CLASS_OF]
+    if class_of.dtype != torch.int64 or class_of.ndim != 1 or set(class_of.tolist()) != set(range(len(pack.classes))):
+        raise ValueError(f"{CLASS_OF}: expected every class at least once")
+    shares = np.asarray(pack.info.get(SHARES, np.zeros(len(class_of))), np.float64)
+    if shares.shape != (len(class_of),) or not ((shares >= 0) & (shares <= 1)).all():
+        raise ValueError(f"{SHARES}: expected {len(class_of)} numbers from 0 to 1")
+    if not isinstance(pack.info.get(GEOMETRY, {}), Mapping):
+        raise TypeError(f"{GEOMETRY}: expected settings")
+    pictures = [cv2.imdecode(picture, cv2.IMREAD_COLOR) for picture in centroid_pictures(pack)]
+    sizes = {None if picture is None else picture.shape for picture in pictures}
+    if pictures and (len(pictures) != len(class_of) or len(sizes) > 1 or None in sizes):
+        raise ValueError(f"pictures: expected none, or {len(class_of)} of one size")
 
 
 def centroid_pictures(pack: Pack) -> list[NDArray[np.uint8]]:

@@ -60,7 +60,7 @@ def lift_places(frames: Sequence[PosedFrames], clouds: Items[Cloud], voxel: floa
     """
     config = LiftConfig(voxel=voxel, superpoints=context.scene.geometry.superpoints)
     each = -(-IMAGES // max(len(frames), 1))
-    scenes, images = [], []
+    scenes, images, refused = [], [], []
     total = len(frames) + len(clouds)
     for number, source in enumerate(frames):
         watched = _Watched(source, each if number * each < IMAGES else 0)
@@ -71,8 +71,11 @@ def lift_places(frames: Sequence[PosedFrames], clouds: Items[Cloud], voxel: floa
         try:
             scenes.append(_lift_cloud(cloud, name, config, context))
         except InputError as error:
-            warn(f"{name}: left out: {error}")
+            refused.append(f"{name}: left out: {error}")
+            warn(refused[-1])
         context.progress("rooms", len(frames) + number + 1, total)
+    if not scenes and total:
+        raise InputError(f"none of {total} clouds can be used; first: {next(iter([*refused, *clouds.warnings]), 'there is none')}")
     if not scenes:
         raise InputError("expected recordings, folders of posed frames, or clouds")
     if not any(scene.known.any() for scene in scenes):

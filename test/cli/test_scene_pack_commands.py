@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 
 import cv2
 import numpy as np
 import pytest
+import torch
 
 from geoseg_ros.backbones import registry as backbones
 from geoseg_ros.cli.main import main
@@ -145,6 +147,7 @@ def test_label_writes_a_class_for_every_point(home, places, tmp_path, capsys) ->
     bad[5] = np.nan
     write_ply(tmp_path / "scans" / "a.ply", Cloud(bad, cloud.rgb))
     (tmp_path / "scans" / "broken.ply").write_bytes(b"ply")
+    np.save(tmp_path / "scans" / "wide.npy", np.linspace(0, 1e6, 1500).reshape(-1, 3))
     code, told, err = run(capsys, "label", "--pack", home, "--clouds", tmp_path / "scans", "--out", tmp_path / "out", "--json")
     assert code == 0
     label = np.load(tmp_path / "out" / "a.npy")
@@ -154,7 +157,8 @@ def test_label_writes_a_class_for_every_point(home, places, tmp_path, capsys) ->
     assert len(np.unique(drawn.rgb, axis=0)) == len(np.unique(label))
     summary = json.loads((tmp_path / "out" / "summary.json").read_text())
     assert {**summary, "out": str(tmp_path / "out")} == json.loads(told)
-    assert [entry["file"] for entry in summary["clouds"]] == ["a.ply", "broken.ply"] and "error" in summary["clouds"][1]
+    assert [entry["file"] for entry in summary["clouds"]] == ["a.ply", "wide.npy", "broken.ply"]
+    assert all("error" in entry for entry in summary["clouds"][1:]) and not (tmp_path / "out" / "wide.npy").exists()
     assert sum(entry["share"] for entry in summary["classes"]) + summary["unlike_anything_seen"] == pytest.approx(1, abs=1e-4)
     assert run(capsys, "label", "--pack", home, "--clouds", tmp_path / "scans", "--out", tmp_path / "out")[0] == 0  # its own results
 
@@ -178,6 +182,9 @@ def test_bad_input_gives_one_line(home, places, tmp_path, capsys) -> None:
     (tmp_path / "taken" / "classes.png").write_bytes(b"a picture of somebody")
     (tmp_path / "other").mkdir()
     (tmp_path / "other" / "room1.npy").write_bytes(b"data of somebody")
+    for folder, points in (("nothing", np.full((50, 3), np.nan)), ("wide", np.linspace(0, 1e6, 1500).reshape(-1, 3)), ("own", np.eye(3))):
+        (tmp_path / folder).mkdir()
+        np.save(tmp_path / folder / "mine.npy", points)
     frames, clouds = places / "frames", places / "clouds"
     few = write_frames(tmp_path / "few", dense_room(3)[0], 3)
     cases = [
@@ -193,6 +200,15 @@ def test_bad_input_gives_one_line(home, places, tmp_path, capsys) -> None:
         (discover(frames / "x.pack", "--frames", frames), "lies in the input"),
         (["name", home, "9=chair"], "9: no such class, expected 1 to 4"),
         (["name", home, "chair"], "expected NUMBER=NAME"),
+        (["name", home, 5000 * "9" + "=chair"], "expected NUMBER=NAME"),
+        (["name", home, "1=chair", "01=table"], "named twice, 'chair' and 'table'"),
+        (["name", home, "--out", tmp_path / "y.pack"], "nothing is named"),
+        (["name", home, "1=chair", "--out", tmp_path / "classes.png"], "the name of the picture"),
+        (discover(tmp_path / "classes.png", "--frames", frames), "the name of the picture"),
+        (discover(tmp_path / "x.pack", "--frames", frames, "--set", f"seed={10**20}"), "seed: expected"),
+        (discover(tmp_path / "x.pack", "--clouds", tmp_path / "nothing"), "none of 1 clouds can be used; first"),
+        (["label", "--pack", home, "--clouds", tmp_path / "wide", "--out", tmp_path / "y"], "no cloud can be labelled; first"),
+        (["label", "--pack", home, "--clouds", clouds, "--out", tmp_path / "own"], "will not replace it"),
         (["name", "stool", "1=a"], "expected a scene pack"),
         (["label", "--pack", "stool", "--clouds", clouds, "--out", tmp_path / "y"], "expected a scene pack"),
         (["label", "--pack", home, "--clouds", empty, "--out", tmp_path / "y"], "no cloud found"),
@@ -204,3 +220,29 @@ def test_bad_input_gives_one_line(home, places, tmp_path, capsys) -> None:
         code, _, err = run(capsys, *arguments)
         assert code == 2 and err.count("\n") == 1 and said in err, (arguments, err)
     assert {p: p.read_bytes() for p in tmp_path.rglob("*") if p.is_file()} == before
+
+
+def test_a_scene_pack_that_does_not_fit_together_gives_one_line(home, tmp_path, capsys) -> None:
+    good = Pack.load(home)
+    parts = [
+        {"info": {**good.info, "shares": "abc"}},
+        {"info": {**good.info, "shares": [1.0]}},
+        {"info": {**good.info, "geometry": "fine"}},
+        *(
+            {"tensors": {**good.tensors, "class_of": torch.tensor(c)}}
+            for c in ([0, 1, 2, 300], [0, 1, 2, -1], [[0, 1], [2, 3]], [0.0, 1, 2, 3])
+        ),
+        *(
+            {"tensors": {**good.tensors, "picture.0": torch.ones(n, dtype=kind)}}
+            for n, kind in ((50, torch.uint8), (0, torch.uint8), (9, torch.half))
+        ),
+        {"tensors": {name: tensor for name, tensor in good.tensors.items() if name != "picture.1"}},
+    ]
+    for k, part in enumerate(parts):
+        bad = tmp_path / f"{k}.pack"
+        replace(good, **part).save(bad)
+        before = bad.read_bytes()
+        for arguments in (["name", bad], ["name", bad, "1=chair"], ["label", "--pack", bad, "--clouds", tmp_path, "--out", tmp_path / "y"]):
+            code, _, err = run(capsys, *arguments)
+            assert code == 2 and err.count("\n") == 1 and "damaged scene pack" in err, (part.keys(), arguments, err)
+        assert bad.read_bytes() == before and not (tmp_path / "classes.png").exists()

@@ -75,7 +75,7 @@ class PointDCConfig(Settings):
         "unlike anything seen: where a smaller share of the class's super-voxels in training was as far from its centre",
         range=(0.0, 1.0),
     )
-    seed: int = setting(0, "of everything random", range=_ANY)
+    seed: int = setting(0, "of everything random", range=(0, 2**63 - 1))
 
     def __post_init__(self) -> None:
         """Raises InputError: settings that do not go together."""
