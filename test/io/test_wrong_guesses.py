@@ -231,3 +231,10 @@ def test_what_is_no_number_in_ascii(tmp_path: Path) -> None:
     (tmp_path / "a.pcd").write_text(text[0] + text[1] + "\n".join(rows) + "\n")
     x = read_cloud(tmp_path / "a.pcd").xyz[:, 0]
     np.testing.assert_array_equal(x, [1, np.nan, np.nan, np.nan, np.inf, -np.inf, np.nan, np.nan, np.nan])
+
+
+def test_signalling_nan_in_a_headerless_cloud_prints_nothing(tmp_path, recwarn) -> None:
+    signalling = np.tile(np.array([0x7F800001, 0x7F7FFFFF, 0x7F7FFFFF, 0], "<u4"), 300)
+    (tmp_path / "a.bin").write_bytes(signalling.tobytes())
+    assert np.isnan(read_cloud(tmp_path / "a.bin").xyz[:, 0]).all()
+    assert not recwarn.list
