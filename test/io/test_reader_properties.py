@@ -15,7 +15,7 @@ import pytest
 
 pytest.importorskip("hypothesis", reason="hypothesis is not installed")
 
-from hypothesis import HealthCheck, given, settings  # noqa: E402
+from hypothesis import HealthCheck, example, given, settings  # noqa: E402
 from hypothesis import strategies as st  # noqa: E402
 from hypothesis.extra import numpy as hnp  # noqa: E402
 
@@ -202,6 +202,7 @@ def damaged(data: bytes, cut: float, flips: list[tuple[float, int]]) -> bytes:
 @pytest.mark.parametrize("layout", ["ascii", "binary", "binary_compressed"])
 @FEW
 @given(cut=st.floats(0.3, 1), flips=CHANGES)
+@example(cut=1.0, flips=[])
 def test_damaged_pcd(layout: str, cut: float, flips: list[tuple[float, int]]) -> None:
     """Also its header, whose numbers say how much memory is wanted."""
     with tempfile.TemporaryDirectory() as folder:
@@ -211,9 +212,8 @@ def test_damaged_pcd(layout: str, cut: float, flips: list[tuple[float, int]]) ->
         if layout == "ascii":
             body = b"1 1 1 0\n" * 40
         elif layout == "binary_compressed":
-            body = struct.pack("<II", len(body) + len(body) // 32 + 1, len(body)) + b"".join(
-                bytes([len(body[i : i + 32]) - 1]) + body[i : i + 32] for i in range(0, len(body), 32)
-            )
+            packed = b"".join(bytes([len(body[i : i + 32]) - 1]) + body[i : i + 32] for i in range(0, len(body), 32))  # literal runs of LZF
+            body = struct.pack("<II", len(packed), len(body)) + packed
         path.write_bytes(damaged(head + f"DATA {layout}\n".encode() + body, cut, flips))
         cloud = refused_or_read(read_cloud, path)
     assert cloud is None or cloud.xyz.shape == (len(cloud), 3)
