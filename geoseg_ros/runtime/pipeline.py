@@ -50,7 +50,7 @@ class Pipeline:
 
     Attributes:
         labels: ids in the order of the packs.
-        backbone_name, pack_versions: for status messages.
+        backbone_name, pack_versions: for status messages; the version of the pack of each label.
     """
 
     def __init__(self, backbone: ImageBackbone, packs: Sequence[Pack], config: PipelineConfig | None = None) -> None:
@@ -67,7 +67,7 @@ class Pipeline:
             context = Context(backbone, scene=config.scene, settings=_settings(config, method))
             segmenters[method] = open_method(method).open([pack for pack in packs if pack.method == method], context)
         self._set_up(backbone, segmenters, names, config)
-        self.pack_versions = [pack.version for pack in packs]
+        self.pack_versions = [pack.version for pack in packs for _ in pack.labels]
 
     @classmethod
     def of(cls, backbone: ImageBackbone, segmenter: Segmenter, config: PipelineConfig) -> Pipeline:

@@ -35,6 +35,7 @@ def held_out() -> tuple[Cloud, np.ndarray]:
 def test_every_point_of_another_room_gets_its_class(home, tmp_path) -> None:
     home.save(tmp_path / "home.pack")
     pipeline = open_pipeline([str(tmp_path / "home.pack")], opened=FakeBackbone())
+    assert pipeline.pack_versions == [home.version] * len(pipeline.labels.names)  # one of each label, as the status message wants
     cloud, truth = held_out()
     result = pipeline.process_cloud(cloud)
     assert np.mean(result.label > 0) > 0.95
