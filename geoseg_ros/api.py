@@ -178,13 +178,10 @@ def discover(
         expected = f"one of {', '.join(chosen.presets)}" if chosen.presets else "another method, this one does not learn from rooms"
         raise InputError(f"preset {preset} of the method {method}: expected {expected}")
     given: Any = with_values(chosen.presets[preset], {**(settings or {}), **({} if classes is None else {"classes": classes})})
-    opened = open_backbone(backbone or DEFAULT) if backbone is None or isinstance(backbone, str) else backbone
-    config = config or PipelineConfig()
-    context = Context(opened, None, config.scene, given, device, progress)
-    kept = None
+    scene = (config or PipelineConfig()).scene
+    context, kept = _remembering(Context(_opened(backbone), None, scene, given, device, progress), resume)
     if resume is not None:
-        kept = TokenCache(Path(resume), (__version__, opened.hash, getattr(opened, "backend", "")))
-        context = replace(context, remember=kept.remember, resume=os.fspath(resume))
+        context = replace(context, resume=os.fspath(resume))
     rooms = [frames] if isinstance(frames, (str, os.PathLike)) else list(frames)
     opened_rooms = [open_posed_frames(room, limit) if isinstance(room, (str, os.PathLike)) else room for room in rooms]
     lifted = lift_places(opened_rooms, gather_clouds(clouds), given.voxel, context)
@@ -229,14 +226,24 @@ def _context(
     progress: Progress,
     resume: str | os.PathLike[str] | None,
 ) -> tuple[Context, TokenCache | None]:
-    opened = open_backbone(backbone or DEFAULT) if backbone is None or isinstance(backbone, str) else backbone
+    opened = _opened(backbone)
     bank = open_bank(opened, progress)
     given = _settings(method, settings or {}, config)
     context = Context(opened, bank, config.scene, given, progress=progress)
-    if resume is None:
+    return _remembering(context, resume, bank.mean.tolist(), bank.source, config, given)
+
+
+def _opened(backbone: str | ImageBackbone | None) -> ImageBackbone:
+    return open_backbone(backbone or DEFAULT) if backbone is None or isinstance(backbone, str) else backbone
+
+
+def _remembering(context: Context, folder: str | os.PathLike[str] | None, *depends_on: Any) -> tuple[Context, TokenCache | None]:
+    """The context with a cache of results in ``folder``, and the cache; neither where there is no folder. What else the results depend on
+    than version and backbone is in ``depends_on``."""
+    if folder is None:
         return context, None
-    about = (__version__, opened.hash, getattr(opened, "backend", ""), bank.mean.tolist(), bank.source, config, given)
-    kept = TokenCache(Path(resume), about)
+    backbone = context.backbone
+    kept = TokenCache(Path(folder), (__version__, backbone.hash, getattr(backbone, "backend", ""), *depends_on))
     return replace(context, remember=kept.remember), kept
 
 

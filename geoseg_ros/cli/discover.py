@@ -71,7 +71,6 @@ def run(options: argparse.Namespace) -> dict[str, Any]:
     from geoseg_ros.cli.progress import Stages
     from geoseg_ros.io.items import open_clouds
     from geoseg_ros.learning.fabric import first_process
-    from geoseg_ros.packs.scene_pack import class_shares
     from geoseg_ros.runtime.recorded_frames import RecordedTopics, recorded_frames
 
     begin = time.monotonic()
@@ -104,17 +103,9 @@ def run(options: argparse.Namespace) -> dict[str, Any]:
     sheet = write_sheet(pack, out)
     shutil.rmtree(folder, ignore_errors=True)
     warnings = [str(entry.message) for entry in trouble if entry.category is UserWarning]
-    classes = [
-        {"class": k, "name": n, "share": round(s, 4)} for k, (n, s) in enumerate(zip(pack.classes, class_shares(pack), strict=True), 1)
-    ]
-    summary: dict[str, Any] = {
-        "out": str(out),
-        "sheet": str(sheet),
-        "version": version,
-        "bytes": out.stat().st_size,
+    summary = {
+        **_summary(pack, out, sheet, version),
         "backbone": backbone.name,
-        "training": pack.info["training"],
-        "classes": classes,
         "warnings": warnings,
         "seconds": round(time.monotonic() - begin, 1),
     }
@@ -123,9 +114,24 @@ def run(options: argparse.Namespace) -> dict[str, Any]:
             print(f"warning: {line}", file=sys.stderr)
         training = summary["training"]
         learnt = f"{training['scenes']} rooms with {training['supervoxels']} super-voxels"
-        print(f"{out}: {len(classes)} classes, learnt from {learnt}, version {version}")
+        print(f"{out}: {len(pack.classes)} classes, learnt from {learnt}, version {version}")
         print(f"{sheet}: what they look like; geoseg name {out} 1=NAME 2=NAME ... names and merges them")
     return summary
+
+
+def _summary(pack: Pack, out: Path, sheet: Path, version: str) -> dict[str, Any]:
+    """What the written files hold."""
+    from geoseg_ros.packs.scene_pack import class_shares
+
+    shares = enumerate(zip(pack.classes, class_shares(pack), strict=True), 1)
+    return {
+        "out": str(out),
+        "sheet": str(sheet),
+        "version": version,
+        "bytes": out.stat().st_size,
+        "training": pack.info["training"],
+        "classes": [{"class": number, "name": name, "share": round(share, 4)} for number, (name, share) in shares],
+    }
 
 
 def _check_options(options: argparse.Namespace, out: Path) -> None:
