@@ -35,6 +35,27 @@ class Presence:
 
 
 @dataclass(frozen=True)
+class Evidence:
+    """The result of a segmenter for one scene and its C labels.
+
+    Attributes:
+        score: float [C], larger means more similar to the label.
+        p_value: float [C], share of scenes without the label that would score as high.
+        present: bool [C].
+        label: 1 + the index of the label, 0 = none: uint8 [H, W] of an image, int [M] per voxel of a cloud (``scene.geometry``).
+        label_p: float, shape of ``label``: p-value of the label of each pixel or voxel; None: that of the label in the whole scene.
+        instances: voxels of each instance; None: the connected parts of a label are its instances.
+    """
+
+    score: NDArray[np.floating]
+    p_value: NDArray[np.floating]
+    present: NDArray[np.bool_]
+    label: NDArray[np.integer]
+    label_p: NDArray[np.floating] | None = None
+    instances: Sequence[NDArray[np.int64]] | None = None
+
+
+@dataclass(frozen=True)
 class ObjectInstance:
     """One instance in a cloud, in the frame of the cloud.
 

@@ -6,7 +6,8 @@ import numpy as np
 import torch
 from torch import nn
 
-from geoseg_ros.methods.pointdc.config import AugmentConfig, ClusterConfig, DistillConfig, PointDCConfig
+from geoseg_ros.learning.rooms import AugmentConfig
+from geoseg_ros.methods.pointdc.config import ClusterConfig, DistillConfig, PointDCConfig
 from geoseg_ros.nets.sparse_unet import SparseUNet
 from geoseg_ros.projection.lifted_scene import LiftedScene
 from support.fake_world import FakeBackbone

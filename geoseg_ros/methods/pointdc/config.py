@@ -8,22 +8,12 @@ from typing import Literal
 
 from geoseg_ros.errors import InputError
 from geoseg_ros.learning.clustering import MOST, Rule
+from geoseg_ros.learning.rooms import AugmentConfig
 from geoseg_ros.results import MOST_LABELS
 from geoseg_ros.settings import Settings, section, setting
 
 _ANY = (0.0, math.inf)
 _COUNT = (1, math.inf)
-
-
-@dataclass(frozen=True)
-class AugmentConfig(Settings):
-    """Random changes of a scene before the network sees it, in training."""
-
-    tilt: float = setting(180 / 32, "largest rotation about x and about y", unit="degrees", range=(0.0, 180.0))
-    scale: float = setting(0.1, "largest change of the size, a share of it", range=(0.0, 0.9))
-    shift: float = setting(1.0, "largest shift; the network sees a centred scene, so it only moves the grid", unit="m", range=(0.0, 100.0))
-    crop: int = setting(20_000, "points of a sample, the nearest to a random one; 0: the whole scene", range=_ANY)
-    no_colour: float = setting(0.2, "share of the samples that are shown without colour", range=(0.0, 1.0))
 
 
 @dataclass(frozen=True)

@@ -12,22 +12,22 @@ import torch
 
 from geoseg_ros.errors import InputError
 from geoseg_ros.learning.clustering import unit_rows
+from geoseg_ros.learning.rooms import room_of
 from geoseg_ros.methods.base import Context, ImageScene, Material, Method, Pack
 from geoseg_ros.methods.pointdc.config import PointDCConfig, paper_config
-from geoseg_ros.methods.pointdc.pack import METHOD, Place, Spread
-from geoseg_ros.methods.pointdc.pictures import class_pictures
-from geoseg_ros.methods.pointdc.rooms import room_of
-from geoseg_ros.methods.pointdc.segmenter import PointDCSegmenter, token_classes
 from geoseg_ros.methods.pointdc.training import Fitted, Trainer
 from geoseg_ros.nets.base import PointNetwork
 from geoseg_ros.nets.sparse_unet import SparseUNet
+from geoseg_ros.packs.class_pictures import class_pictures
+from geoseg_ros.packs.place import Place, Spread
+from geoseg_ros.packs.place_segmenter import PlaceSegmenter, token_classes
 from geoseg_ros.packs.scene_pack import GEOMETRY, SHARES
 
 
 class PointDCMethod(Method):
     """See :mod:`geoseg_ros.methods.pointdc`. Its settings are a :class:`PointDCConfig`."""
 
-    name = METHOD
+    name = "pointdc"
     settings = PointDCConfig
     presets = {"small": PointDCConfig(), "paper": paper_config()}
 
@@ -56,14 +56,14 @@ class PointDCMethod(Method):
         pictures = class_pictures(rooms, fitted.label, fitted.similarity, len(place.classes), shown)
         return replace(place, pictures=pictures, info=_info(context, material, trainer, fitted)).to_pack()
 
-    def open(self, packs: Sequence[Pack], context: Context) -> PointDCSegmenter:
+    def open(self, packs: Sequence[Pack], context: Context) -> PlaceSegmenter:
         """Open scene packs. Their classes do not know of one another; where two packs label a place the more typical class wins."""
-        return PointDCSegmenter([Place.from_pack(pack) for pack in packs])
+        return PlaceSegmenter([Place.from_pack(pack, PointDCConfig()) for pack in packs])
 
     def check(self, pack: Pack) -> None:
         """See :meth:`Method.check`."""
         super().check(pack)
-        Place.from_pack(pack)
+        Place.from_pack(pack, PointDCConfig())
 
 
 def new_network(config: PointDCConfig) -> PointNetwork:
@@ -83,8 +83,10 @@ def place_of(trainer: Trainer, fitted: Fitted, name: str, backbone: tuple[str, s
     tokens = unit_rows(sums)
     return Place(
         name,
+        PointDCMethod.name,
         backbone,
         trainer.config,
+        trainer.config.unlike,
         fitted.network,
         fitted.centroids,
         Spread.of(1 - fitted.similarity[fitted.used].astype(np.float64), fitted.label[fitted.used], count),

@@ -11,9 +11,9 @@ from numpy.typing import NDArray
 from torch import nn
 
 from geoseg_ros.learning.loop import Run, Task
+from geoseg_ros.learning.rooms import Room, draw_sample, first_supervoxels
 from geoseg_ros.learning.steps import Step
 from geoseg_ros.methods.pointdc.config import PointDCConfig
-from geoseg_ros.methods.pointdc.rooms import Room, draw_sample
 from geoseg_ros.nets.base import PointNetwork
 
 Batch = tuple[tuple[torch.Tensor, ...], torch.Tensor, torch.Tensor]
@@ -39,11 +39,6 @@ class RoomTask(Task):
         batch = self.network.collate(clouds)
         use = batch.inverse >= 0
         return batch.inputs, batch.inverse[use], torch.from_numpy(np.concatenate(groups))[use]
-
-
-def first_supervoxels(rooms: Sequence[Room]) -> NDArray[np.int64]:
-    """int64 [rooms + 1]: number of each room's first super-voxel among those of all rooms, and of all."""
-    return np.cumsum([0, *(len(room.token) for room in rooms)])
 
 
 class Distillation(nn.Module):

@@ -19,6 +19,7 @@ from geoseg_ros.learning.checkpoint import Checkpoint
 from geoseg_ros.learning.clustering import choose_count, kmeans, nearest_centroid, unit_rows
 from geoseg_ros.learning.fabric import open_fabric
 from geoseg_ros.learning.loop import LoopConfig, Run, train
+from geoseg_ros.learning.rooms import Room, first_supervoxels, group_means, mean_token, point_features, target_of
 from geoseg_ros.methods.pointdc.config import PointDCConfig
 from geoseg_ros.methods.pointdc.grouping import grown, spectral_embedding
 from geoseg_ros.methods.pointdc.objectives import (
@@ -28,10 +29,8 @@ from geoseg_ros.methods.pointdc.objectives import (
     DistillationTask,
     Found,
     PseudoLabels,
-    first_supervoxels,
     stepped,
 )
-from geoseg_ros.methods.pointdc.rooms import Room, group_means, mean_token, point_features, target_of
 from geoseg_ros.nets.base import PointNetwork
 
 STAGES = ("distillation", "warm-up", "iterations")

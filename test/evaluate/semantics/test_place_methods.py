@@ -8,7 +8,8 @@ import pytest
 from geoseg_ros.evaluate.semantics.baselines import LiftedRoom, baselines
 from geoseg_ros.evaluate.semantics.places import STEPS, place_methods
 from geoseg_ros.evaluate.semantics.table import choose, measure
-from geoseg_ros.methods.pointdc import method, pack
+from geoseg_ros.methods.pointdc import method
+from geoseg_ros.packs import place
 from support.fake_world import FakeBackbone
 from support.pointdc_worlds import SMALL, Pointwise, room
 
@@ -23,7 +24,7 @@ def lifted(seed: int) -> LiftedRoom:
 @pytest.mark.train
 def test_rows_are_trained_and_scored(monkeypatch) -> None:
     monkeypatch.setattr(method, "new_network", lambda config: Pointwise(config.dim, config.voxel))
-    monkeypatch.setitem(pack.NETWORKS, "pointwise", Pointwise)
+    monkeypatch.setitem(place.NETWORKS, "pointwise", Pointwise)
     monkeypatch.setattr(method.PointDCMethod, "presets", {"small": SMALL})
     rows = measure([lifted(k) for k in range(4)], [lifted(9)], ("floor", "wall", "red", "blue"), place_methods(FakeBackbone()), [0])
     assert [row["method"] for row in rows] == list(STEPS) and not any(row["truth"] for row in rows)

@@ -5,7 +5,8 @@ from __future__ import annotations
 import pytest
 
 from geoseg_ros.methods.base import Context, Material
-from geoseg_ros.methods.pointdc import method, pack
+from geoseg_ros.methods.pointdc import method
+from geoseg_ros.packs import place
 from support.fake_world import FakeBackbone
 from support.pointdc_worlds import SMALL, Pointwise, photograph, room
 
@@ -15,7 +16,7 @@ def pointwise():
     """Trainings use the small network, and packs may hold it."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(method, "new_network", lambda config: Pointwise(config.dim, config.voxel))
-        patch.setitem(pack.NETWORKS, "pointwise", Pointwise)
+        patch.setitem(place.NETWORKS, "pointwise", Pointwise)
         yield
 
 

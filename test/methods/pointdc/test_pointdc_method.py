@@ -13,10 +13,11 @@ from geoseg_ros.display.class_sheet import class_sheet
 from geoseg_ros.errors import InputError
 from geoseg_ros.geometry.cloud import Cloud
 from geoseg_ros.methods.base import Context, Material
+from geoseg_ros.methods.pointdc.config import PointDCConfig
 from geoseg_ros.methods.pointdc.method import PointDCMethod
-from geoseg_ros.methods.pointdc.pack import LEVELS, Place, Spread
-from geoseg_ros.methods.pointdc.pictures import SIDE
+from geoseg_ros.packs.class_pictures import SIDE
 from geoseg_ros.packs.pack import Pack
+from geoseg_ros.packs.place import LEVELS, Place, Spread
 from geoseg_ros.packs.scene_pack import class_shares, pack_geometry, renamed
 from geoseg_ros.runtime.pipeline import Pipeline, open_pipeline
 from support.fake_world import FakeBackbone
@@ -84,7 +85,7 @@ def test_pack_keeps_what_it_says(home, tmp_path) -> None:
     assert home.classes == ("class 1", "class 2", "class 3", "class 4") and home.method == "pointdc"
     assert all(t.dtype == torch.float16 for n, t in home.tensors.items() if n.startswith("network.") and t.is_floating_point())
     assert sum(home.info["shares"]) == pytest.approx(1, abs=1e-4) and home.info["training"]["scenes"] == 4
-    place = Place.from_pack(home)
+    place = Place.from_pack(home, PointDCConfig())
     sheet = class_sheet(place.classes, class_shares(home), place.class_of, place.pictures)
     assert sheet.shape == (4 * SIDE, 6 * SIDE, 3) and sheet.std() > 20
     assert pack_geometry(home).voxel == 0.05
@@ -100,9 +101,12 @@ def test_names_and_merging(home) -> None:
     assert named.classes == ("one", "class 2", "box")
     after = Pipeline(FakeBackbone(), [named]).process_cloud(cloud).label
     assert np.array_equal(after, np.minimum(before, 3))
-    assert class_sheet(named.classes, class_shares(named), np.array([0, 1, 2, 2]), Place.from_pack(named).pictures).shape[0] == 4 * SIDE
+    assert (
+        class_sheet(named.classes, class_shares(named), np.array([0, 1, 2, 2]), Place.from_pack(named, PointDCConfig()).pictures).shape[0]
+        == 4 * SIDE
+    )
     again = renamed(named, {3: "crate"})
-    assert again.classes == ("one", "class 2", "crate") and Place.from_pack(again).class_of.tolist() == [0, 1, 2, 2]
+    assert again.classes == ("one", "class 2", "crate") and Place.from_pack(again, PointDCConfig()).class_of.tolist() == [0, 1, 2, 2]
 
 
 @pytest.mark.parametrize(

@@ -10,9 +10,9 @@ import torch
 
 from geoseg_ros.errors import InputError
 from geoseg_ros.geometry.poses import cloud_up, surface_up, upright
+from geoseg_ros.learning.rooms import draw_sample, first_supervoxels, mean_token, room_of
 from geoseg_ros.methods.pointdc.config import paper_config
-from geoseg_ros.methods.pointdc.objectives import IGNORED, Distillation, PseudoLabels, first_supervoxels, stepped
-from geoseg_ros.methods.pointdc.rooms import draw_sample, mean_token, room_of
+from geoseg_ros.methods.pointdc.objectives import IGNORED, Distillation, PseudoLabels, stepped
 from geoseg_ros.methods.pointdc.training import Trainer
 from geoseg_ros.settings import with_values
 from support.pointdc_worlds import SMALL, Pointwise, purity, room

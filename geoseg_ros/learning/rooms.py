@@ -1,7 +1,8 @@
-"""Lifted scenes as the trainings need them: upright, with one token per super-voxel, turned and cropped at random."""
+"""Lifted scenes as trainings of scene packs need them: upright, with one token per super-voxel, turned and cropped at random."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -11,11 +12,22 @@ from numpy.typing import NDArray
 
 from geoseg_ros.geometry.poses import surface_up, upright
 from geoseg_ros.learning.clustering import unit_rows
-from geoseg_ros.methods.pointdc.config import AugmentConfig
 from geoseg_ros.nets.base import PointBatch, PointNetwork
 from geoseg_ros.projection.lifted_scene import LiftedScene
+from geoseg_ros.settings import Settings, setting
 
 GREY = 128  # colour of points that have none
+
+
+@dataclass(frozen=True)
+class AugmentConfig(Settings):
+    """Random changes of a scene before the network sees it, in training."""
+
+    tilt: float = setting(180 / 32, "largest rotation about x and about y", unit="degrees", range=(0.0, 180.0))
+    scale: float = setting(0.1, "largest change of the size, a share of it", range=(0.0, 0.9))
+    shift: float = setting(1.0, "largest shift; the network sees a centred scene, so it only moves the grid", unit="m", range=(0.0, 100.0))
+    crop: int = setting(20_000, "points of a sample, the nearest to a random one; 0: the whole scene", range=(0.0, math.inf))
+    no_colour: float = setting(0.2, "share of the samples that are shown without colour", range=(0.0, 1.0))
 
 
 @dataclass(frozen=True, eq=False)
@@ -60,6 +72,11 @@ def room_of(scene: LiftedScene) -> Room:
         number > 0,
         scene.name,
     )
+
+
+def first_supervoxels(rooms: Sequence[Room]) -> NDArray[np.int64]:
+    """int64 [rooms + 1]: number of each room's first super-voxel among those of all rooms, and of all."""
+    return np.cumsum([0, *(len(room.token) for room in rooms)])
 
 
 def target_of(tokens: NDArray[np.floating], mean: NDArray[np.floating] | None) -> NDArray[np.float32]:

@@ -1,4 +1,4 @@
-"""A scene pack: the classes of a place, the network that tells them apart, and how they lie in a file."""
+"""A scene pack's content: the classes of a place, the network that tells them apart, and how they lie in a file."""
 
 from __future__ import annotations
 
@@ -13,15 +13,13 @@ from torch import nn
 
 from geoseg_ros.errors import InputError
 from geoseg_ros.learning.checkpoint import below, under
-from geoseg_ros.methods.pointdc.config import PointDCConfig
 from geoseg_ros.nets.base import PointNetwork
 from geoseg_ros.nets.sparse_unet import SparseUNet
 from geoseg_ros.packs.pack import Pack
 from geoseg_ros.packs.scene_pack import CLASS_OF, centroid_pictures, picture_name
 from geoseg_ros.results import MOST_LABELS
-from geoseg_ros.settings import with_values
+from geoseg_ros.settings import Settings, with_values
 
-METHOD = "pointdc"
 LEVELS = 65  # quantiles kept of the distances of a class
 NETWORKS = {"sparse_unet": SparseUNet}
 
@@ -56,12 +54,14 @@ class Spread:
 
 @dataclass(frozen=True, eq=False)
 class Place:
-    """What PointDC knows of one place: C centroids, each of one of its classes.
+    """What a method knows of one place: C centroids, each of one of its classes.
 
     Attributes:
         name: of the pack.
+        method: that made it.
         backbone: name and hash of the image backbone.
-        config: settings that it was trained with.
+        config: settings of the method that it was trained with.
+        unlike: unlike anything seen: where a smaller share of the class in training was as far from its centroid.
         network: in evaluation mode, on the processor.
         centroids: float32 [C, d], unit, of the network's features.
         spread: of super-voxels around them.
@@ -75,8 +75,10 @@ class Place:
     """
 
     name: str
+    method: str
     backbone: tuple[str, str]
-    config: PointDCConfig
+    config: Settings
+    unlike: float
     network: PointNetwork
     centroids: NDArray[np.float32]
     spread: Spread
@@ -104,25 +106,27 @@ class Place:
         tensors = below("network", state) | {name: torch.from_numpy(np.ascontiguousarray(array)) for name, array in arrays.items()}
         kind = next(name for name, made in NETWORKS.items() if type(self.network) is made)
         info = dict(self.info) | {"config": asdict(self.config), "network": {"kind": kind, **self.network.config}}
-        return Pack(self.name, METHOD, *self.backbone, tensors, self.classes, info)
+        return Pack(self.name, self.method, *self.backbone, tensors, self.classes, info)
 
     @classmethod
-    def from_pack(cls, pack: Pack) -> Place:
-        """Read a pack.
+    def from_pack(cls, pack: Pack, defaults: Settings) -> Place:
+        """Read a pack. ``defaults``: settings of its method, ``unlike`` among them, which those of the pack replace.
 
         Raises:
             InputError: tensors or settings are missing or do not fit together.
         """
         try:
-            config = with_values(PointDCConfig(), pack.info["config"])
+            config = with_values(defaults, pack.info["config"])
             about = dict(pack.info["network"])
             network = NETWORKS[about.pop("kind")](**about)
             network.load_state_dict(under("network", pack.tensors))
             arrays = {name: tensor.numpy() for name, tensor in pack.tensors.items() if not name.startswith("network.")}
             place = cls(
                 pack.name,
+                pack.method,
                 (pack.backbone, pack.backbone_hash),
                 config,
+                float(asdict(config)["unlike"]),
                 network.eval(),
                 arrays["centroids"],
                 Spread(arrays["spread"]),
@@ -137,14 +141,14 @@ class Place:
             place._check()
         except (KeyError, TypeError, ValueError, AttributeError, RuntimeError, InputError) as error:
             where = pack.path or f"pack '{pack.name}'"
-            raise InputError(f"{where}: damaged pack of the method {METHOD} ({str(error).splitlines()[0]})") from None
+            raise InputError(f"{where}: damaged pack of the method {pack.method} ({str(error).splitlines()[0]})") from None
         return place
 
     def _check(self) -> None:
         """Raise ValueError where arrays do not fit together."""
         count = len(self.centroids)
         shapes = {
-            "centroids": (count, self.config.dim),
+            "centroids": (count, self.network.dim),
             "tokens": (count, len(self.mean)),
             "class_of": (count,),
         }

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from geoseg_ros.io.overlay import draw_overlay
-from geoseg_ros.methods.pointdc.rooms import Room
+from geoseg_ros.learning.rooms import Room
 from geoseg_ros.projection.views import ViewConfig, draw_views, paint_views
 
 SIDE = 160  # pixels

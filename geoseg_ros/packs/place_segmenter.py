@@ -11,12 +11,13 @@ from numpy.typing import NDArray
 
 from geoseg_ros.geometry.poses import cloud_up, upright
 from geoseg_ros.learning.clustering import nearest_centroid
-from geoseg_ros.methods.base import CloudScene, Evidence, ImageScene
-from geoseg_ros.methods.pointdc.pack import Place, Spread
-from geoseg_ros.methods.pointdc.rooms import GREY, group_means, point_features, target_of
+from geoseg_ros.learning.rooms import GREY, group_means, point_features, target_of
+from geoseg_ros.packs.place import Place, Spread
+from geoseg_ros.projection.scene import CloudScene, ImageScene
+from geoseg_ros.results import Evidence
 
 
-class PointDCSegmenter:
+class PlaceSegmenter:
     """Places at work.
 
     Attributes:
@@ -80,7 +81,7 @@ class PointDCSegmenter:
         before = 0
         for place, spread, (centroid, similarity) in zip(self._places, spreads, found, strict=True):
             share = spread.nearer(1 - similarity.astype(np.float64), centroid)
-            wins = (share <= 1 - place.config.unlike) & ((label == 0) | (share < nearer))
+            wins = (share <= 1 - place.unlike) & ((label == 0) | (share < nearer))
             label[wins] = before + 1 + place.class_of[centroid[wins]]
             nearer[wins], score[wins] = share[wins], similarity[wins]
             before += len(place.classes)
