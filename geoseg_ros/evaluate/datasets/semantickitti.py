@@ -1,7 +1,7 @@
 """SemanticKITTI: LiDAR scans with a class per point (Behley et al., ICCV 2019).
 
 On disk: ``sequences/08/velodyne/000000.bin`` (float32 x y z remission) and ``sequences/08/labels/000000.label`` (uint32, the class in the
-lower 16 bits). The 19 classes and the mapping to them are those of the single-scan benchmark; moving things count as standing ones.
+lower 16 bits). The 19 classes and the mapping to them are those of the single-scan benchmark; moving objects count as standing ones.
 """
 
 from __future__ import annotations

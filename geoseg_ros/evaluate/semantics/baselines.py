@@ -153,7 +153,7 @@ def _by_superpoints(features: Callable[[LiftedScene], Floats]) -> Callable[[Sequ
 
 
 def linear_probe(rooms: Sequence[LiftedRoom], classes: int, seed: int) -> Clustering:
-    """A linear classifier on unit tokens of voxels, learnt from labels: how much the tokens themselves tell."""
+    """A linear classifier on unit tokens of voxels, learnt from labels: how well the tokens themselves separate the classes."""
     rng = np.random.default_rng(seed)
     share = max(1, _SAMPLE // max(1, len(rooms)))
     vectors, labels = [], []

@@ -47,7 +47,7 @@ def split_kinds(domains: Domains, foreground: torch.Tensor, inside: Mapping[int,
         neighbours: of :func:`~geoseg_ros.learning.affinity.affinity`.
 
     Returns:
-        None where there are no photographs, or no two kinds that can be told apart.
+        None where there are no photographs, or no two kinds that can be separated.
     """
     if len(foreground) == 0 or len(domains[0]) < 2:
         return None

@@ -41,7 +41,7 @@ class TrainConfig(ForegroundConfig):
 @dataclass(frozen=True)
 class Selection:
     """Attributes: references of each domain; best: of each cloud whose best proposal stands out from the null proposals, its number; split:
-    target and rivals, where kinds were told apart."""
+    target and rivals, where kinds were separated."""
 
     references: dict[Domain, ViewReferences]
     best: dict[int, int]
@@ -143,7 +143,7 @@ def select_views(
         clouds: per domain, cloud number -> tokens [p, t, D] of its proposals, the same proposals in each domain.
         null: per domain, tokens [., t, D] of background proposals, in two halves.
         photos: the references from the photographs; their foreground may be empty.
-        inside: cloud number -> [p, p], share of each proposal that lies in each other; None: kinds are not told apart.
+        inside: cloud number -> [p, p], share of each proposal that lies in each other; None: kinds are not separated.
     """
     drawn = [_Drawn(domain, items, null[domain], photos, coseg, train) for domain, items in clouds.items() if items]
     if not drawn:

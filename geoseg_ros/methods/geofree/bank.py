@@ -9,7 +9,7 @@ import torch
 
 from geoseg_ros.learning.affinity import evenly
 from geoseg_ros.methods.geofree.inputs import ImageTokens, PreparedCloud, stack
-from geoseg_ros.methods.geofree.model import CosegNetwork, Foreground, GraphColumns, Partners, patch_columns
+from geoseg_ros.methods.geofree.model import CosegNetwork, Foreground, GraphColumns, ImageFeatures, Partners, patch_columns
 
 
 @dataclass(frozen=True)
@@ -91,15 +91,48 @@ def build_bank(network: CosegNetwork, clouds: Sequence[PreparedCloud], images: I
     device = next(network.parameters()).device
     images = images.select(evenly(range(len(images)), config.bank.images)).to(device)
     coarse = network.images(images.tokens, images.cls, evidence=images.evidence)
+    against = None if images.against is None else network.against(images.against)
+    points = stack(evenly(clouds, config.bank.clouds)).to(device)
+    all_keys, partners, backgrounds = _cloud_statistics(network, points, coarse, against, batch)
+    final = coarse
+    if network.fused:  # the set's images after the fusion with all of the bank's clouds
+        columns = all_keys.flatten(0, 1).expand(len(images), -1, -1)
+        final = network.images(network.enhanced_images(coarse, columns, len(all_keys)), images.cls, evidence=images.evidence)
+    pooled = network.pooled(coarse, final, detach=True)
+    negatives = torch.cat([torch.nn.functional.normalize(backgrounds, dim=1), _mean_direction(pooled.object_background)[None]])
+    nothing = torch.zeros(0, device=device)
+    return Bank(
+        network.mgcm.reference(coarse.channels),
+        network.mgcm.reference(final.channels),
+        *_patch_statistics(network, coarse, against),
+        all_keys,
+        *partners,
+        _mean_direction(pooled.object),
+        negatives,
+        *(nothing,) * 4,
+    )
+
+
+def _patch_statistics(
+    network: CosegNetwork, coarse: ImageFeatures, against: GraphColumns | None
+) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """``patches``, ``patches_refined`` and ``patches_mask`` of the bank."""
+    config = network.config
     count = coarse.weights.shape[1] if config.sampler.choose == "scores" else min(config.bank.patches, coarse.weights.shape[1])
     keep = coarse.weights.topk(count, dim=1).indices
     patches, refined, mask = _rows(coarse.projected, keep), _rows(coarse.refined, keep), coarse.mask.gather(1, keep)
-    against = None if images.against is None else network.against(images.against)
     if against is not None:
         further = (x[0].unflatten(0, (against.blocks, -1)) for x in (against.projected, against.refined))
         patches, refined = (torch.cat([a, b[:, :count]]) for a, b in zip((patches, refined), further, strict=True))
         mask = torch.cat([mask, mask.new_zeros(against.blocks, count)])
-    points = stack(evenly(clouds, config.bank.clouds)).to(device)
+    return patches, refined, mask
+
+
+def _cloud_statistics(
+    network: CosegNetwork, points: torch.Tensor, coarse: ImageFeatures, against: GraphColumns | None, batch: int
+) -> tuple[torch.Tensor, tuple[torch.Tensor, torch.Tensor], torch.Tensor]:
+    """``key_points``, both ``partners`` and the background embeddings [C, dc] of clouds [C, N, F], ``batch`` at a time."""
+    config = network.config
     keys = min(config.sampler.key_points, points.shape[1])
     whole_partners = config.sampler.mutual == "released"  # it needs partners of all N points, and has only itself as one
     key_points, partners, backgrounds = [], [], []
@@ -109,34 +142,15 @@ def build_bank(network: CosegNetwork, clouds: Sequence[PreparedCloud], images: I
         for clouds_ in features:
             foreground = Foreground(clouds_.foreground)
             if network.fused:
-                shown = torch.arange(len(clouds_.points), device=device)[:, None] + torch.arange(config.gcsf.r_img, device=device)
-                foreground = network.fused_clouds(clouds_, patch_columns(coarse, shown % len(images), against))
+                shown = torch.arange(len(clouds_.points), device=points.device)[:, None] + torch.arange(
+                    config.gcsf.r_img, device=points.device
+                )
+                foreground = network.fused_clouds(clouds_, patch_columns(coarse, shown % len(coarse.projected), against))
             samples = network.samples(foreground, clouds_.background, clouds_.points)
             key_points.append(clouds_.projected[:, :keys])
             partners.append([encoded[:, :keys] for encoded in clouds_.encoded])
             backgrounds.append(network.cloud_object(network.extractor(samples.projected_b).embedding))
-    all_keys = torch.cat(key_points)
-    final = coarse
-    if network.fused:  # the set's images after the fusion with all of the bank's clouds
-        columns = all_keys.flatten(0, 1).expand(len(images), -1, -1)
-        final = network.images(network.enhanced_images(coarse, columns, len(all_keys)), images.cls, evidence=images.evidence)
-    pooled = network.pooled(coarse, final, detach=True)
-    unit = torch.nn.functional.normalize
-    negatives = torch.cat([unit(torch.cat(backgrounds), dim=1), _mean_direction(pooled.object_background)[None]])
-    nothing = torch.zeros(0, device=device)
-    return Bank(
-        network.mgcm.reference(coarse.channels),
-        network.mgcm.reference(final.channels),
-        patches,
-        refined,
-        mask,
-        all_keys,
-        torch.cat([p[0] for p in partners]),
-        torch.cat([p[1] for p in partners]),
-        _mean_direction(pooled.object),
-        negatives,
-        *(nothing,) * 4,
-    )
+    return torch.cat(key_points), (torch.cat([p[0] for p in partners]), torch.cat([p[1] for p in partners])), torch.cat(backgrounds)
 
 
 def _rows(values: torch.Tensor, keep: torch.Tensor) -> torch.Tensor:
