@@ -1,16 +1,8 @@
-"""Textured meshes from files, made ready to stand in a room.
-
-Reading is done by trimesh. Before trimesh sees a file, its size and the numbers in its header are checked, because some of them would make
-a reader allocate any amount of memory.
-"""
+"""Textured meshes from files, made ready to stand in a room."""
 
 from __future__ import annotations
 
-import io
-import json
 import os
-import re
-import struct
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -20,13 +12,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from geoseg_ros.errors import InputError
+from geoseg_ros.io.mesh_files import FORMATS, read_parts
 
 if TYPE_CHECKING:
     from PIL import Image
 
-FORMATS = {".obj": "y", ".glb": "y", ".ply": "z"}  # and the axis that points up unless the user says otherwise
 UNITS = {"m": 1.0, "cm": 0.01, "mm": 0.001}
-_BYTES, _TRIANGLES, _PIXELS = 256 << 20, 1_000_000, 8192 * 8192  # largest file, mesh and texture
+_TRIANGLES, _PIXELS = 1_000_000, 8192 * 8192  # largest mesh and texture
 LONGEST = (0.02, 2.5)
 """Shortest and longest side of a mesh, metres; what is large enough for the sensors and fits into a room."""
 _Y_UP = [2, 0, 1]  # glTF: y up, front towards +z
@@ -145,71 +137,7 @@ def read_mesh_of_size(path: str | os.PathLike[str], size: tuple[float, float, fl
 
 def _read(file: Path) -> TexturedMesh:
     """The mesh in the unit and axes of the file. Raises InputError."""
-    suffix = file.suffix.lower()
-    if suffix not in FORMATS:
-        raise InputError(f"{file}: expected a file {', '.join(FORMATS)}")
-    try:
-        if file.stat().st_size > _BYTES:
-            raise InputError(f"{file}: {file.stat().st_size >> 20} MB, expected at most {_BYTES >> 20}")
-        data = file.read_bytes()
-    except OSError as error:
-        raise InputError(f"{file}: {error.strerror}") from None
-    try:
-        _check_header(suffix, data)
-        return _assemble(_load(file, suffix, data), _glb_light if suffix == ".glb" else _linear)
-    except InputError as error:
-        raise InputError(f"{file}: {error}") from None
-    except MemoryError:
-        raise InputError(f"{file}: needs more memory than there is") from None
-    except Exception as error:  # trimesh lets through whatever its parsers meet
-        raise InputError(f"{file}: not a readable mesh: {type(error).__name__}: {' '.join(str(error).split())[:100]}") from None
-
-
-def _check_header(suffix: str, data: bytes) -> None:
-    """Refuse a file whose header announces more than it holds or more than is allowed. Raises InputError."""
-    if not data:
-        raise InputError("empty file")
-    if suffix == ".ply":
-        if not data.startswith(b"ply"):
-            raise InputError("not a PLY file")
-        header = data[: data.find(b"end_header")] if b"end_header" in data[: 1 << 16] else b""
-        counts = [int(n) for n in re.findall(rb"^element\s+\S+\s+(\d{1,18})\s*$", header, re.MULTILINE)]
-        if not counts or max(counts) > 3 * _TRIANGLES or sum(counts) > len(data):
-            raise InputError("the header announces no elements, or more than the file holds")
-    elif suffix == ".glb":
-        if len(data) < 20 or data[:4] != b"glTF":
-            raise InputError("not a GLB file")
-        length = struct.unpack("<I", data[12:16])[0]
-        tree = json.loads(data[20 : 20 + length])
-        if not isinstance(tree, dict):
-            raise InputError("the JSON part is no object")
-        if sum(int(a.get("count", 0)) for a in tree.get("accessors", [])) > len(data):
-            raise InputError("the accessors announce more than the file holds")
-        _check_nodes(tree.get("nodes", []))
-
-
-def _check_nodes(nodes: list[dict[str, Any]]) -> None:
-    """Refuse a scene graph in which a node has two parents or is its own ancestor. Raises InputError."""
-    children = [int(c) for node in nodes for c in node.get("children", [])]
-    if len(children) != len(set(children)):
-        raise InputError("a node of the scene has two parents")
-    parent = {int(c): k for k, node in enumerate(nodes) for c in node.get("children", [])}
-    for start in parent:
-        seen, at = set(), start
-        while at in parent:
-            if at in seen:
-                raise InputError("the scene contains itself")
-            seen.add(at)
-            at = parent[at]
-
-
-def _load(file: Path, suffix: str, data: bytes) -> list[Any]:
-    """The parts of a file as ``trimesh.Trimesh``, each moved to where the file's scene has it."""
-    import trimesh
-
-    resolver = trimesh.resolvers.FilePathResolver(str(file))  # reads nothing outside the file's folder
-    loaded = trimesh.load_scene(io.BytesIO(data), file_type=suffix[1:], resolver=resolver, process=False)
-    return [part for part in loaded.dump() if isinstance(part, trimesh.Trimesh) and len(part.faces)]
+    return read_parts(file, lambda parts, suffix: _assemble(parts, _glb_light if suffix == ".glb" else _linear))
 
 
 def _assemble(parts: list[Any], light: Callable[[NDArray[np.uint8]], NDArray[np.float32]]) -> TexturedMesh:

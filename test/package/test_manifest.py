@@ -27,8 +27,10 @@ PYTHON = {
     "onnxruntime": ("python3-onnxruntime-pip", "onnxruntime"),
     "onnxscript": (None, "onnxscript"),
     "open3d": ("python3-open3d-pip", "open3d-cpu", "open3d"),  # x86-64, aarch64
+    "potpourri3d": (None, "potpourri3d"),
     "rerun": (None, "rerun-sdk"),
     "rerun_cli": (None, "rerun-sdk"),
+    "robust_laplacian": (None, "robust-laplacian"),
     "rosbags": ("python3-rosbags-pip", "rosbags"),
     "safetensors": (None, "safetensors"),
     "scipy": ("python3-scipy", "scipy"),
@@ -140,7 +142,7 @@ def test_generated_messages_fit_their_files() -> None:
 
 
 def test_pip_requirements_cover_what_is_imported() -> None:
-    known = set(project("dependencies")) | set(project("onnx")) | set(project("hub")) | set(project("datasets")) | set(project("view"))
+    known = {name for section in ("dependencies", "onnx", "hub", "datasets", "view", "parts") for name in project(section)}
     assert {pypi for name in imported("geoseg_ros", "launch") if name in PYTHON for pypi in PYTHON[name][1:]} <= known
     assert {pypi for _, *names in PYTHON.values() for pypi in names} >= known
 
@@ -149,7 +151,7 @@ def test_pins_are_exact_and_given_once() -> None:
     found = pins()
     seen = [(name, version.partition(";")[2]) for _, name, version in found]
     assert len(seen) == len(set(seen)) and len({(n, f) for f, n, _ in found}) == len({n for _, n, _ in found})
-    wanted = {*project("dependencies"), *project("onnx"), *project("ros")}
+    wanted = {*project("dependencies"), *project("onnx"), *project("parts"), *project("ros")}
     assert wanted <= {name for _, name, _ in found}
     for name in {n for n, marker in seen if "python_version" in marker}:
         assert sorted(m.split()[1] for n, m in seen if n == name) == ["<", ">="], name

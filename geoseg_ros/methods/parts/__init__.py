@@ -1,0 +1,1 @@
+"""3D-SC: the same part on another instance (see docs/methods/parts.md)."""
