@@ -23,7 +23,7 @@ from geoseg_ros.runtime.transform_buffer import TransformBuffer, recorded_transf
 LIMIT = 120  # frames that are kept in memory, as they were recorded
 REACH = 50_000_000  # nanoseconds between a depth image and its colour image
 _KEPT = 30  # colour images that are kept to choose from
-_DEPTH = ("16UC1", "32FC1", "mono16")  # encodings
+_DEPTH = ("16uc1", "32fc1", "mono16")  # encodings, in small letters
 _COLOUR_LIKE = ("8UC3", "8UC4", "rgb", "bgr", "bayer", "yuv")  # beginnings of encodings
 
 
@@ -86,7 +86,7 @@ def _choose(recording: Recording, wanted: RecordedTopics) -> RecordedTopics:
             encoding[raw.topic] = recording.decode(raw).encoding if raw.type == IMAGE_TYPE else "compressed"
         if len(encoding) == len(pictures):
             break
-    depths = [name for name, kind in encoding.items() if kind in _DEPTH]
+    depths = [name for name, kind in encoding.items() if kind.lower() in _DEPTH]
     colours = [name for name, kind in encoding.items() if kind.lower().startswith(_COLOUR_LIKE)]
     colours = colours or [name for name, kind in encoding.items() if kind == "compressed" and "depth" not in name.lower()]
     depth = _one(recording, "depth", wanted.depth, depths, (IMAGE_TYPE,))

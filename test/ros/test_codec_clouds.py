@@ -176,7 +176,7 @@ def test_depth_is_back_projected(kind, big, p):
 @pytest.mark.parametrize(
     ("depth", "info", "color", "line"),
     [
-        (np.ones((2, 4), np.uint8), camera_info(), None, "encoding 'mono8', expected 16UC1"),
+        (np.ones((2, 4), np.uint8), camera_info(), None, "encoding 'mono8', expected one of 16UC1"),
         (np.ones((2, 4), np.uint16), camera_info(width=8), None, "4 x 2, expected the 8 x 2"),
         (np.ones((2, 4), np.uint16), camera_info(fx=0.0), None, "positive focal lengths"),
         (np.ones((2, 4), np.uint16), camera_info(fx=float("nan")), None, "positive focal lengths"),

@@ -50,6 +50,18 @@ def test_image_encodings():
             np.testing.assert_array_equal(read, truth, err_msg=f"{encoding} {options}")
 
 
+@pytest.mark.parametrize("encoding", ["RGB8", "Bgr8", "8uc3", "MONO8", "16uc1", "BAYER_RGGB8", "YUYV"])
+def test_capitals_do_not_matter(encoding):
+    usual = {"8uc3": "8UC3", "16uc1": "16UC1"}.get(encoding, encoding.lower())
+    channels = {"RGB8": 3, "Bgr8": 3, "8uc3": 3, "YUYV": 2}.get(encoding)
+    pixels = (
+        np.random.default_rng(0).integers(0, 256, (8, 8, channels) if channels else (8, 8)).astype(np.uint16 if "16" in usual else np.uint8)
+    )
+    read = [codec.image_from_message(image_message(pixels, name)) for name in (encoding, usual)]
+    np.testing.assert_array_equal(*read)
+    assert read[0].std() > 0
+
+
 def test_rgb8_is_a_view_of_the_message():
     message = image_message(picture(), "rgb8", padding=4)
     image = codec.image_from_message(message)

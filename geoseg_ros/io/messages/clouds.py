@@ -15,7 +15,7 @@ from geoseg_ros.errors import InputError, warn
 from geoseg_ros.geometry.cloud import Cloud
 from geoseg_ros.io.fields import CHANNELS, colour_bytes, far_origin, pack_rgb
 from geoseg_ros.io.messages.buffers import MAX_PIXELS, MAX_POINTS, MessageTypes, data_view, quoted, set_data
-from geoseg_ros.io.messages.images import image_from_message, pixel_plane
+from geoseg_ros.io.messages.images import image_from_message, known_encoding, pixel_plane
 from geoseg_ros.results import CloudResult
 
 _BLOCK = 65536  # points at a time: intermediate arrays stay in the cache, which halves the time of a million points
@@ -175,9 +175,7 @@ def cloud_from_depth(
     Raises:
         InputError: another encoding, sizes that differ, no focal length, too many points.
     """
-    if depth.encoding not in _DEPTH_ENCODINGS:
-        raise InputError(f"{topic}: encoding {quoted(depth.encoding)}, expected {', '.join(_DEPTH_ENCODINGS)}")
-    kind, scale = _DEPTH_ENCODINGS[depth.encoding]
+    kind, scale = _DEPTH_ENCODINGS[known_encoding(depth.encoding, _DEPTH_ENCODINGS, topic)]
     with np.errstate(invalid="ignore"):  # signalling NaN
         z = pixel_plane(depth, kind, 1, topic, min(max_points, max_pixels)).astype(np.float32) * np.float32(scale)
     height, width = z.shape

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import array
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from typing import Any
 
 import cv2
@@ -51,21 +51,32 @@ def image_from_message(
     Raises:
         InputError: unknown encoding; zero or excessive size; sizes that contradict each other.
     """
-    if message.encoding not in _ENCODINGS:
-        raise InputError(f"{topic}: encoding {quoted(message.encoding)}, expected one of {', '.join(_ENCODINGS)}")
-    depth, channels, code = _ENCODINGS[message.encoding]
+    encoding = known_encoding(message.encoding, _ENCODINGS, topic)
+    depth, channels, code = _ENCODINGS[encoding]
     plane = pixel_plane(message, f"u{depth}", channels, topic, max_pixels)
     if depth == 2:
         plane = to_bytes(plane, topic, warn)
     if code is None:
         return plane
-    refusal = InputError(f"{topic}: {message.width} x {message.height} is no size for encoding {message.encoding}")
-    if message.encoding.startswith("bayer") and min(plane.shape) < 3:  # OpenCV would make it black
+    refusal = InputError(f"{topic}: {message.width} x {message.height} is no size for encoding {encoding}")
+    if encoding.startswith("bayer") and min(plane.shape) < 3:  # OpenCV would make it black
         raise refusal
     try:
         return np.asarray(cv2.cvtColor(plane, code), np.uint8)
     except cv2.error:
         raise refusal from None
+
+
+def known_encoding(name: str, known: Collection[str], topic: str) -> str:
+    """The encoding as it is written in ``known``; drivers differ in capitals (``BGR8``, ``16uc1``).
+
+    Raises:
+        InputError: none of them.
+    """
+    for encoding in known:
+        if encoding.lower() == str(name).lower():
+            return encoding
+    raise InputError(f"{topic}: encoding {quoted(name)}, expected one of {', '.join(known)}")
 
 
 def pixel_plane(message: Any, kind: str, channels: int, topic: str, max_pixels: int) -> NDArray:
