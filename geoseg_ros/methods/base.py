@@ -25,6 +25,7 @@ from geoseg_ros.results import Evidence, Presence
 from geoseg_ros.settings import Settings
 
 if TYPE_CHECKING:
+    from geoseg_ros.learning.taught import Taught
     from geoseg_ros.packs.bank import BackgroundBank
     from geoseg_ros.projection.lifted_scene import LiftedScene
 
@@ -38,6 +39,7 @@ class Material:
         images, clouds: items that (mostly) show it: uint8 RGB [H, W, 3], and clouds.
         without_images, without_clouds: items that do not show it.
         scenes: rooms with tokens, which the classes of a place are learnt from; ``images`` are then some frames of them.
+        taught: what a vision-language teacher says of the scenes, for methods that learn named classes.
     """
 
     name: str
@@ -46,6 +48,7 @@ class Material:
     without_images: Collection[NDArray[np.uint8]] = ()
     without_clouds: Collection[Cloud] = ()
     scenes: Collection[LiftedScene] = ()
+    taught: Taught | None = None
 
 
 @dataclass(frozen=True)

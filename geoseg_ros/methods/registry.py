@@ -18,9 +18,10 @@ BUILT_IN = {
     "contrast": "geoseg_ros.methods.contrast.method:ContrastMethod",
     "geofree": "geoseg_ros.methods.geofree.method:GeoFreeMethod",
     "pointdc": "geoseg_ros.methods.pointdc.method:PointDCMethod",
+    "hicl": "geoseg_ros.methods.hicl.method:HICLMethod",
 }
 
-SCENE_METHODS = ("pointdc",)
+SCENE_METHODS = ("pointdc", "hicl")
 """The package's own methods that learn the classes of a place (``geoseg discover``), not a target."""
 
 

@@ -72,6 +72,8 @@ class Place:
         class_of: int64 [C], place in ``classes`` of each centroid.
         pictures: uint8, a JPEG file of each centroid: what its super-voxels look like.
         info: what the pack's manifest says beside.
+        kappa: factor of the cosines before the softmax that gives the confidence of a class; 0: the confidence is the share of the class in
+            training that was farther from its centroid.
     """
 
     name: str
@@ -89,6 +91,7 @@ class Place:
     class_of: NDArray[np.int64]
     pictures: Sequence[NDArray[np.uint8]] = ()
     info: Mapping[str, Any] = field(default_factory=dict)
+    kappa: float = 0.0
 
     def to_pack(self) -> Pack:
         """The pack of the place; the network in half precision."""
@@ -106,6 +109,8 @@ class Place:
         tensors = below("network", state) | {name: torch.from_numpy(np.ascontiguousarray(array)) for name, array in arrays.items()}
         kind = next(name for name, made in NETWORKS.items() if type(self.network) is made)
         info = dict(self.info) | {"config": asdict(self.config), "network": {"kind": kind, **self.network.config}}
+        if self.kappa:
+            info["kappa"] = self.kappa
         return Pack(self.name, self.method, *self.backbone, tensors, self.classes, info)
 
     @classmethod
@@ -136,7 +141,8 @@ class Place:
                 pack.classes,
                 arrays[CLASS_OF],
                 centroid_pictures(pack),
-                {key: value for key, value in pack.info.items() if key not in ("config", "network")},
+                {key: value for key, value in pack.info.items() if key not in ("config", "network", "kappa")},
+                float(pack.info.get("kappa", 0.0)),
             )
             place._check()
         except (KeyError, TypeError, ValueError, AttributeError, RuntimeError, InputError) as error:
@@ -161,5 +167,26 @@ class Place:
                 raise ValueError(f"{name}: expected {count} rows of {LEVELS} rising numbers")
         if not all(np.isfinite(array).all() for array in (self.centroids, self.mean, self.tokens)):
             raise ValueError("a value is not finite")
+        if not (np.isfinite(self.kappa) and self.kappa >= 0):
+            raise ValueError(f"kappa: expected a number of at least 0, got {self.kappa}")
         if not (0 < len(self.classes) <= MOST_LABELS and set(self.class_of.tolist()) == set(range(len(self.classes)))):
             raise ValueError("class_of: expected every class at least once")
+
+
+def fit_kappa(cosine: NDArray[np.floating], vote: NDArray[np.floating], size: NDArray[np.integer]) -> float:
+    """Factor of cosines at which the softmax over classes agrees best with shares of votes (temperature scaling: Guo et al., ICML 2017).
+
+    Args:
+        cosine: [S, C]. vote: [S, C], of each row sums to 1, or 0 where nothing is known. size: [S], weight of the rows.
+
+    Returns:
+        of 1 .. 200 that with the smallest cross-entropy; 1 where nothing is known.
+    """
+    tried = np.geomspace(1, 200, 80)
+    weight = vote * size[:, None]
+    cost = []
+    for kappa in tried:
+        logits = kappa * cosine.astype(np.float64)
+        peak = logits.max(axis=1, keepdims=True)
+        cost.append((weight * (peak + np.log(np.exp(logits - peak).sum(axis=1, keepdims=True)) - logits)).sum())
+    return float(tried[int(np.argmin(cost))])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
+from typing import NamedTuple
 
 import cv2
 import numpy as np
@@ -15,6 +16,15 @@ from geoseg_ros.learning.rooms import GREY, group_means, point_features, target_
 from geoseg_ros.packs.place import Place, Spread
 from geoseg_ros.projection.scene import CloudScene, ImageScene
 from geoseg_ros.results import Evidence
+
+
+class Nearest(NamedTuple):
+    """Of n voxels or pixels. Attributes: centroid: int64 [n]; similarity: float32 [n], cosine to it; doubt: float64 [n], 1 - the calibrated
+    probability of its class, or None where the place has none."""
+
+    centroid: NDArray[np.int64]
+    similarity: NDArray[np.float32]
+    doubt: NDArray[np.float64] | None = None
 
 
 class PlaceSegmenter:
@@ -35,7 +45,8 @@ class PlaceSegmenter:
     def cloud(self, scene: CloudScene, known: Collection[str] = ()) -> Evidence:
         """Classes of the voxels of one cloud, one for each super-voxel.
 
-        ``label_p`` is the share of the super-voxels of the class in training that were nearer to its centroid.
+        ``label_p`` is the share of the super-voxels of the class in training that were nearer to its centroid; where the place has a
+        ``kappa``, 1 - the calibrated probability of the class.
         """
         geometry, rgb = scene.geometry, scene.cloud.rgb
         count = len(geometry.xyz)
@@ -48,11 +59,12 @@ class PlaceSegmenter:
         scene.clock.restart()
         for place in self._places:
             if not count:
-                found.append((np.zeros(0, np.int64), np.zeros(0, np.float32)))
+                found.append(Nearest(np.zeros(0, np.int64), np.zeros(0, np.float32)))
                 continue
             feature = group_means(point_features(place.network, xyz, colour), superpoint[use], int(geometry.superpoint.max()) + 1)
             label, similarity = nearest_centroid(feature, place.centroids)
-            found.append((label[geometry.superpoint], similarity[geometry.superpoint]))
+            doubt = None if not place.kappa else doubts(place, feature, label)[geometry.superpoint]
+            found.append(Nearest(label[geometry.superpoint], similarity[geometry.superpoint], doubt))
         scene.clock.stop("classes")
         return self._evidence(found, [place.spread for place in self._places], (count,))
 
@@ -69,28 +81,37 @@ class PlaceSegmenter:
                 found_here = cv2.resize(np.ascontiguousarray(cosine[..., k]), (width, height), interpolation=cv2.INTER_LINEAR)
                 label[found_here > best] = k
                 best = np.maximum(best, found_here)
-            found.append((label.ravel(), best.ravel()))
+            found.append(Nearest(label.ravel(), best.ravel()))
         return self._evidence(found, [place.token_spread for place in self._places], (height, width))
 
-    def _evidence(
-        self, found: Sequence[tuple[NDArray[np.int64], NDArray[np.float32]]], spreads: Sequence[Spread], shape: tuple[int, ...]
-    ) -> Evidence:
-        """From the centroid of every voxel or pixel by each place, and the cosine to it."""
+    def _evidence(self, found: Sequence[Nearest], spreads: Sequence[Spread], shape: tuple[int, ...]) -> Evidence:
+        """From what is nearest to every voxel or pixel by each place."""
         total = int(np.prod(shape))
         label, nearer, score = np.zeros(total, np.int64), np.ones(total), np.zeros(total, np.float32)
+        doubt = np.ones(total)
         before = 0
-        for place, spread, (centroid, similarity) in zip(self._places, spreads, found, strict=True):
+        for place, spread, nearest in zip(self._places, spreads, found, strict=True):
+            centroid, similarity = nearest.centroid, nearest.similarity
             share = spread.nearer(1 - similarity.astype(np.float64), centroid)
             wins = (share <= 1 - place.unlike) & ((label == 0) | (share < nearer))
             label[wins] = before + 1 + place.class_of[centroid[wins]]
             nearer[wins], score[wins] = share[wins], similarity[wins]
+            doubt[wins] = (share if nearest.doubt is None else nearest.doubt)[wins]
             before += len(place.classes)
         count = np.bincount(label, minlength=before + 1)[1:]
 
         def mean(values: NDArray[np.floating], empty: float) -> NDArray[np.float64]:
             return np.where(count > 0, np.bincount(label, values, before + 1)[1:] / np.maximum(count, 1), empty)
 
-        return Evidence(mean(score, -1.0), mean(nearer, 1.0), count > 0, label.reshape(shape), nearer.reshape(shape))
+        return Evidence(mean(score, -1.0), mean(doubt, 1.0), count > 0, label.reshape(shape), doubt.reshape(shape))
+
+
+def doubts(place: Place, feature: NDArray[np.float32], label: NDArray[np.int64]) -> NDArray[np.float64]:
+    """1 - the calibrated probability, float64 [n], of the class of centroid ``label`` [n] for unit features [n, d]."""
+    logits = place.kappa * (feature @ place.centroids.T).astype(np.float64)
+    chance = np.exp(logits - logits.max(axis=1, keepdims=True))
+    same = place.class_of[label][:, None] == place.class_of
+    return 1 - (chance * same).sum(axis=1) / chance.sum(axis=1)
 
 
 def token_classes(place: Place, tokens: torch.Tensor) -> tuple[NDArray[np.int64], NDArray[np.float32]]:

@@ -20,6 +20,7 @@ from geoseg_ros.settings import with_values
 
 CLASS_OF = "class_of"  # int64 [C], class of each centroid
 SHARES = "shares"  # of the manifest: share of the points learnt from of each centroid
+TEACHER = "teacher"  # of the manifest: name, hash and licence of the teacher whose text the classes are named by
 GEOMETRY = "geometry"  # of the manifest: settings of the voxels and super-voxels learnt from
 
 

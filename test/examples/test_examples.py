@@ -58,7 +58,7 @@ def test_own_method_lives_in_under_60_lines():
 
 
 def test_own_method_learns_and_is_run_by_the_pipeline(own_method, fake_backbone, fake_packs, tmp_path):
-    assert method_names() == ["contrast", "geofree", "pointdc", "broken", "colour"]
+    assert method_names() == ["contrast", "geofree", "pointdc", "hicl", "broken", "colour"]
     pack = open_method("colour").learn(Material("red", [middle_red(k) for k in range(3)]), Context(fake_backbone))
     pack.save(tmp_path / "red.pack")
     # beside a pack of another method, in one pass; where both label a place the smaller p-value wins
@@ -81,7 +81,7 @@ def test_own_method_co_segments_a_set(own_method, fake_backbone, fake_bank, monk
 
 
 def test_what_is_no_method_is_refused_by_name(own_method):
-    with pytest.raises(InputError, match="method 'absent': expected one of contrast, geofree, pointdc, broken, colour"):
+    with pytest.raises(InputError, match="method 'absent': expected one of contrast, geofree, pointdc, hicl, broken, colour"):
         open_method("absent")
     with pytest.raises(InputError, match="method 'broken': cannot be opened"):
         open_method("broken")

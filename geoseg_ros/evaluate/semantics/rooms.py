@@ -51,12 +51,14 @@ class SemanticRoom:
         cloud: N points, metres, z up.
         label: int64 [N], class of each point, -1 for points that do not count.
         frames: posed frames in the frame of the cloud, or None where there are none.
+        frame_labels: of simulated rooms: int64 [H, W] of each frame, class of each pixel, -1 where it has no depth or does not count.
     """
 
     name: str
     cloud: Cloud
     label: NDArray[np.int64]
     frames: PosedFrames | None = None
+    frame_labels: Sequence[NDArray[np.int64]] = ()
 
 
 @dataclass(frozen=True)
@@ -151,10 +153,11 @@ def _make_room(name: str, source: SeedSource, set_config: SetConfig, of_family: 
         to_cloud = np.eye(4)
         to_cloud[:3, :3], to_cloud[:3, 3] = stations[0].rotation.T, -stations[0].rotation.T @ stations[0].position
         shots = [
-            _frame(f"{name} frame {k}", scene, pose, set_config.depth, rng, exposure, to_cloud)
+            _frame(f"{name} frame {k}", scene, pose, set_config.depth, rng, exposure, to_cloud, of_family)
             for k, pose in enumerate(_walk(scene, places, frames, rng))
         ]
-        return SemanticRoom(name, scan.cloud, point_classes(scan, of_family), FrameList(shots, name))
+        frames_of, labels = zip(*shots, strict=True)
+        return SemanticRoom(name, scan.cloud, point_classes(scan, of_family), FrameList(frames_of, name), labels)
     raise GeosegError(f"{name}: no room of {_ATTEMPTS} has places for the sensors")
 
 
@@ -183,12 +186,22 @@ def _walk(scene: Scene, places: NDArray[np.float64], count: int, rng: np.random.
 
 
 def _frame(
-    name: str, scene: Scene, pose: Pose, camera: DepthCamera, rng: np.random.Generator, exposure: float, to_cloud: NDArray[np.float64]
-) -> PosedFrame:
-    cloud = camera.scan(scene, pose, rng, exposure).cloud
+    name: str,
+    scene: Scene,
+    pose: Pose,
+    camera: DepthCamera,
+    rng: np.random.Generator,
+    exposure: float,
+    to_cloud: NDArray[np.float64],
+    of_family: NDArray[np.int64],
+) -> tuple[PosedFrame, NDArray[np.int64]]:
+    """A frame and the class of each of its pixels."""
+    scan = camera.scan(scene, pose, rng, exposure)
+    cloud = scan.cloud
     assert cloud.rgb is not None
     matrix = np.eye(4)
     matrix[:3, :3], matrix[:3, 3] = pose.rotation, pose.position
     size = (camera.height, camera.width)
     intrinsics = camera_matrix(camera.focal, ((camera.width - 1) / 2, (camera.height - 1) / 2))
-    return PosedFrame(cloud.rgb.reshape(*size, 3), cloud.xyz[:, 2].reshape(size).copy(), intrinsics, to_cloud @ matrix, name)
+    frame = PosedFrame(cloud.rgb.reshape(*size, 3), cloud.xyz[:, 2].reshape(size).copy(), intrinsics, to_cloud @ matrix, name)
+    return frame, point_classes(scan, of_family).reshape(size)

@@ -1,0 +1,83 @@
+"""What a vision-language teacher says of the frames of a scene, carried to the points that they show."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from numpy.typing import NDArray
+
+from geoseg_ros.backbones.teacher import VisionLanguageTeacher
+from geoseg_ros.io.posed_frames import PosedFrame
+from geoseg_ros.projection.frame_lifting import LiftConfig, seen
+from geoseg_ros.projection.lifted_scene import LiftedScene
+
+
+@dataclass(frozen=True, eq=False)
+class TaughtView:
+    """One frame of a scene.
+
+    Attributes:
+        row: int64 [K], points of the scene that it shows.
+        place: float32 [K, 2], where: x and y with the borders of the image at -1 and 1.
+        distance: float32 [K], metres from the camera.
+        features: float16 [h, w, D], of the teacher.
+    """
+
+    row: NDArray[np.int64]
+    place: NDArray[np.float32]
+    distance: NDArray[np.float32]
+    features: torch.Tensor
+
+    def at_points(self) -> torch.Tensor:
+        """Features of the K points, interpolated, float32 [K, D], of unit length; zeros where nothing is said of a place."""
+        grid = self.features.float().permute(2, 0, 1)[None]
+        found = F.grid_sample(grid, torch.from_numpy(self.place)[None, None], align_corners=False, padding_mode="border")
+        return F.normalize(found[0, :, 0].T, dim=1)
+
+
+@dataclass(frozen=True, eq=False)
+class Taught:
+    """What a teacher says of scenes.
+
+    Attributes:
+        teacher: name and hash. supervision, licence: of it.
+        scale: factor of the cosines before a softmax over classes.
+        names: of the classes; none where the teacher has no text.
+        anchors: float32 [C, D], unit embeddings of the names; [0, D] where there are none.
+        views: of each scene.
+    """
+
+    teacher: tuple[str, str]
+    supervision: str
+    licence: str
+    scale: float
+    names: tuple[str, ...]
+    anchors: NDArray[np.float32]
+    views: Sequence[Sequence[TaughtView]]
+
+
+def teach_scene(
+    scene: LiftedScene, frames: Iterable[PosedFrame], teacher: VisionLanguageTeacher, config: LiftConfig | None = None
+) -> list[TaughtView]:
+    """The views of a scene from frames in its world; those that show none of its points are left out."""
+    config, views = config or LiftConfig(voxel=scene.voxel), []
+    for frame in frames:
+        row, pixel = seen(scene.xyz, frame, config)
+        if not len(row):
+            continue
+        place = ((pixel + 0.5) / frame.depth.shape[::-1] * 2 - 1).astype(np.float32)
+        distance = np.linalg.norm(scene.xyz[row] - frame.pose[:3, 3], axis=1).astype(np.float32)
+        views.append(TaughtView(row, place, distance, teacher.encode_image(frame.rgb).half()))
+    return views
+
+
+def taught(teacher: VisionLanguageTeacher, names: Sequence[str], views: Sequence[Sequence[TaughtView]]) -> Taught:
+    """What a teacher says of scenes, by the names of classes where it has text."""
+    anchors = teacher.encode_text(names).numpy() if teacher.text else np.zeros((0, teacher.dim), np.float32)
+    identity = (teacher.name, teacher.hash)
+    own = tuple(names) if teacher.text else ()
+    return Taught(identity, teacher.supervision, teacher.licence, teacher.scale, own, anchors.astype(np.float32), views)
