@@ -27,6 +27,14 @@ def compiled(function: Function) -> Function:
         return cast(Function, numba.njit(function, nogil=True))
 
 
+def kernel_folder() -> str | None:
+    """The folder in which the machine code of this module's functions is kept, like that of others; None where it cannot be kept."""
+    return getattr(getattr(compiled(_nothing), "_cache", None), "cache_path", None)
+
+
+def _nothing() -> None: ...
+
+
 def in_parts(count: int, work: Callable[[int, int], object], least: int) -> None:
     """Call ``work(start, stop)`` for consecutive parts of ``range(count)``, at the same time on as many threads as numba would use.
 

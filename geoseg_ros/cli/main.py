@@ -32,6 +32,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "view": ("view", "show what the node finds, live or of a recording, or draw it"),
     "demo": ("demo", "record, play, segment and report"),
     "build-engine": ("build_engine", "build the engine of a concept pack ahead of time"),
+    "doctor": ("doctor", "examine this installation, for reports of bugs"),
     "bench": ("bench", "measure the cost of message handling"),
 }
 
