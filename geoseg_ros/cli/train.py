@@ -7,12 +7,14 @@ the pack.
 After an interruption (Ctrl-C, a full disk, a power cut) the same command resumes; until it is done, a hidden folder beside --out has
 intermediate results.
 
---recipe makes the background bank and the packs that ship, in the folder --out; then --images are photographs of anything.
+--recipe makes the background bank and the packs that ship, in the folder --out; then --images are photographs of anything. The recipe
+encoder trains the encoder of clouds on simulated rooms and writes its weights (.safetensors); --seconds is then the time of the training.
 
 example:
   geoseg train --name mug --clouds scans/ --images photos/ --without empty_table/ --out mug.pack
   geoseg train --name mug --images drive.mcap --image /camera/image_raw --out mug.pack
   geoseg train --recipe shipped --images caltech101/ --out shipped/
+  geoseg train --recipe encoder --out geoseg_encoder.safetensors
 """
 
 from __future__ import annotations
@@ -39,6 +41,7 @@ if TYPE_CHECKING:
     from geoseg_ros.io.items import Items
     from geoseg_ros.runtime.pipeline import Pipeline
 
+ENCODER = "encoder"  # the recipe of :mod:`geoseg_ros.cli.recipe_encoder`
 UNFINISHED = ".unfinished"  # folder, or end of its name, with the intermediate results of a command
 FEW = 5  # items of a modality below which the user is warned
 CHECKED = 12  # items of each kind in the self-check
@@ -52,7 +55,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--without", nargs="+", action="extend", default=[], metavar="DIR", help="images, clouds or both without it")
     parser.add_argument("--without-clouds", nargs="+", action="extend", default=[], metavar="DIR", help="clouds without it")
     parser.add_argument("--out", required=True, metavar="FILE", help="pack to write")
-    parser.add_argument("--recipe", choices=tuple(RECIPES), help="make what ships with the package, see above")
+    parser.add_argument("--recipe", choices=(*RECIPES, ENCODER), help="make what ships with the package, see above")
     add_backbone(parser)
     add_backend(parser)
     add_method(parser)
@@ -97,6 +100,10 @@ def run(options: argparse.Namespace) -> dict[str, object]:
     from geoseg_ros.io.items import open_clouds, open_images, open_without
     from geoseg_ros.packs.pack import Pack
 
+    if options.recipe == ENCODER:
+        from geoseg_ros.cli.recipe_encoder import run as make_encoder
+
+        return make_encoder(options)
     if options.recipe:
         return make_recipe(options)
     begin = time.monotonic()

@@ -73,6 +73,7 @@ PRESETS = {
         lidar=Lidar(rings=48, columns=512), depth=DepthCamera(width=160, height=120, focal=142.5),
         scanner=Scanner(2, 2.0, spacing=0.04), min_points=80,
     ),
+    "light": SetConfig(depth=DepthCamera(width=240, height=180, focal=213.0), scanner=Scanner(2, 1.0, spacing=0.03)),
     "easy": SetConfig(others=(2, 4), image_others=(0, 2), similar=False, touch=0.1),
     "standard": SetConfig(),
     "hard": SetConfig(others=(7, 11), image_others=(4, 8), touch=0.6, outliers=0.2, confounder=0.85, room=(5.5, 5.0), min_points=200),

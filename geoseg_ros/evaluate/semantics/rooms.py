@@ -37,7 +37,12 @@ CLASSES = (*SHELL, *GROUPS)
 SPLITS = ("learn", "measure")
 ROOMS = {"learn": 40, "measure": 16}
 FRAMES = 16
-OBJECTS = {"tiny": (4, 6), "standard": (8, 13), "hard": (13, 18)}  # fewest and most in a room, by preset; for some there is no place
+OBJECTS = {
+    "tiny": (4, 6),
+    "light": (8, 13),
+    "standard": (8, 13),
+    "hard": (13, 18),
+}  # fewest and most in a room, by preset; for some there is no place
 _CLEARANCE = 0.35  # metres between a sensor and the footprints of objects
 _ATTEMPTS = 20
 
@@ -52,6 +57,7 @@ class SemanticRoom:
         label: int64 [N], class of each point, -1 for points that do not count.
         frames: posed frames in the frame of the cloud, or None where there are none.
         frame_labels: of simulated rooms: int64 [H, W] of each frame, class of each pixel, -1 where it has no depth or does not count.
+        sweeps: turns of a LiDAR in the room, in the frame of the cloud.
     """
 
     name: str
@@ -59,6 +65,7 @@ class SemanticRoom:
     label: NDArray[np.int64]
     frames: PosedFrames | None = None
     frame_labels: Sequence[NDArray[np.int64]] = ()
+    sweeps: Sequence[Cloud] = ()
 
 
 @dataclass(frozen=True)
@@ -89,7 +96,13 @@ class SemanticRooms:
 
 
 def simulated_rooms(
-    split: str, count: int | None = None, seed: int = 0, preset: str = "standard", frames: int = FRAMES, catalogue: Catalogue = FURNITURE
+    split: str,
+    count: int | None = None,
+    seed: int = 0,
+    preset: str = "standard",
+    frames: int = FRAMES,
+    catalogue: Catalogue = FURNITURE,
+    sweeps: int = 0,
 ) -> SemanticRooms:
     """Simulated rooms with the classes ``CLASSES``, or, with a catalogue of one's own, the parts of the room and one class per family.
 
@@ -97,8 +110,10 @@ def simulated_rooms(
         split: of ``SPLITS``.
         count: rooms; None: 40 to learn from, 16 to measure.
         seed: of the whole set.
-        preset: ``tiny`` (small, for tests), ``standard`` or ``hard`` (more objects that touch one another).
+        preset: ``tiny`` (small, for tests), ``light`` (coarser sensors, several times quicker), ``standard`` or ``hard`` (more objects that
+            touch one another).
         frames: posed frames of each room.
+        sweeps: turns of a LiDAR in each room.
 
     Raises:
         InputError: unknown split or preset, or no room.
@@ -113,9 +128,9 @@ def simulated_rooms(
     set_config, (classes, of_family) = make_set_config(preset, catalogue=catalogue, others=OBJECTS[preset]), family_classes(catalogue)
 
     def make(k: int) -> SemanticRoom:
-        return _make_room(f"{split}/{k}", SeedSource(seed, f"semantics/{split}/{preset}/{k}"), set_config, of_family, frames)
+        return _make_room(f"{split}/{k}", SeedSource(seed, f"semantics/{split}/{preset}/{k}"), set_config, of_family, frames, sweeps)
 
-    about = repr((split, seed, preset, frames, catalogue.names))
+    about = repr((split, seed, preset, frames, catalogue.names, *([sweeps] if sweeps else [])))
     return SemanticRooms("rooms", split, classes, [f"{split}/{k}" for k in range(number)], make, about)
 
 
@@ -136,7 +151,9 @@ def point_classes(scan: Scan, of_family: NDArray[np.int64]) -> NDArray[np.int64]
     return np.where(scan.family > 0, of_family[scan.family], shell[scan.part])
 
 
-def _make_room(name: str, source: SeedSource, set_config: SetConfig, of_family: NDArray[np.int64], frames: int) -> SemanticRoom:
+def _make_room(
+    name: str, source: SeedSource, set_config: SetConfig, of_family: NDArray[np.int64], frames: int, sweeps: int
+) -> SemanticRoom:
     for _ in range(_ATTEMPTS):
         rng = np.random.default_rng(source.draw("view"))
         furniture = others(rng, int(rng.integers(set_config.others[0], set_config.others[1] + 1)), (), set_config.catalogue)
@@ -156,8 +173,9 @@ def _make_room(name: str, source: SeedSource, set_config: SetConfig, of_family: 
             _frame(f"{name} frame {k}", scene, pose, set_config.depth, rng, exposure, to_cloud, of_family)
             for k, pose in enumerate(_walk(scene, places, frames, rng))
         ]
+        turns = [_sweep(scene, places[k % len(places)], set_config, rng, to_cloud) for k in range(sweeps)]
         frames_of, labels = zip(*shots, strict=True)
-        return SemanticRoom(name, scan.cloud, point_classes(scan, of_family), FrameList(frames_of, name), labels)
+        return SemanticRoom(name, scan.cloud, point_classes(scan, of_family), FrameList(frames_of, name), labels, turns)
     raise GeosegError(f"{name}: no room of {_ATTEMPTS} has places for the sensors")
 
 
@@ -183,6 +201,15 @@ def _walk(scene: Scene, places: NDArray[np.float64], count: int, rng: np.random.
         pitch = np.radians(-20.0 if k % 5 == 4 else rng.uniform(5, 30))
         poses.append(optical_pose((float(x), float(y), float(rng.uniform(1.1, 1.7))), float(across), float(pitch)))
     return poses
+
+
+def _sweep(
+    scene: Scene, place: NDArray[np.float64], set_config: SetConfig, rng: np.random.Generator, to_cloud: NDArray[np.float64]
+) -> Cloud:
+    """A turn of the LiDAR at a place, in the frame of the room's cloud."""
+    pose = level_pose((float(place[0]), float(place[1]), float(rng.uniform(0.7, 1.1))), float(rng.uniform(-np.pi, np.pi)))
+    xyz = set_config.lidar.scan(scene, pose, rng).cloud.xyz @ pose.rotation.T + pose.position
+    return Cloud((xyz @ to_cloud[:3, :3].T + to_cloud[:3, 3]).astype(np.float32))
 
 
 def _frame(
