@@ -33,7 +33,7 @@ class EncoderRecipe:
         training: settings.
     """
 
-    rooms: int = 32
+    rooms: int = 64
     held_out: int = 6
     preset: str = "light"
     seed: int = 1404
@@ -42,7 +42,7 @@ class EncoderRecipe:
     sweeps: int = 2
     side: int = 480
     network: dict[str, Any] = field(default_factory=lambda: {"width": 64, "voxel": 0.05, "drop": 0.0})
-    training: EncoderConfig = field(default_factory=lambda: EncoderConfig(minutes=30.0))
+    training: EncoderConfig = field(default_factory=lambda: EncoderConfig(minutes=45.0))
 
 
 RECIPE = EncoderRecipe()
@@ -66,10 +66,9 @@ def run(options: argparse.Namespace, recipe: EncoderRecipe = RECIPE) -> dict[str
     from geoseg_ros.cli.progress import Stages
     from geoseg_ros.cli.train import UNFINISHED, keep_on_interrupt
     from geoseg_ros.evaluate.semantics.encoder_probe import probe
-    from geoseg_ros.learning.cloud_distillation import agreement, train_encoder
+    from geoseg_ros.learning.cloud_distillation import agreement, mean_token, train_encoder
     from geoseg_ros.nets.encoder_file import is_encoder, load_encoder, save_encoder
     from geoseg_ros.nets.point_encoder import PointEncoder
-    from geoseg_ros.simulation.bank import open_bank
 
     begin, out = time.monotonic(), Path(options.out)
     if given := [
@@ -80,11 +79,11 @@ def run(options: argparse.Namespace, recipe: EncoderRecipe = RECIPE) -> dict[str
         raise InputError(f"--out: expected a .safetensors file, got '{out}'")
     check_output(out, "--out", [], is_encoder, "an encoder")
     backbone = open_image_backbone(options)
-    mean = open_bank(backbone).mean
     folder = out.with_name(f".{out.name}{UNFINISHED}")
     config = EncoderConfig(**{**_fields(recipe.training), "minutes": options.seconds / 60}) if options.seconds else recipe.training
     with Stages("step", options.json) as progress, keep_on_interrupt(folder, options.json):
         rooms = {split: make_rooms(recipe, split, backbone, folder, progress) for split in ("learn", "measure")}
+        mean = mean_token([room for room, _ in rooms["learn"]])
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(config.seed)
             untrained = PointEncoder(dim=backbone.dim, **recipe.network)
@@ -93,7 +92,7 @@ def run(options: argparse.Namespace, recipe: EncoderRecipe = RECIPE) -> dict[str
         trained = train_encoder(
             network,
             [room for room, _ in rooms["learn"]],
-            mean.numpy(),
+            mean,
             config,
             folder / "training.safetensors",
             lambda state: progress("training", round(100 * state.progress), 100),
@@ -106,11 +105,11 @@ def run(options: argparse.Namespace, recipe: EncoderRecipe = RECIPE) -> dict[str
             "minutes": round(trained.minutes, 1),
             "loss": round(trained.loss, 4),
             "backbone": backbone.name,
-            "cosine_held_out": agreement(trained.encoder, [room for room, _ in rooms["measure"]], mean.numpy()),
+            "cosine_held_out": agreement(trained.encoder, [room for room, _ in rooms["measure"]], mean),
             "config": asdict(config),
         }
         about["classes_by_neighbours"] = probe(trained.encoder, untrained.eval(), rooms["learn"], rooms["measure"])
-        save_encoder(out, trained.encoder, backbone.hash, mean, about)
+        save_encoder(out, trained.encoder, backbone.hash, torch.from_numpy(mean), about)
         found = load_encoder(out)
     shutil.rmtree(folder, ignore_errors=True)
     summary: dict[str, Any] = {

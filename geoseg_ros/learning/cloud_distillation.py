@@ -1,8 +1,8 @@
 """Training of an encoder of clouds: it learns to say, from the points alone, the image tokens that frames gave to them.
 
-Loss: 1 - cosine of a point's feature and the token of its super-voxel (LogoSP, Zhang et al., CVPR 2025), the mean token removed as for
-photographs, so that features and tokens of pictures can be compared. Each step shows whole rooms, single depth images and single turns of
-a LiDAR; the colour of about half of them is hidden.
+Loss: 1 - cosine of a point's feature and the token of its super-voxel (LogoSP, Zhang et al., CVPR 2025), the mean token of all rooms
+removed, as the mean of photographs is from theirs: so features and tokens of pictures can be compared. Each step shows whole rooms, single
+depth images and single turns of a LiDAR; the colour of about half of them is hidden.
 """
 
 from __future__ import annotations
@@ -61,6 +61,12 @@ class Trained:
     steps: int
     minutes: float
     loss: float
+
+
+def mean_token(rooms: Sequence[LearningRoom]) -> NDArray[np.float32]:
+    """float32 [D], over the super-voxels of all rooms that a frame shows. Drawn or rendered rooms have another one than photographs."""
+    tokens = np.concatenate([room.token[room.known] for room in rooms])
+    return np.asarray(tokens.astype(np.float64).mean(axis=0), np.float32)
 
 
 def targets(rooms: Sequence[LearningRoom], mean: NDArray[np.float32]) -> NDArray[np.float32]:

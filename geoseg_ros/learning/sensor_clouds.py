@@ -75,7 +75,7 @@ class SampleConfig(Settings):
     )
     radius: tuple[float, float] = setting((1.0, 3.0), "smallest and largest radius of a crop, a column", unit="m", range=(0.1, 100.0))
     whole: float = setting(0.4, "share of the depth images and turns of a LiDAR that are not cropped", range=(0.0, 1.0))
-    points: int = setting(20_000, "largest number of points of a sample", range=(100, 10_000_000))
+    points: int = setting(12_000, "largest number of points of a sample", range=(100, 10_000_000))
     keep: float = setting(0.4, "smallest share of the points that thinning leaves", range=(0.01, 1.0))
     tilt: float = setting(3.0, "standard deviation of the rotations about x and y", unit="degrees", range=(0.0, 180.0))
     scale: float = setting(0.1, "largest change of the size, a share of it", range=(0.0, 0.9))
