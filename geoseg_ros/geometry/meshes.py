@@ -111,7 +111,7 @@ def decimate(mesh: Mesh, faces: int) -> Mesh:
         return mesh
     mesh = mesh.select(mesh.finite())
     if len(mesh.faces) > max(_GRID_FIRST, 4 * faces):
-        mesh = _on_grid(mesh, max(_GRID_FIRST, 4 * faces))
+        mesh = _on_grid(mesh, float(np.sqrt(2 * mesh.face_normals()[1].sum() / max(_GRID_FIRST, 4 * faces))))
     if len(mesh.faces) <= faces:
         return mesh
     import open3d as o3d
@@ -124,6 +124,25 @@ def decimate(mesh: Mesh, faces: int) -> Mesh:
     solid = solid.simplify_quadric_decimation(faces)
     colour = np.round(np.asarray(solid.vertex_colors) * 255).clip(0, 255).astype(np.uint8) if mesh.colour is not None else None
     return Mesh(np.asarray(solid.vertices, np.float32), np.asarray(solid.triangles, np.int64), colour)
+
+
+def even(mesh: Mesh, vertices: int) -> Mesh:
+    """A surface of about ``vertices`` vertices that lie evenly, whatever the triangles were like; for distances and descriptors.
+
+    Long edges are divided, then the vertices of one grid cell are merged. Thin boards may become one sheet.
+    """
+    import trimesh
+
+    area = float(mesh.face_normals()[1].sum())
+    cell = np.sqrt(area / vertices)
+    fine, faces, rows = trimesh.remesh.subdivide_to_size(
+        mesh.vertices.astype(np.float64), mesh.faces, max_edge=cell, max_iter=30, return_index=True
+    )
+    colour = None
+    if mesh.colour is not None:
+        colour = np.zeros((len(fine), 3), np.uint8)
+        colour[faces] = mesh.colour[mesh.faces[rows]].mean(axis=1).astype(np.uint8)[:, None]
+    return _on_grid(Mesh(fine.astype(np.float32), np.asarray(faces, np.int64), colour), cell)
 
 
 def sample_surface(mesh: Mesh, count: int, seed: int = 0) -> tuple[NDArray[np.float32], NDArray[np.int64], NDArray[np.float32]]:
@@ -153,15 +172,18 @@ def _merged(mesh: Mesh) -> Mesh:
     return _kept(mesh, first, rows.reshape(-1)[mesh.faces])
 
 
-def _on_grid(mesh: Mesh, faces: int) -> Mesh:
-    """Vertices of one grid cell made one, cells so small that about ``faces`` faces are left."""
-    cell = np.sqrt(2 * mesh.face_normals()[1].sum() / faces) + 1e-12
+def _on_grid(mesh: Mesh, cell: float) -> Mesh:
+    """Vertices of one grid cell made one, at their mean."""
     low = mesh.vertices.min(axis=0)
-    keys = np.floor((mesh.vertices - low) / cell).astype(np.int64)
+    keys = np.floor((mesh.vertices - low) / (cell + 1e-12)).astype(np.int64)
     spans = keys.max(axis=0) + 1
     flat = (keys[:, 0] * spans[1] + keys[:, 1]) * spans[2] + keys[:, 2]
-    _, first, rows = np.unique(flat, return_index=True, return_inverse=True)
-    return _kept(mesh, first, rows.reshape(-1)[mesh.faces])
+    _, first, rows, counts = np.unique(flat, return_index=True, return_inverse=True, return_counts=True)
+    rows = rows.reshape(-1)
+    mean = np.stack([np.bincount(rows, mesh.vertices[:, k].astype(np.float64)) for k in range(3)], axis=1) / counts[:, None]
+    merged = mesh.vertices.copy()
+    merged[first] = mean
+    return _kept(Mesh(merged, mesh.faces, mesh.colour), first, rows[mesh.faces])
 
 
 def _kept(mesh: Mesh, first: NDArray[np.int64], faces: NDArray[np.int64]) -> Mesh:

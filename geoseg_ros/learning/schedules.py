@@ -34,3 +34,14 @@ def with_warm_up(schedule: Schedule, steps: int) -> Schedule:
         return min(1.0, (step + 1) / steps) * schedule(step, progress)
 
     return factor
+
+
+def one_cycle(warm_up: float = 0.3, first: float = 1 / 25, last: float = 1e-4) -> Schedule:
+    """From ``first`` up to 1 over the share ``warm_up`` of the training, then down to ``last``, both along half a cosine (Smith & Topin,
+    "Super-convergence", 2018)."""
+
+    def factor(step: int, progress: float) -> float:
+        begin, end, share = (first, 1.0, progress / warm_up) if progress < warm_up else (1.0, last, (progress - warm_up) / (1 - warm_up))
+        return begin + (end - begin) * 0.5 * (1 - math.cos(math.pi * share))
+
+    return factor

@@ -10,7 +10,7 @@ from geoseg_ros.errors import InputError
 from geoseg_ros.geometry import geodesics as module
 from geoseg_ros.geometry.cloud import Cloud
 from geoseg_ros.geometry.geodesics import Geodesics, bicyclic_error
-from geoseg_ros.geometry.meshes import Mesh, clean, decimate, sample_surface
+from geoseg_ros.geometry.meshes import Mesh, clean, decimate, even, sample_surface
 from geoseg_ros.geometry.signatures import signatures
 
 
@@ -117,3 +117,11 @@ def test_signatures_forget_pose_and_size_and_know_ends_from_middles():
     end, middle = np.argmax(along), np.argmin(np.abs(along - np.median(along)))
     other = np.argmin(along)
     assert first[end] @ first[other] > 0.9 > first[end] @ first[middle]
+
+
+def test_even_vertices_on_uneven_triangles():
+    box = mesh_of(trimesh.creation.box((1.0, 0.5, 0.25)), np.tile(np.array([[10, 20, 30]], np.uint8), (8, 1)))
+    found = even(box, 500)
+    assert 350 < len(found) < 700 and found.components().max() == 0 and (found.colour == [10, 20, 30]).all()
+    middles = sample_surface(box, 500)[0]
+    assert np.linalg.norm(middles[:, None] - found.vertices, axis=2).min(axis=1).max() < 0.1

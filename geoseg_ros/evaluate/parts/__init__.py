@@ -1,0 +1,1 @@
+"""How well places are found again on other instances."""
