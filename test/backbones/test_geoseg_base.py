@@ -7,7 +7,8 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from geoseg_ros.backbones.efficientnet import DIM, SHIPPED, TAPS, GeosegBase, Trunk, load_base, save_base
+from geoseg_ros.backbones import lite2
+from geoseg_ros.backbones.efficientnet import DIM, SHIPPED, TAPS, Convolution, GeosegBase, Trunk, load_base, save_base
 from geoseg_ros.backbones.registry import open_backbone
 from geoseg_ros.errors import InputError
 from support.paths import SHARED, load_tool
@@ -82,14 +83,14 @@ def tool():
 
 def test_folding_equals_convolution_and_normalisation(tool):
     torch.manual_seed(0)
-    plain, norm = torch.nn.Conv2d(8, 6, 3, padding=1, bias=False), torch.nn.BatchNorm2d(6, eps=tool.EPSILON)
+    plain, norm = torch.nn.Conv2d(8, 6, 3, padding=1, bias=False), torch.nn.BatchNorm2d(6, eps=lite2.EPSILON)
     norm(torch.randn(20, 6, 4, 4) * 3 + 1)
     torch.nn.init.normal_(norm.weight)
     torch.nn.init.normal_(norm.bias)
     weights = {"kernel.weight": plain.weight} | {f"norm.{key}": value for key, value in norm.state_dict().items()}
-    ours = tool.Convolution(8, 6, 3)
+    ours = Convolution(8, 6, 3)
     with torch.no_grad():
-        tool.folded(ours, weights, "kernel", "norm")
+        lite2.folded(ours, weights, "kernel", "norm")
         pixels = torch.randn(2, 8, 7, 9)
         assert torch.allclose(ours(pixels), norm.eval()(plain(pixels)), atol=1e-5)
 
