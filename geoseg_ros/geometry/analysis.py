@@ -130,7 +130,7 @@ def analyse_cloud(cloud: Cloud, config: GeometryConfig | None = None) -> SceneGe
     clock.stop("planes")
     superpoint = superpoints(xyz, normal, grid.rgb, plane, edges, config.superpoints)
     clock.stop("superpoints")
-    proposals = object_proposals(xyz, normal, plane, superpoint, edges, voxel, config.proposals)
+    proposals = object_proposals(xyz, normal, grid.rgb, plane, planes, superpoint, edges, voxel, config.proposals)
     clock.stop("proposals")
     return SceneGeometry(xyz, grid.rgb, normal, grid.inverse, grid.count, plane, planes, superpoint, proposals, voxel, clock.seconds)
 

@@ -1,4 +1,4 @@
-"""Object proposals: what stands off the large planes; whole, cut along concave creases, and joined across small gaps."""
+"""Object proposals: what stands off the large planes; whole, its parts that stand out, and joined across small gaps."""
 
 from __future__ import annotations
 
@@ -10,9 +10,11 @@ from numpy.typing import NDArray
 
 from geoseg_ros.compiled import compiled
 from geoseg_ros.geometry.neighbours import connected_parts
-from geoseg_ros.geometry.superpoints import edge_concavity
+from geoseg_ros.geometry.nested_parts import nested_parts
+from geoseg_ros.geometry.planes import Plane
 from geoseg_ros.settings import Settings, setting
 
+_CRUMB = 3  # times the smallest object: borders of smaller pieces count less
 _SAME = 0.9  # two sets with an intersection over union above this are one proposal
 
 
@@ -23,23 +25,27 @@ class ProposalConfig(Settings):
     max_proposals: int = setting(32, "largest number of proposals", range=(0, 10_000))
     radius: float = setting(2.5, "points nearer to each other than this are connected", unit="voxels", range=(0.0, 1000.0))
     bridge: float = setting(8.0, "two clusters nearer than this are also proposed as one; 0: never", unit="voxels", range=(0.0, 1000.0))
-    min_voxels: int = setting(
-        20,
-        "smaller sets are no object; a smaller part of a cluster goes to the neighbour with the longest border",
-        unit="voxels",
-        range=(1, 1_000_000),
-    )
+    min_voxels: int = setting(20, "smaller sets are no object", unit="voxels", range=(1, 1_000_000))
     concave: float = setting(
-        0.15,
-        "a cluster is cut along borders between superpoints that are more concave than this on average (the sine of the bend)",
+        0.1,
+        "a part of a cluster is proposed if its border is by this deeper than any within it: more concave (the sine of the bend), or"
+        " between more different colours (0 .. 1)",
         range=(0.0, 2.0),
+    )
+    leftover: float = setting(
+        3.0,
+        "what lies this near to a large plane, and about it or below, is what noise left over of it, and no proposal; 0: all are",
+        unit="voxels",
+        range=(0.0, 1000.0),
     )
 
 
 def object_proposals(
     xyz: NDArray[np.float32],
     normal: NDArray[np.float32],
+    rgb: NDArray[np.uint8] | None,
     plane: NDArray[np.int64],
+    planes: Sequence[Plane],
     superpoint: NDArray[np.int64],
     edges: NDArray[np.int64],
     voxel: float,
@@ -48,13 +54,16 @@ def object_proposals(
     """Sets of voxels that may be one object each; sets may contain one another.
 
     1. Clusters: Euclidean connected components of the voxels on no plane.
-    2. Parts: a cluster cut along concave borders between its superpoints (Stein et al., CVPR 2014), for objects that touch.
+    2. Parts of a cluster that stand out by concave borders and by colour (:mod:`geoseg_ros.geometry.nested_parts`): objects that touch.
     3. Pairs: two clusters with a small gap, for objects that an occluder or their own rim (a bowl) splits.
+
+    What noise leaves over of a plane is no proposal.
 
     If there are more than ``max_proposals``, the largest are kept; a pair counts with the size of its smaller cluster.
 
     Args:
-        xyz, normal: float32 [M, 3]; plane: int [M], -1 = on no plane; superpoint: int [M].
+        xyz, normal: float32 [M, 3]; rgb: uint8 [M, 3] or None; plane: int [M], -1 = on no plane; superpoint: int [M].
+        planes: the planes.
         edges: int64 [E, 2], k-NN graph.
         voxel: voxel edge, metres.
 
@@ -69,8 +78,15 @@ def object_proposals(
     near = _links(xyz, np.require(edges, np.int64, ["C", "W"]), position, float(config.radius * voxel))
 
     cluster = connected_parts(len(free), near)
-    clusters = _sets(cluster, config.min_voxels)
-    parts = _sets(_convex_parts(xyz, normal, superpoint, cluster, near, config), config.min_voxels)
+    # a superpoint may lie in two clusters: its pieces are the units
+    unit = np.unique(cluster * (superpoint.max(initial=0) + 1) + superpoint, return_inverse=True)[1]
+    colour = None if rgb is None else rgb[free]
+    parts = nested_parts(xyz, normal, colour, unit, near, config.concave, _CRUMB * config.min_voxels)
+    band = config.leftover * voxel
+    parts, clusters = (
+        _off_planes(xyz, planes, sorted((s for s in sets if len(s) >= config.min_voxels), key=_size_order), band)
+        for sets in (parts, _sets(cluster))
+    )
     pairs = _pairs(xyz, clusters, config.bridge * voxel)
     # stable: a cluster goes before the part that is all of it
     candidates = sorted([(len(s), s) for s in clusters + parts] + pairs, key=lambda candidate: -candidate[0])
@@ -105,34 +121,21 @@ def overlaps(proposals: Sequence[NDArray[np.int64]], count: int) -> NDArray[np.f
     return member @ member.T / np.maximum(member.sum(1, keepdims=True), 1)
 
 
-def _convex_parts(
-    xyz: NDArray[np.float32],
-    normal: NDArray[np.float32],
-    superpoint: NDArray[np.int64],
-    cluster: NDArray[np.int64],
-    near: NDArray[np.int64],
-    config: ProposalConfig,
-) -> NDArray[np.int64]:
-    """Part id of every point: its cluster cut along concave borders."""
-    # a superpoint may lie in two clusters: its pieces are the units
-    unit = np.unique(cluster * (superpoint.max(initial=0) + 1) + superpoint, return_inverse=True)[1]
-    units = int(unit.max(initial=-1)) + 1
-    crossing = near[unit[near[:, 0]] != unit[near[:, 1]]]
-    _, side = edge_concavity(xyz, normal, crossing)
-    ends = np.sort(unit[crossing], axis=1)
-    border, inverse, length = np.unique(ends[:, 0] * units + ends[:, 1], return_inverse=True, return_counts=True)
-    first, second = border // max(units, 1), border % max(units, 1)
-    joined = np.bincount(inverse, side, len(border)) / np.maximum(length, 1) >= -config.concave
-    part = connected_parts(units, np.stack([first, second], axis=1)[joined])
-    # small pieces along a crease are no part
-    size = np.bincount(part[unit])
-    for i in np.argsort(-length, kind="stable"):
-        a, b = part[first[i]], part[second[i]]
-        if a != b and min(size[a], size[b]) < config.min_voxels:
-            keep, drop = (a, b) if size[a] >= size[b] else (b, a)
-            size[keep] += size[drop]
-            part[part == drop] = keep
-    return part[unit]
+def _off_planes(xyz: NDArray[np.float32], planes: Sequence[Plane], sets: list[NDArray[np.int64]], band: float) -> list[NDArray[np.int64]]:
+    """The sets that are no leftovers of a plane: nine tenths within ``band`` metres of it, and half of it not above a third of that.
+
+    What lies flat on a plane is above it; what its noise leaves over is about it, and the rim of a table below.
+    """
+    heights = [(xyz @ plane.normal.astype(np.float32) - np.float32(plane.offset)) for plane in planes] if band > 0 else []
+    kept = []
+    for members in sets:
+        for height in heights:
+            own = height[members]
+            if np.count_nonzero(np.abs(own) <= band) >= 0.9 * len(own) and np.count_nonzero(own <= band / 3) >= 0.5 * len(own):
+                break
+        else:
+            kept.append(members)
+    return kept
 
 
 def _pairs(xyz: NDArray[np.float32], clusters: list[NDArray[np.int64]], reach: float) -> list[tuple[int, NDArray[np.int64]]]:
@@ -181,11 +184,10 @@ def _touch(first, second, reach):  # noqa: ANN001, ANN202
     return False
 
 
-def _sets(label: NDArray[np.int64], min_size: int) -> list[NDArray[np.int64]]:
-    """The points of each label with at least ``min_size``, the largest first."""
+def _sets(label: NDArray[np.int64]) -> list[NDArray[np.int64]]:
+    """The points of each label."""
     order = np.argsort(label, kind="stable")
-    groups = np.split(order, np.cumsum(np.bincount(label))[:-1]) if len(label) else []
-    return sorted((group for group in groups if len(group) >= min_size), key=_size_order)
+    return np.split(order, np.cumsum(np.bincount(label))[:-1]) if len(label) else []
 
 
 def _size_order(points: NDArray[np.int64]) -> tuple[int, int]:
