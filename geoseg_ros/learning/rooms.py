@@ -12,7 +12,8 @@ from numpy.typing import NDArray
 
 from geoseg_ros.geometry.poses import surface_up, upright
 from geoseg_ros.learning.clustering import unit_rows
-from geoseg_ros.nets.base import PointBatch, PointNetwork
+from geoseg_ros.nets.base import PointBatch, PointNetwork, PreparedCloud
+from geoseg_ros.nets.point_encoder import PointEncoder
 from geoseg_ros.projection.lifted_scene import LiftedScene
 from geoseg_ros.settings import Settings, setting
 
@@ -143,3 +144,17 @@ def group_means(values: torch.Tensor, group: NDArray[np.int64], count: int) -> N
     use = np.flatnonzero(group >= 0)
     total = torch.zeros(count, values.shape[1]).index_add_(0, torch.from_numpy(group[use]), values[torch.from_numpy(use)])
     return unit_rows(total.numpy())
+
+
+class RoomEncoder(PointEncoder):
+    """The encoder that compiles, for rooms, whose points are grey where they have no colour: then it is told that there is none."""
+
+    def prepare(
+        self,
+        xyz: NDArray[np.float32],
+        rgb: NDArray[np.uint8] | None = None,
+        intensity: NDArray[np.float32] | None = None,
+        normal: NDArray[np.float32] | None = None,
+    ) -> PreparedCloud:
+        """See :class:`~geoseg_ros.nets.base.PointNetwork`."""
+        return super().prepare(xyz, None if rgb is not None and bool((rgb == GREY).all()) else rgb, intensity, normal)

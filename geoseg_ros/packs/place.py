@@ -13,6 +13,7 @@ from torch import nn
 
 from geoseg_ros.errors import InputError
 from geoseg_ros.learning.checkpoint import below, under
+from geoseg_ros.learning.rooms import RoomEncoder
 from geoseg_ros.nets.base import PointNetwork
 from geoseg_ros.nets.sparse_unet import SparseUNet
 from geoseg_ros.packs.pack import Pack
@@ -21,7 +22,7 @@ from geoseg_ros.results import MOST_LABELS
 from geoseg_ros.settings import Settings, with_values
 
 LEVELS = 65  # quantiles kept of the distances of a class
-NETWORKS = {"sparse_unet": SparseUNet}
+NETWORKS: dict[str, type[SparseUNet] | type[RoomEncoder]] = {"sparse_unet": SparseUNet, "encoder": RoomEncoder}
 
 
 @dataclass(frozen=True, eq=False)

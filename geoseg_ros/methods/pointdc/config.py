@@ -51,6 +51,9 @@ class PointDCConfig(Settings):
     classes: int = setting(13, "number of classes; 0: chosen by ``rule``", range=(0, MOST_LABELS))
     rule: Rule = setting("silhouette", "how the number of classes is chosen")
     most: int = setting(MOST, "largest number that the rule may choose", range=(2, MOST_LABELS))
+    network: Literal["sparse_unet", "encoder"] = setting(
+        "sparse_unet", "what is trained: the sparse network from scratch, or the encoder that ships, which engines can run"
+    )
     voxel: float = setting(0.05, "voxel edge of the network", unit="m", range=(0.001, 10.0))
     dim: int = setting(128, "width of the network's features", range=_COUNT)
     batch: int = setting(2, "scenes per step", range=_COUNT)

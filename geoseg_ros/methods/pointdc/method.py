@@ -12,11 +12,13 @@ import torch
 
 from geoseg_ros.errors import InputError
 from geoseg_ros.learning.clustering import unit_rows
-from geoseg_ros.learning.rooms import room_of
+from geoseg_ros.learning.rooms import RoomEncoder, room_of
 from geoseg_ros.methods.base import Context, ImageScene, Material, Method, Pack
 from geoseg_ros.methods.pointdc.config import PointDCConfig, paper_config
 from geoseg_ros.methods.pointdc.training import Fitted, Trainer
+from geoseg_ros.nets import encoder_file
 from geoseg_ros.nets.base import PointNetwork
+from geoseg_ros.nets.encoder_file import load_encoder
 from geoseg_ros.nets.sparse_unet import SparseUNet
 from geoseg_ros.packs.class_pictures import class_pictures
 from geoseg_ros.packs.place import Place, Spread
@@ -67,7 +69,19 @@ class PointDCMethod(Method):
 
 
 def new_network(config: PointDCConfig) -> PointNetwork:
-    """A network with random weights, those of ``config.seed``."""
+    """The network that ``config.network`` names: with random weights, those of ``config.seed``, or the encoder that ships.
+
+    Raises:
+        InputError: the encoder's features have another width than ``config.dim``.
+    """
+    if config.network == "encoder":
+        shipped = load_encoder(encoder_file.DEFAULT).network
+        if shipped.dim != config.dim:
+            raise InputError(f"dim: the encoder gives {shipped.dim} features, got {config.dim}")
+        arguments: dict[str, Any] = {**shipped.config, "voxel": config.voxel}
+        encoder = RoomEncoder(**arguments)
+        encoder.load_state_dict(shipped.state_dict())
+        return encoder
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(config.seed)
         return SparseUNet(6, config.dim, config.voxel)
