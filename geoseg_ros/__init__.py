@@ -5,7 +5,18 @@ from pkgutil import extend_path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from geoseg_ros.api import Cloud, Pack, Pipeline, PipelineConfig, SetResult, cosegment, discover, learn_concept, open_pipeline
+    from geoseg_ros.api import (
+        Cloud,
+        Pack,
+        Pipeline,
+        PipelineConfig,
+        SetResult,
+        cosegment,
+        discover,
+        learn_concept,
+        learn_parts,
+        open_pipeline,
+    )
 
 __all__ = [
     "Cloud",
@@ -17,6 +28,7 @@ __all__ = [
     "cosegment",
     "discover",
     "learn_concept",
+    "learn_parts",
     "open_pipeline",
 ]
 

@@ -26,12 +26,25 @@ from geoseg_ros.progress import Progress, silent
 from geoseg_ros.projection.token_cache import TokenCache
 from geoseg_ros.results import SetResult
 from geoseg_ros.runtime.discovery import lift_places, open_posed_frames
+from geoseg_ros.runtime.part_learning import Marks, PartLearner
+from geoseg_ros.runtime.parts import unit_vector
 from geoseg_ros.runtime.pipeline import Pipeline, PipelineConfig, open_pipeline
 from geoseg_ros.runtime.set_segmentation import segment_set
 from geoseg_ros.settings import with_values
 from geoseg_ros.simulation.bank import open_bank
 
-__all__ = ["Cloud", "Pack", "Pipeline", "PipelineConfig", "SetResult", "cosegment", "discover", "learn_concept", "open_pipeline"]
+__all__ = [
+    "Cloud",
+    "Pack",
+    "Pipeline",
+    "PipelineConfig",
+    "SetResult",
+    "cosegment",
+    "discover",
+    "learn_concept",
+    "learn_parts",
+    "open_pipeline",
+]
 
 SET_P_MAX = 0.01  # items are taken for unrelated unless their common p-value is below this
 
@@ -190,6 +203,43 @@ def discover(
     for line in [line for room in opened_rooms for line in room.warnings] + ([kept.trouble] if kept is not None and kept.trouble else []):
         python_warnings.warn(line, stacklevel=2)
     return pack
+
+
+def learn_parts(
+    name: str,
+    marks: Marks,
+    *,
+    pack: str | os.PathLike[str] | Pack | None = None,
+    up: tuple[float, float, float] | None = None,
+    backbone: str | ImageBackbone | None = None,
+    method: str = "parts",
+    config: PipelineConfig | None = None,
+) -> Pack:
+    """Make a part pack: parts that are marked once are found on other things of their kind.
+
+    Args:
+        name: of the pack, 1 to 64 printable characters.
+        marks: name of a part -> (place, item): x, y, z in metres in a :class:`Cloud` or the file of a cloud or mesh, or x, y in pixels on a
+            photograph (uint8 RGB or a file). The thing of the first mark in a cloud becomes the template.
+        pack: concept pack whose objects have the parts; None: every cloud or photograph shows one thing and nothing else.
+        up: what is up in clouds without a concept pack; None: +z, or for a camera's cloud found from its level surfaces.
+        backbone: name of an image backbone, or an open one; None: that of ``pack``, or the default one.
+        method: one that finds parts.
+        config: settings of scenes.
+
+    Returns:
+        The pack; ``Pack.save(path)`` writes it, and ``open_pipeline([concept, parts])`` finds the parts: ``.parts`` of its results.
+
+    Raises:
+        InputError: a mark outside the thing or the picture, on the background, or in a file that cannot be read.
+    """
+    check_name(name)
+    target = pack if isinstance(pack, Pack) or pack is None else Pack.load(pack)
+    opened = _opened(backbone if backbone is not None or target is None else target.backbone)
+    if target is not None:
+        target.check_backbone(opened.name, opened.hash)
+    context = Context(opened, scene=(config or PipelineConfig()).scene)
+    return PartLearner(context, target, None if up is None else unit_vector(up)).learn(name, marks, method)
 
 
 def check_name(name: str, what: str = "name") -> None:

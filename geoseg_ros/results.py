@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import colorsys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -84,18 +84,54 @@ class ObjectInstance:
 
 
 @dataclass(frozen=True)
+class PartPoint:
+    """Where one marked part of one object is.
+
+    Attributes:
+        object: name of the concept; empty where every cloud or picture is one object.
+        name: of the part.
+        instance: number of the object in its cloud or picture, 1 ..
+        point: float64 [3], metres, frame of the cloud; None in a picture, or where no point is given.
+        normal: float64 [3], unit, of the surface there; None where it is not known.
+        pixel: x, y in the picture; None in a cloud without one, or where no point is given.
+        confidence: 0 .. 1; 0 where no point is given. Not a probability.
+        seen: it lies on the measured surface; False: inferred on the hidden side, or not given.
+        symmetric: the object looks the same from several sides, so that this is one of several equal places.
+        reason: why no point is given; empty where one is.
+        label: id of the concept; 0 = none.
+        track: of the object over time; 0 = not tracked.
+    """
+
+    object: str
+    name: str
+    instance: int
+    point: NDArray[np.float64] | None = None
+    normal: NDArray[np.float64] | None = None
+    pixel: tuple[float, float] | None = None
+    confidence: float = 0.0
+    seen: bool = False
+    symmetric: bool = False
+    reason: str = ""
+    label: int = 0
+    track: int = 0
+
+
+@dataclass(frozen=True)
 class ImageResult:
-    """Attributes: mask uint8 [H, W] of label ids (0 = none); presence: one entry per concept; seconds per stage."""
+    """Attributes: mask uint8 [H, W] of label ids (0 = none); presence: one entry per concept; seconds per stage; parts: of the objects,
+    where a part pack is loaded."""
 
     mask: NDArray[np.uint8]
     presence: list[Presence]
     seconds: dict[str, float] = field(default_factory=dict)
+    parts: list[PartPoint] = field(default_factory=list)
 
 
 @dataclass(frozen=True)
 class CloudResult:
     """Attributes: label uint32 [N] (0 = none), instance uint32 [N] (0 = none), confidence float32 [N] in [0, 1], all in
-    the order of the input; objects; presence: one entry per concept; seconds per stage."""
+    the order of the input; objects; presence: one entry per concept; seconds per stage; parts: of the objects, where a part pack is
+    loaded; where: then called with an object's name, a part's name or "", and a point of the template [3], gives its place on each one."""
 
     label: NDArray[np.uint32]
     instance: NDArray[np.uint32]
@@ -103,6 +139,8 @@ class CloudResult:
     objects: list[ObjectInstance]
     presence: list[Presence]
     seconds: dict[str, float] = field(default_factory=dict)
+    parts: list[PartPoint] = field(default_factory=list)
+    where: Callable[[str, str, NDArray[np.floating]], list[PartPoint]] | None = field(default=None, compare=False)
 
 
 @dataclass(frozen=True)

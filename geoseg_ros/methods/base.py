@@ -21,7 +21,7 @@ from geoseg_ros.geometry.cloud import Cloud
 from geoseg_ros.packs.pack import Pack
 from geoseg_ros.progress import Progress, silent
 from geoseg_ros.projection.scene import CloudScene, ImageScene, Remember, SceneConfig, uncached
-from geoseg_ros.results import Evidence, Presence
+from geoseg_ros.results import Evidence, PartPoint, Presence
 from geoseg_ros.settings import Settings
 
 if TYPE_CHECKING:
@@ -225,3 +225,120 @@ class Method(ABC):
         pack = self.learn(material, context, options.seconds)
         segmenter = self.open([pack, *options.rivals], context)
         return SetModel(segmenter, pack, (len(material.images), len(material.clouds)), options.outliers)
+
+
+@dataclass(frozen=True)
+class Thing:
+    """One object of a cloud, or a whole cloud.
+
+    Attributes:
+        xyz: [n, 3], its points, finite, metres, frame of the cloud.
+        up: float64 [3], unit, frame of the cloud.
+        object: name of the concept; empty where a whole cloud is one object.
+        label: id of the concept; 0 = none.
+        instance: number in the cloud, 1 ..
+        rows: int64 [n], which points of the cloud they are; None where it is not known.
+    """
+
+    xyz: NDArray[np.floating]
+    up: NDArray[np.float64]
+    object: str = ""
+    label: int = 0
+    instance: int = 1
+    rows: NDArray[np.int64] | None = None
+
+
+@dataclass(frozen=True)
+class MarkedPoint:
+    """A part marked in a cloud. Attributes: name; point [3], metres, frame of the cloud; thing: that it is on; source: for messages."""
+
+    name: str
+    point: NDArray[np.floating]
+    thing: Thing
+    source: str
+
+
+@dataclass(frozen=True)
+class MarkedPixel:
+    """A part marked on a photograph. Attributes: name; pixel x, y; image uint8 RGB [H, W, 3]; mask bool [H, W], the thing that it is on;
+    source: for messages. Marks on one photograph share its arrays."""
+
+    name: str
+    pixel: tuple[float, float]
+    image: NDArray[np.uint8]
+    mask: NDArray[np.bool_]
+    source: str
+
+
+@dataclass(frozen=True)
+class PartMaterial:
+    """What a part pack is made from.
+
+    Attributes:
+        name: of the pack.
+        target: the concept pack whose objects have the parts; None: every cloud or picture is one object.
+        points, pixels: the marks. The thing of the first point becomes the template.
+    """
+
+    name: str
+    target: Pack | None
+    points: Sequence[MarkedPoint] = ()
+    pixels: Sequence[MarkedPixel] = ()
+
+
+class PartAnswer(Protocol):
+    """The marked parts of the things of one cloud, and where other points of the template are on them."""
+
+    parts: list[PartPoint]
+
+    def where(self, part: str, point: NDArray[np.floating]) -> list[PartPoint]:
+        """One entry per thing for a marked part, or, where ``part`` is empty, for a ``point`` [3] of the template, in its frame.
+
+        Raises:
+            InputError: no such part, or a point outside the template.
+        """
+        ...
+
+
+class PartFinder(Protocol):
+    """An opened part pack.
+
+    Attributes:
+        target: name and version of the concept pack whose objects it is for; None: every cloud or picture is one object.
+        names: of the parts.
+        config: settings; a new value is used from the next scene on.
+    """
+
+    target: tuple[str, str] | None
+    names: tuple[str, ...]
+    config: Any
+
+    def cloud(self, things: Sequence[Thing], scene: CloudScene | None = None) -> PartAnswer:
+        """Find the parts on things of one cloud; ``scene``: the cloud, for parts that were marked on photographs."""
+        ...
+
+    def image(self, scene: ImageScene, masks: Sequence[NDArray[np.bool_]]) -> list[PartPoint]:
+        """Find the parts on things of one picture, each given by its mask bool [H, W]."""
+        ...
+
+
+class PartMethod(ABC):
+    """A way to find parts that were marked once. Attributes: name: stored in its packs."""
+
+    name: str
+
+    @abstractmethod
+    def learn(self, material: PartMaterial, context: Context) -> Pack:
+        """Make a part pack.
+
+        Raises:
+            InputError: no marks, a mark that is not on its thing, or a thing that cannot be used.
+        """
+
+    @abstractmethod
+    def open(self, pack: Pack, settings: Any = None) -> PartFinder:
+        """Open a part pack.
+
+        Raises:
+            InputError: it is damaged, or not of this method.
+        """

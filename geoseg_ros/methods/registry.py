@@ -6,10 +6,13 @@ from importlib import import_module
 from importlib.metadata import entry_points
 
 from geoseg_ros.errors import InputError
-from geoseg_ros.methods.base import Method
+from geoseg_ros.methods.base import Method, PartMethod
 from geoseg_ros.methods.contrast.config import CosegConfig
+from geoseg_ros.methods.parts.config import PartsConfig
 
-__all__ = ["LIVE_SETTINGS", "SCENE_METHODS", "CosegConfig", "method_names", "open_method"]
+__all__ = [
+    "LIVE_SETTINGS", "PART_METHODS", "SCENE_METHODS", "CosegConfig", "PartsConfig", "method_names", "open_method", "open_part_method",
+]  # fmt: skip
 
 GROUP = "geoseg.methods"
 LIVE_SETTINGS = {"contrast": "coseg"}
@@ -23,6 +26,18 @@ BUILT_IN = {
 
 SCENE_METHODS = ("pointdc", "hicl")
 """The package's own methods that learn the classes of a place (``geoseg discover``), not a target."""
+
+PART_METHODS = {"parts": "geoseg_ros.methods.parts.method:PartsMethod"}
+"""Methods that find marked parts of objects that another method has found; their packs are loaded beside a concept pack."""
+
+
+def open_part_method(name: str) -> PartMethod:
+    """The part method of this name. Raises InputError where there is none."""
+    if name not in PART_METHODS:
+        raise InputError(f"method '{name}': expected one of {', '.join(PART_METHODS)}")
+    module, _, attribute = PART_METHODS[name].partition(":")
+    method: PartMethod = getattr(import_module(module), attribute)()
+    return method
 
 
 def method_names() -> list[str]:

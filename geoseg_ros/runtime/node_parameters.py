@@ -16,7 +16,9 @@ class NodeParameters(Settings):
     """All parameters of ``coseg_node``; the ROS name of a nested one is dotted, such as ``pipeline.views.size``."""
 
     autostart: bool = setting(True, "configure and activate at start, and end if that fails; false: wait for a life cycle manager")
-    packs: tuple[str, ...] = setting((), "concept packs: names of packs that ship with the package, or paths", live=True, path=True)
+    packs: tuple[str, ...] = setting(
+        (), "concept packs, and part packs of their objects: names of packs that ship, or paths", live=True, path=True
+    )
     backbone: str = setting("", "image backbone, such as geoseg_tiny or onnx:FILE; empty: the one that the packs were made with")
     device: str = mirrored(EngineOptions, "device")
     backend: str = mirrored(EngineOptions, "backend")

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Collection, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -19,8 +19,8 @@ from geoseg_ros.backbones.registry import open_backbone
 from geoseg_ros.errors import InputError
 from geoseg_ros.geometry.analysis import GeometryConfig, example_cloud
 from geoseg_ros.geometry.cloud import Cloud
-from geoseg_ros.methods.base import Context, Evidence, Segmenter
-from geoseg_ros.methods.registry import LIVE_SETTINGS, CosegConfig, open_method
+from geoseg_ros.methods.base import Context, Evidence, PartFinder, Segmenter, Thing
+from geoseg_ros.methods.registry import LIVE_SETTINGS, CosegConfig, PartsConfig, open_method
 from geoseg_ros.packs.pack import Pack
 from geoseg_ros.projection.scene import CloudScene, ImageScene, SceneConfig
 from geoseg_ros.projection.views import ViewConfig
@@ -28,6 +28,7 @@ from geoseg_ros.results import MOST_LABELS, CloudResult, ImageResult, LabelSpace
 from geoseg_ros.runtime.engines.backbone import with_engine
 from geoseg_ros.runtime.engines.options import EngineOptions
 from geoseg_ros.runtime.objects import build_objects
+from geoseg_ros.runtime.parts import check_part_packs, cloud_parts, image_parts, is_part_pack, open_parts, thing_of
 from geoseg_ros.settings import Settings, section
 
 
@@ -36,6 +37,7 @@ class PipelineConfig(Settings):
     """How concepts are found in images and clouds."""
 
     coseg: CosegConfig = section(CosegConfig, "evidence for concepts, and decisions")
+    parts: PartsConfig = section(PartsConfig, "marked parts of objects, where a part pack is loaded")
     views: ViewConfig = section(ViewConfig, "how proposals are drawn for the image backbone")
     geometry: GeometryConfig = section(GeometryConfig, "voxels, planes, superpoints and proposals of a cloud")
 
@@ -51,14 +53,17 @@ class Pipeline:
     Attributes:
         labels: ids in the order of the packs.
         backbone_name, pack_versions: for status messages; the version of the pack of each label.
+        find_parts: look for the parts of part packs; it takes time for each object.
     """
 
     def __init__(self, backbone: ImageBackbone, packs: Sequence[Pack], config: PipelineConfig | None = None) -> None:
-        """Raises InputError: no pack, two labels of one name, or a pack of another backbone or of an unknown method."""
-        if not packs:
-            raise InputError("packs: expected at least one concept pack")
+        """Raises InputError: no pack, two labels of one name, a pack of another backbone or of an unknown method, or a part pack without
+        the concept pack that it was made with."""
         for pack in packs:
             pack.check_backbone(backbone.name, backbone.hash)
+        part_packs, packs = _apart(packs)
+        if not packs:
+            raise InputError("packs: expected at least one concept pack")
         names = tuple(name for pack in packs for name in pack.labels)
         _check_names(names)
         config = config or PipelineConfig()
@@ -67,6 +72,7 @@ class Pipeline:
             context = Context(backbone, scene=config.scene, settings=_settings(config, method))
             segmenters[method] = open_method(method).open([pack for pack in packs if pack.method == method], context)
         self._set_up(backbone, segmenters, names, config)
+        self._parts += open_parts(part_packs, packs, config.parts)
         self.pack_versions = [pack.version for pack in packs for _ in pack.labels]
 
     @classmethod
@@ -79,6 +85,8 @@ class Pipeline:
 
     def _set_up(self, backbone: ImageBackbone, segmenters: dict[str, Segmenter], names: tuple[str, ...], config: PipelineConfig) -> None:
         self.backbone, self._config, self._methods = backbone, config, segmenters
+        self._parts: list[PartFinder] = []
+        self.find_parts = True
         self.labels, self.backbone_name = LabelSpace(names), backbone.name
         ids = {name: number for number, name in enumerate(names, 1)}
         self._segmenters = [(s, np.array([0, *(ids[name] for name in s.labels)], np.uint32)) for s in segmenters.values()]
@@ -94,6 +102,13 @@ class Pipeline:
         for method, segmenter in self._methods.items():
             if method in LIVE_SETTINGS:
                 segmenter.config = _settings(config, method)
+        for finder in self._parts:
+            finder.config = config.parts
+
+    @property
+    def part_names(self) -> list[tuple[str, str]]:
+        """(name of the concept, name of the part) of every part that is looked for."""
+        return [(finder.target[0] if finder.target else "", name) for finder in self._parts for name in finder.names]
 
     @property
     def backend(self) -> str:
@@ -121,7 +136,13 @@ class Pipeline:
         found = [(segmenter.image(scene, shown), segmenter.dense, ids) for segmenter, ids in self._segmenters]
         merged = _Merged(len(self.labels.names), found, image.shape[:2])
         mask = merged.label.astype(np.uint8)
-        return ImageResult(mask, self._presence(merged, mask, mask.size), scene.clock.seconds)
+        result = ImageResult(mask, self._presence(merged, mask, mask.size), scene.clock.seconds)
+        if not self._parts or not self.find_parts:
+            return result
+        scene.clock.restart()
+        parts = image_parts(self._parts, scene, mask, self.labels.names, self.config.parts.most_objects)
+        scene.clock.stop("parts")
+        return replace(result, parts=parts)
 
     def process_cloud(self, cloud: Cloud, shown: Collection[str] = ()) -> CloudResult:
         """Labels, instances and objects of one cloud.
@@ -129,7 +150,21 @@ class Pipeline:
         Args:
             shown: labels that the cloud is known to show; the best proposal for each gets it whatever the p-value.
         """
+        return self._process(CloudScene(cloud, self.backbone, self.config.scene), shown)
+
+    def things(self, cloud: Cloud, name: str, known: bool = False) -> list[Thing]:
+        """The objects of one label in a cloud, the largest first.
+
+        Args:
+            name: the label.
+            known: the cloud is known to show it.
+        """
         scene = CloudScene(cloud, self.backbone, self.config.scene)
+        result = self._process(scene, (name,) if known else ())
+        own = [entry for entry in result.objects if entry.name == name]
+        return [thing_of(scene, result.instance, entry) for entry in sorted(own, key=lambda entry: -entry.count)]
+
+    def _process(self, scene: CloudScene, shown: Collection[str]) -> CloudResult:
         found = [(segmenter.cloud(scene, shown), segmenter.dense, ids) for segmenter, ids in self._segmenters]
         geometry = scene.geometry
         merged = _Merged(len(self.labels.names), found, (len(geometry.xyz),))
@@ -150,7 +185,11 @@ class Pipeline:
             scene.clock.seconds,
         )
         scene.clock.stop("objects")
-        return result
+        if not self._parts or not self.find_parts:
+            return result
+        answer = cloud_parts(self._parts, scene, result.instance, objects, self.config.parts.most_objects)
+        scene.clock.stop("parts")
+        return replace(result, parts=answer.parts, where=answer.where)
 
     def warm(self) -> None:
         """Process small clouds with and without colour, so that everything that is compiled or loaded at its first use is ready."""
@@ -200,7 +239,7 @@ def open_pipeline(
     """Load packs and the backbone that they were made with (or ``backbone``).
 
     Args:
-        packs: paths, names of shipped packs, or packs.
+        packs: paths, names of shipped packs, or packs; part packs among them find the parts of their concept's objects.
         device: auto, cpu or cuda.
         opened: a backbone from before, taken if it is the one that the packs were made with.
         engines: how the backend of the backbone is chosen, and its device; None: PyTorch.
@@ -228,14 +267,22 @@ def check_packs(packs: Sequence[str]) -> tuple[str, ...]:
         InputError: none given, one cannot be read, two labels have one name, or they were made with different backbones.
     """
     loaded = [Pack.load(pack) for pack in packs]
+    parts, loaded = _apart(loaded)
     if not loaded:
         raise InputError("expected at least one concept pack")
     names = tuple(name for pack in loaded for name in pack.labels)
     _check_names(names)
     for pack in loaded:
         open_method(pack.method).check(pack)
+    for pack in (*loaded, *parts):
         pack.check_backbone(loaded[0].backbone, loaded[0].backbone_hash)
+    check_part_packs(parts, loaded)
     return names
+
+
+def _apart(packs: Sequence[Pack]) -> tuple[list[Pack], list[Pack]]:
+    """Part packs, and the packs with labels."""
+    return [pack for pack in packs if is_part_pack(pack)], [pack for pack in packs if not is_part_pack(pack)]
 
 
 def _settings(config: PipelineConfig, method: str) -> Any:

@@ -1,0 +1,207 @@
+"""Tell where the parts of a part pack are in clouds and images.
+
+Written to the folder --out: for each file NAME.json, a list of objects, each with its parts: name; point [x, y, z] in metres in the frame
+of the file (images: pixel [x, y]); normal; confidence 0 .. 1 (not a probability); seen (false: on the hidden side, inferred); symmetric
+(one of several equal places); where no point is given point is null, seen false, and reason says which check failed. NAME.png shows them;
+and summary.json. NAME is the file's name without its suffix, or with it where several files differ in the suffix only.
+
+A part pack of a concept needs that concept's pack: --pack. One that was made with --whole takes every file for one thing.
+
+example:
+  geoseg where --parts mug_parts.pack --pack mug.pack --clouds scans/ --out where/
+  geoseg where --parts can_parts.pack --images photos/ --out where/
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from geoseg_ros.cli.coseg import result_names
+from geoseg_ros.cli.parts import read_up
+from geoseg_ros.errors import InputError
+
+if TYPE_CHECKING:
+    from geoseg_ros.geometry.cloud import Cloud
+    from geoseg_ros.io.folders import Folder
+    from geoseg_ros.methods.base import PartFinder
+    from geoseg_ros.results import PartPoint
+    from geoseg_ros.runtime.pipeline import Pipeline
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the options."""
+    parser.add_argument("--parts", required=True, metavar="PACK", help="part pack of geoseg parts")
+    parser.add_argument("--pack", metavar="PACK", help="concept pack whose objects have the parts")
+    parser.add_argument("--clouds", metavar="DIR", help="PCD, PLY, NPY, NPZ, KITTI BIN")
+    parser.add_argument("--images", metavar="DIR", help="JPG, PNG and other pictures")
+    parser.add_argument("--up", metavar="X,Y,Z", help="what is up in clouds, for a pack made with --whole (default: as geoseg parts)")
+    parser.add_argument("--out", required=True, metavar="DIR", help="folder for the results")
+
+
+def run(options: argparse.Namespace) -> dict[str, Any]:
+    """Find the parts in every file and return the summary."""
+    from geoseg_ros.cli.progress import Stages
+    from geoseg_ros.files import mark_results, write_text
+    from geoseg_ros.io.folders import load_clouds, load_images
+
+    begin = time.monotonic()
+    if not options.clouds and not options.images:
+        raise InputError("expected --clouds, --images, or both")
+    folders: dict[str, Folder[Any]] = {}
+    if options.clouds:
+        folders["clouds"] = load_clouds(options.clouds)
+    if options.images:
+        folders["images"] = load_images(options.images)
+    names = result_names([path for folder in folders.values() for path in folder.paths])
+    out = Path(options.out)
+    _check_out(out, [options.clouds, options.images, options.parts, options.pack], list(names.values()))
+    finder = _Finder(options)
+    entries: list[dict[str, Any]] = []
+    counts = {name: {"asked": 0, "given": 0, "seen": 0} for name in finder.names}
+    refused: dict[Path, str] = {}
+    with Stages("item", options.json) as progress:
+        for kind, folder in folders.items():
+            for number, (path, item) in enumerate(folder, 1):
+                try:
+                    parts, picture = finder.image(item) if kind == "images" else finder.cloud(item)
+                except InputError as error:
+                    refused[path] = f"{path}: {error}"
+                    continue
+                mark_results(out)
+                _write(out, names[path], path, parts, picture)
+                _count(counts, parts)
+                entries.append({"file": path.name, "objects": len({part.instance for part in parts}), "parts": f"{names[path]}.json"})
+                progress(kind, number, len(folder))
+            refused |= folder.skipped
+    if not entries:
+        raise InputError(f"nothing can be looked at; first: {next(iter(refused.values()))}")
+    entries += [{"file": path.name, "error": line} for path, line in refused.items()]
+    summary = {"parts": counts, "items": entries, "seconds": round(time.monotonic() - begin, 1)}
+    write_text(out / "summary.json", json.dumps(summary, indent=1) + "\n")
+    if not options.json:
+        for line in refused.values():
+            print(f"skipped {line}", file=sys.stderr)
+        given = ", ".join(f"{name} {c['given']} of {c['asked']} ({c['seen']} seen)" for name, c in counts.items())
+        print(f"{len(entries) - len(refused)} files; a place is given for {given}")
+        print(f"{out}: one .json and .png per file, and summary.json")
+    return {"out": str(out), **summary}
+
+
+class _Finder:
+    """The part pack, with its concept pack where it has one. Attributes: names: of the parts."""
+
+    def __init__(self, options: argparse.Namespace) -> None:
+        from geoseg_ros.packs.pack import Pack
+        from geoseg_ros.runtime.parts import is_part_pack
+
+        pack = Pack.load(options.parts)
+        if not is_part_pack(pack):
+            raise InputError(f"--parts: {options.parts} is no part pack (made by the method {pack.method}); geoseg parts makes one")
+        self._up = read_up(options.up)
+        self._pack, self._whole = pack, pack.info.get("target") is None
+        self._backbone: Any = None
+        self._pipeline: Pipeline | None = None
+        if self._whole and options.pack:
+            raise InputError(f"--pack: {options.parts} was made with --whole and takes every file for one thing; leave --pack out")
+        if not self._whole and not options.pack:
+            raise InputError(f"--pack: {options.parts} finds parts of '{pack.info['target']['name']}', name the concept pack")
+        if self._whole:
+            from geoseg_ros.methods.registry import open_part_method
+
+            self._finder: PartFinder = open_part_method(pack.method).open(pack)
+        else:
+            from geoseg_ros.runtime.pipeline import open_pipeline
+
+            self._pipeline = open_pipeline([options.pack, pack], device="cpu")
+        self.names = list(pack.info["parts"])
+
+    def cloud(self, cloud: Cloud) -> tuple[list[PartPoint], NDArray[np.uint8]]:
+        """The parts in a cloud, in the frame of its file, and their picture."""
+        from geoseg_ros.display.part_pictures import draw_cloud_parts
+        from geoseg_ros.projection.scene import CloudScene, SceneConfig
+        from geoseg_ros.runtime.parts import moved_parts, whole_thing
+
+        if self._pipeline is None:
+            thing = whole_thing(cloud, self._up)
+            if not len(thing.xyz):
+                raise InputError("no valid point")
+            coloured = cloud.rgb is not None and cloud.shape is not None and bool(self._pack.tensors.get("mean") is not None)
+            scene = CloudScene(cloud, self._opened(), SceneConfig()) if coloured else None
+            parts, rows = self._finder.cloud([thing], scene).parts, None
+        else:
+            result = self._pipeline.process_cloud(cloud)
+            parts, rows = result.parts, np.flatnonzero(np.isin(result.instance, [part.instance for part in result.parts]))
+        picture = draw_cloud_parts(cloud, parts, rows)
+        pose = cloud.pose()
+        return (parts if pose is None else moved_parts(parts, pose)), picture
+
+    def image(self, image: NDArray[np.uint8]) -> tuple[list[PartPoint], NDArray[np.uint8]]:
+        """The parts in a picture, and the picture of them."""
+        from geoseg_ros.display.part_pictures import draw_image_parts
+        from geoseg_ros.projection.scene import ImageScene, SceneConfig
+
+        if self._pipeline is None:
+            parts = self._finder.image(ImageScene(image, self._opened(), SceneConfig()), [np.ones(image.shape[:2], bool)])
+            return parts, draw_image_parts(image, parts)
+        result = self._pipeline.process_image(image)
+        return result.parts, draw_image_parts(image, result.parts, result.mask > 0 if result.mask.any() else None)
+
+    def _opened(self) -> Any:
+        """The backbone, opened when a picture asks for it."""
+        from geoseg_ros.backbones.registry import open_backbone
+
+        if self._backbone is None:
+            self._backbone = open_backbone(self._pack.backbone)
+            self._pack.check_backbone(self._backbone.name, self._backbone.hash)
+        return self._backbone
+
+
+def _write(out: Path, name: str, path: Path, parts: list[PartPoint], picture: NDArray[np.uint8]) -> None:
+    from PIL import Image
+
+    from geoseg_ros.files import atomic_path, write_text
+
+    objects: dict[int, list[dict[str, Any]]] = {}
+    for part in parts:
+        objects.setdefault(part.instance, []).append(_entry(part))
+    found = [{"object": parts[0].object or None, "instance": number, "parts": own} for number, own in objects.items()]
+    write_text(out / f"{name}.json", json.dumps({"file": path.name, "objects": found}, indent=1) + "\n")
+    with atomic_path(out / f"{name}.png") as temporary:
+        Image.fromarray(picture).save(temporary)
+
+
+def _entry(part: PartPoint) -> dict[str, Any]:
+    """A part as JSON."""
+    place: dict[str, Any]
+    if part.pixel is not None:
+        place = {"pixel": [round(float(v), 1) for v in part.pixel]}
+    else:
+        place = {"point": None if part.point is None else [round(float(v), 4) for v in part.point]}
+        place["normal"] = None if part.normal is None else [round(float(v), 4) for v in part.normal]
+    entry = {"name": part.name, **place, "confidence": round(part.confidence, 3), "seen": part.seen, "symmetric": part.symmetric}
+    return entry | ({"reason": part.reason} if part.reason else {})
+
+
+def _count(counts: dict[str, dict[str, int]], parts: list[PartPoint]) -> None:
+    for part in parts:
+        counts[part.name]["asked"] += 1
+        counts[part.name]["given"] += part.point is not None or part.pixel is not None
+        counts[part.name]["seen"] += part.seen
+
+
+def _check_out(out: Path, inputs: list[str | None], names: list[str]) -> None:
+    """Raise InputError if results would lie among the inputs, or replace files that are not results."""
+    from geoseg_ros.files import check_output, check_result_names
+
+    if out.is_file():
+        raise InputError(f"--out: {out} is a file, expected a folder")
+    check_output(out, "--out", inputs)
+    check_result_names(out, ["summary.json", *(name + end for name in names for end in (".json", ".png"))], "--out")
