@@ -40,7 +40,7 @@ setup: .venv/geoseg.stamp
 	  $(BIN)/python -m pip install --disable-pip-version-check $(foreach f,$^,-r $(f)))
 	@touch $@
 
-.venv/geoseg.stamp: .venv/packages.stamp CMakeLists.txt package.xml pyproject.toml setup.py $(wildcard cmake/* msg/*.msg launch/* config/*)
+.venv/geoseg.stamp: .venv/packages.stamp CMakeLists.txt package.xml pyproject.toml setup.py $(wildcard cmake/* msg/*.msg srv/*.srv launch/* config/*)
 	@$(call quiet,building the ROS 2 messages,$(BIN)/python -m pip install --disable-pip-version-check --no-build-isolation --no-deps -e .)
 	@touch $@
 

@@ -96,7 +96,7 @@ class BuildMessages(Command):
         self.distribution.data_files.extend(by_folder.items())
 
     def get_source_files(self) -> list[str]:
-        folders = [ROOT / name for name in ("cmake", "config", "launch", "msg")]
+        folders = [ROOT / name for name in ("cmake", "config", "launch", "msg", "srv")]
         return ["CMakeLists.txt", "package.xml", *(os.path.relpath(p, ROOT) for f in folders for p in sorted(f.iterdir()))]
 
     def get_outputs(self) -> list[str]:

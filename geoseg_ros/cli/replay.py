@@ -37,7 +37,7 @@ _MOST_LINES = 10  # of rejected messages and of warnings that are printed
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the options."""
     parser.add_argument("bag", metavar="BAG", help="rosbag2 folder, .mcap, .db3, or ROS 1 .bag")
-    parser.add_argument("--packs", nargs="+", metavar="PACK", help="concept packs: files, or names of shipped ones")
+    parser.add_argument("--packs", nargs="+", metavar="PACK", help="concept packs and part packs: files, or names of shipped ones")
     parser.add_argument("--out", required=True, metavar="OUT", help="recording to write: an .mcap file or a folder")
     parser.add_argument("--params-file", metavar="FILE", help="the node's parameter file (YAML)")
     parser.add_argument(
@@ -48,8 +48,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--outputs",
         nargs="+",
-        choices=("points_labeled", "points_obstacles", "objects", "mask", "overlay"),
-        help="what to write (default: points_labeled objects mask; with wanted_labels also points_obstacles)",
+        choices=("points_labeled", "points_obstacles", "objects", "parts", "mask", "overlay"),
+        help="what to write (default: points_labeled objects mask; with wanted_labels also points_obstacles, with a part pack also parts)",
     )
     parser.add_argument("--backbone", metavar="NAME", help="image backbone (default: the one the packs were made with)")
     parser.add_argument("--backend", choices=BACKENDS, help="what runs the image backbone (default auto); it must work")

@@ -14,7 +14,7 @@ from geoseg_ros.io.messages import TRANSFORMS_TYPE
 if TYPE_CHECKING:
     from rosbags.typesys.store import Typestore
 
-_OWN_MESSAGES = ("StreamStatus", "NodeStatus", "CosegObject", "CosegObjectArray")
+_OWN_MESSAGES = ("StreamStatus", "NodeStatus", "CosegObject", "CosegObjectArray", "Part", "PartArray")
 _RENAMED = {"tf/msg/tfMessage": TRANSFORMS_TYPE}
 
 

@@ -99,7 +99,7 @@ class CosegNode(LifecycleNode):
         self._diagnostics.progress = lambda: getattr(factory, "progress", "")
         frames = Frames(self, self.parameters.target_frame)
         self.worker = Worker(self, self.mailbox, lambda: self.parameters, self.inputs.streams, self._outputs, frames)
-        Control(self, self.inputs, self._outputs, self._diagnostics)
+        Control(self, self.inputs, self._outputs, self._diagnostics, self.worker)
         follow(self, self.parameters, self._refusal, self._store)
         self._service_change_state.callback = self._change_or_refuse(self._service_change_state.callback)
         self._opened = self.create_guard_condition(self._take_new_packs)

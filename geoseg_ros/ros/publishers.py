@@ -38,6 +38,8 @@ class Outputs:
         self._publisher(MarkerArray, "markers")
         if geoseg_msgs is not None:
             self._publisher(geoseg_msgs.CosegObjectArray, "objects")
+        if hasattr(geoseg_msgs, "PartArray"):
+            self._publisher(geoseg_msgs.PartArray, "parts")
         if vision_msgs is not None:
             self._publisher(vision_msgs.Detection3DArray, "detections")
         self._label_info = node.create_publisher(String, "~/label_info", latched_qos())

@@ -1,34 +1,54 @@
-"""The services of the node: pause and snapshot."""
+"""The services of the node: pause, snapshot, and where a part is."""
 
 from __future__ import annotations
 
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from rclpy.node import Node
 from std_srvs.srv import SetBool, Trigger
 
 from geoseg_ros.errors import InputError
 from geoseg_ros.files import expanded
+from geoseg_ros.io.messages import part_entries
 from geoseg_ros.ros.diagnostics import Diagnostics
 from geoseg_ros.ros.inputs import Inputs
+from geoseg_ros.ros.message_types import InstalledTypes, Where
 from geoseg_ros.ros.publishers import Outputs
-from geoseg_ros.ros.worker import describe
+from geoseg_ros.ros.worker import Worker, describe
 
 
 class Control:
-    """``~/pause`` (std_srvs/SetBool): forget what comes in. ``~/snapshot`` (std_srvs/Trigger): see ``snapshot``."""
+    """``~/pause`` (std_srvs/SetBool): forget what comes in. ``~/snapshot`` (std_srvs/Trigger): see ``snapshot``. ``~/where``
+    (geoseg_ros/Where): where a point of a reference is on the objects of the newest cloud."""
 
-    def __init__(self, node: Node, inputs: Inputs, outputs: Outputs, diagnostics: Diagnostics) -> None:
-        self._node, self._inputs, self._outputs, self._diagnostics = node, inputs, outputs, diagnostics
+    def __init__(self, node: Node, inputs: Inputs, outputs: Outputs, diagnostics: Diagnostics, worker: Worker) -> None:
+        self._node, self._inputs, self._outputs, self._diagnostics, self._worker = node, inputs, outputs, diagnostics, worker
         node.create_service(SetBool, "~/pause", self._pause)
         node.create_service(Trigger, "~/snapshot", self._snapshot)
+        if Where is not None:
+            node.create_service(Where, "~/where", self._where)
 
     def _pause(self, request: SetBool.Request, response: SetBool.Response) -> SetBool.Response:
         self._inputs.pause(request.data)
         self._diagnostics.paused = request.data
         response.success, response.message = True, "paused" if request.data else "running"
         self._node.get_logger().info(response.message)
+        return response
+
+    def _where(self, request: Any, response: Any) -> Any:
+        point = np.array([request.point.x, request.point.y, request.point.z])
+        try:
+            header, parts = self._worker.where(request.object, request.part, point, request.track_id)
+        except InputError as error:
+            response.success, response.message = False, describe(error)
+            return response
+        response.header, response.parts = header, part_entries(InstalledTypes(), parts)
+        given = [part for part in parts if part.point is not None]
+        response.success = bool(given)
+        missing = "" if given or not parts else f": {parts[0].reason}"
+        response.message = f"{len(given)} of {len(parts)} objects{missing}"
         return response
 
     def _snapshot(self, request: Trigger.Request, response: Trigger.Response) -> Trigger.Response:

@@ -7,10 +7,14 @@ import threading
 import time
 import traceback
 from collections.abc import Callable, Mapping
+from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
 from rclpy.node import Node
 
 from geoseg_ros.errors import InputError
+from geoseg_ros.results import PartPoint
 from geoseg_ros.ros.inputs import Arrival
 from geoseg_ros.ros.message_types import InstalledTypes
 from geoseg_ros.ros.publishers import Outputs
@@ -70,6 +74,11 @@ class Worker(threading.Thread):
             for stream in self._streams.values():
                 stream.forget_concepts()
             self._outputs.publish_labels(pipeline.labels)
+
+    def where(self, target: str, part: str, point: NDArray[np.floating], track: int) -> tuple[Any, list[PartPoint]]:
+        """As :meth:`StreamStep.where`."""
+        with self._outputs.lock:
+            return self._step.where(target, part, point, track)
 
     def drop(self) -> None:
         """Let the message in work end, and free the memory of the pipeline."""

@@ -20,7 +20,7 @@ from geoseg_ros.runtime.rgbd import DepthFrame, RecentImages
 from geoseg_ros.runtime.stream_step import IMAGE_OUTPUTS, Pipeline, Segmented, StreamStep, unknown_labels
 from geoseg_ros.runtime.transform_buffer import recorded_transforms
 
-OUTPUTS = ("points_labeled", "points_obstacles", "objects", "mask", "overlay")
+OUTPUTS = ("points_labeled", "points_obstacles", "objects", "parts", "mask", "overlay")
 """Outputs that can be recorded; markers and detections would repeat the objects."""
 
 _WORKED_ON = ("points", "depth", "image")  # the inputs that have results
@@ -98,7 +98,8 @@ def replay(
         out: as ``RecordingWriter``.
         parameters: of the node.
         topics: inputs.
-        outputs: names out of ``OUTPUTS``; None: points_labeled, objects and mask, and points_obstacles where labels are wanted.
+        outputs: names out of ``OUTPUTS``; None: points_labeled, objects and mask, points_obstacles where labels are wanted,
+            and parts where a part pack is loaded.
         node: full name of the node, before the names of its outputs.
         progress: called with (messages done, messages in all).
 
@@ -111,7 +112,8 @@ def replay(
     if unknown := unknown_labels(parameters.wanted_labels, pipeline.labels.names):
         raise InputError(f"parameter {unknown}")
     if outputs is None:
-        outputs = [name for name in OUTPUTS if name != "overlay" and (name != "points_obstacles" or parameters.wanted_labels)]
+        only_if = {"overlay": False, "points_obstacles": bool(parameters.wanted_labels), "parts": _finds_parts(pipeline)}
+        outputs = [name for name in OUTPUTS if only_if.get(name, True)]
     total = sum(recording.topics()[topic].messages for topic in chosen)
     report = ReplayReport()
     place = _placing(recording, parameters.target_frame) if parameters.target_frame else None
@@ -132,6 +134,11 @@ def replay(
                 report.rejected.append(str(error))
             progress(done, total)
     return report
+
+
+def _finds_parts(pipeline: Pipeline) -> bool:
+    """Whether a part pack is loaded."""
+    return bool(getattr(pipeline, "part_names", ()))
 
 
 class _Inputs:

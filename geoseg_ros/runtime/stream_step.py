@@ -17,14 +17,15 @@ from geoseg_ros.errors import InputError
 from geoseg_ros.geometry.cloud import Cloud
 from geoseg_ros.io import messages as codec
 from geoseg_ros.io.messages import COMPRESSED_TYPE, IMAGE_TYPE
-from geoseg_ros.results import CloudResult, ImageResult, LabelSpace, ObjectInstance
+from geoseg_ros.results import CloudResult, ImageResult, LabelSpace, ObjectInstance, PartPoint
 from geoseg_ros.runtime.node_parameters import NodeParameters
+from geoseg_ros.runtime.parts import moved_parts
 from geoseg_ros.runtime.placement import NoTransform, Placement
 from geoseg_ros.runtime.rgbd import DepthFrame
 from geoseg_ros.runtime.tracking import Tracker, TrackingConfig
 from geoseg_ros.stopwatch import Stopwatch
 
-CLOUD_OUTPUTS = ("points_labeled", "points_obstacles", "objects", "detections", "markers")
+CLOUD_OUTPUTS = ("points_labeled", "points_obstacles", "objects", "parts", "detections", "markers")
 IMAGE_OUTPUTS = ("mask", "overlay")
 
 
@@ -61,6 +62,16 @@ class Segmented:
     clock: Stopwatch = field(default_factory=Stopwatch)
 
 
+@dataclass(frozen=True)
+class _Answer:
+    """What questions about parts are answered from. Attributes: header of the points; matrix float64 [4, 4] from the frame of the cloud to
+    theirs, or None; result, with tracks."""
+
+    header: Any
+    matrix: NDArray[np.float64] | None
+    result: CloudResult
+
+
 class StreamStep:
     """The work on the messages of one node. One thread calls ``segment`` and ``encode``; ``use`` must not run beside ``encode``.
 
@@ -89,6 +100,7 @@ class StreamStep:
         self._place = place or (lambda header: Placement(header.frame_id))
         self._tracker = Tracker(tracking)
         self._palette = LabelSpace(()).palette()
+        self._answer: _Answer | None = None  # of the newest cloud
         self._filled: dict[str, Any] = {}  # newest message of each output, to be filled again
 
     def use(self, pipeline: Pipeline | None) -> None:
@@ -97,6 +109,7 @@ class StreamStep:
         self._palette = (LabelSpace(()) if pipeline is None else pipeline.labels).palette()
         self._tracker.reset()
         self._filled.clear()
+        self._answer = None
 
     def segment(self, message: Any, type_name: str, topic: str, parameters: NodeParameters, wanted: Collection[str]) -> Segmented | None:
         """Decode a message and run the pipeline over it.
@@ -129,6 +142,8 @@ class StreamStep:
         if not wanted:
             return None
         clock.stop("decode")
+        if hasattr(pipeline, "find_parts"):  # nothing is sent of the parts in images
+            pipeline.find_parts = not {"parts", "markers"}.isdisjoint(wanted)
         result = pipeline.process_cloud(scene) if isinstance(scene, Cloud) else pipeline.process_image(scene)
         clock.stop("pipeline")
         return Segmented(message.header, topic, scene, result, pipeline, clock=clock)
@@ -189,16 +204,47 @@ class StreamStep:
                 filled["detections"] = codec.detection_array(types, header, objects, poses)
             if "markers" in wanted:
                 filled["markers"] = codec.marker_array(types, header, objects, poses, self._palette, filled.get("markers"))
+                filled["markers"].markers.extend(codec.part_markers(types, header, result.parts, self._palette))
+        if "parts" in wanted:
+            filled["parts"] = codec.part_array(types, header, result.parts)
+        self._answer = None if found.unplaced else _Answer(header, placement.matrix, result)
         return {name: filled[name] for name in CLOUD_OUTPUTS if name in wanted}
+
+    def where(self, target: str, part: str, point: NDArray[np.floating], track: int = 0) -> tuple[Any, list[PartPoint]]:
+        """Where a marked part, or a point of a template, is on the objects of the newest cloud. Must not run beside ``encode``.
+
+        Args:
+            target: name of the concept; empty: the only one with a part pack.
+            part: name of the part; empty: ``point`` [3], in the frame of the template.
+            track: the object; 0: all.
+
+        Returns:
+            Header of the points; one entry per object.
+
+        Raises:
+            InputError: nothing to answer from, or no such target, part, point or track.
+        """
+        answer = self._answer
+        if answer is None or answer.result.where is None:
+            raise InputError("no cloud with a part pack yet; one is worked on while ~/parts or ~/markers has a subscriber")
+        objects = {entry.instance: entry for entry in answer.result.objects}
+        found = answer.result.where(target, part, point)
+        found = found if answer.matrix is None else moved_parts(found, answer.matrix)
+        found = [replace(entry, track=objects[entry.instance].track) for entry in found if entry.instance in objects]
+        if track and track not in {entry.track for entry in found}:
+            known = ", ".join(str(number) for number in sorted({entry.track for entry in found} - {0})) or "none"
+            raise InputError(f"track_id {track}: not in the newest cloud, expected one of {known}")
+        return answer.header, [entry for entry in found if track in (0, entry.track)]
 
     def _track(self, header: Any, result: CloudResult, placement: Placement) -> CloudResult:
         if placement.matrix is not None:
-            result = replace(result, objects=moved(result.objects, placement.matrix))
+            result = replace(result, objects=moved(result.objects, placement.matrix), parts=moved_parts(result.parts, placement.matrix))
         resets = self._tracker.resets
         result = self._tracker.follow(1e-9 * codec.stamp_ns(header), result, placement.frame)
         if self._tracker.resets > resets:
             self._warn("time went backwards or the frame changed: tracks start anew")
-        return result
+        tracks = {entry.instance: entry.track for entry in result.objects}
+        return replace(result, parts=[replace(part, track=tracks.get(part.instance, 0)) for part in result.parts])
 
     def _depth_cloud(self, frame: DepthFrame, topic: str, parameters: NodeParameters) -> Cloud:
         if frame.info is None:

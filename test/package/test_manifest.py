@@ -120,6 +120,9 @@ def test_messages_are_built_and_their_packages_declared(manifest) -> None:  # no
     cmake = (ROOT / "CMakeLists.txt").read_text()
     files = sorted((ROOT / "msg").glob("*.msg"))
     assert re.findall(r"^\s+msg/(\w+)\.msg$", cmake, re.M) == [f.stem for f in files]
+    services = sorted((ROOT / "srv").glob("*.srv"))
+    assert re.findall(r"^\s+srv/(\w+)\.srv$", cmake, re.M) == [f.stem for f in services]
+    files += services
     used = {name for f in files for name in re.findall(r"^(\w+)/\w+", f.read_text(), re.M)}
     listed = re.search(r"DEPENDENCIES ([\w ]+)\)", cmake)
     assert listed and set(listed[1].split()) == used
@@ -127,8 +130,8 @@ def test_messages_are_built_and_their_packages_declared(manifest) -> None:  # no
 
 
 def test_messages_say_what_every_field_is() -> None:
-    for file in (ROOT / "msg").glob("*.msg"):
-        lines = [line for line in file.read_text().splitlines()[1:] if line.strip() and not line.startswith("#")]
+    for file in (*(ROOT / "msg").glob("*.msg"), *(ROOT / "srv").glob("*.srv")):
+        lines = [line for line in file.read_text().splitlines()[1:] if line.strip(" -") and not line.startswith("#")]
         assert lines and all("  #" in line for line in lines), file.name
 
 

@@ -15,6 +15,7 @@ from geoseg_ros.io.messages.clouds import (
 )
 from geoseg_ros.io.messages.images import image_from_compressed, image_from_message, mask_message, overlay_message
 from geoseg_ros.io.messages.objects import detection_array, label_info, marker_array, object_array, object_poses
+from geoseg_ros.io.messages.parts import part_array, part_entries, part_markers
 
 CLOUD_TYPE = "sensor_msgs/msg/PointCloud2"
 IMAGE_TYPE = "sensor_msgs/msg/Image"
@@ -46,6 +47,9 @@ __all__ = [
     "object_poses",
     "obstacle_cloud_message",
     "overlay_message",
+    "part_array",
+    "part_entries",
+    "part_markers",
     "set_data",
     "stamp_ns",
 ]
