@@ -27,6 +27,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "bank": ("bank", "make the background bank of an image backbone"),
     "evaluate": ("evaluate", "measure on labelled data"),
     "distill": ("distill", "train a small image backbone from a teacher"),
+    "adapt-encoder": ("adapt_encoder", "go on with the training of the encoder of clouds on recordings"),
     "record-demo": ("record_demo", "write a procedural recording with ground truth"),
     "pack-frames": ("pack_frames", "put cloud and image files into a rosbag2 recording"),
     "play": ("play", "publish a recording over DDS"),

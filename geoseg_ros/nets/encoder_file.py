@@ -17,7 +17,7 @@ from geoseg_ros.nets.point_encoder import PointEncoder
 
 DEFAULT = Path(__file__).parent / "weights" / "geoseg_encoder.safetensors"
 """The encoder that ships; its tokens are those of the default backbone."""
-_FORM, _MEAN = "geoseg_encoder/1", "mean"
+_FORM, _MEAN, _BACKGROUND = "geoseg_encoder/1", "mean", "background"
 
 
 @dataclass(frozen=True, eq=False)
@@ -28,6 +28,7 @@ class TrainedEncoder:
         network: in evaluation mode, on the processor.
         backbone: hash of the image backbone whose tokens it gives.
         mean: float32 [D], removed from tokens before they were learnt.
+        background: float32 [n, D], unit mean features of object proposals in rooms, which no target should match; n may be 0.
         hash: of weights and settings.
         info: how it was trained; JSON values.
     """
@@ -35,13 +36,22 @@ class TrainedEncoder:
     network: PointEncoder
     backbone: str
     mean: torch.Tensor
+    background: torch.Tensor
     hash: str
     info: Mapping[str, Any]
 
 
-def save_encoder(path: str | os.PathLike[str], network: PointEncoder, backbone: str, mean: torch.Tensor, info: Mapping[str, Any]) -> None:
+def save_encoder(
+    path: str | os.PathLike[str],
+    network: PointEncoder,
+    backbone: str,
+    mean: torch.Tensor,
+    info: Mapping[str, Any],
+    background: torch.Tensor | None = None,
+) -> None:
     """Write an encoder in half precision, atomically; arguments as in :class:`TrainedEncoder`."""
-    save_weights(Path(path), {**network.state_dict(), _MEAN: mean}, _FORM, network=network.config, backbone=backbone, info=dict(info))
+    further = {_MEAN: mean, _BACKGROUND: torch.zeros(0, network.dim) if background is None else background}
+    save_weights(Path(path), {**network.state_dict(), **further}, _FORM, network=network.config, backbone=backbone, info=dict(info))
 
 
 def load_encoder(path: str | os.PathLike[str] = DEFAULT) -> TrainedEncoder:
@@ -51,13 +61,15 @@ def load_encoder(path: str | os.PathLike[str] = DEFAULT) -> TrainedEncoder:
         InputError: absent, damaged, or of another format.
     """
     with read_weights(Path(path), _FORM) as (tensors, header):
-        mean, config, backbone = tensors.pop(_MEAN).float(), json.loads(header["network"]), json.loads(header["backbone"])
-        name = digest(json.dumps([config, backbone, mean.tolist()], sort_keys=True), tensors)
+        config, backbone = json.loads(header["network"]), json.loads(header["backbone"])
+        name = digest(json.dumps([config, backbone], sort_keys=True), tensors)
+        mean, background = (tensors.pop(key).float() for key in (_MEAN, _BACKGROUND))
         network = PointEncoder(**config)
         network.load_state_dict({key: value.float() if value.is_floating_point() else value for key, value in tensors.items()})
-        if mean.shape != (network.dim,) or not all(v.isfinite().all() for v in (mean, *network.state_dict().values())):
-            raise InputError(f"{path}: damaged encoder, a value is not finite or the mean token has another width")
-        return TrainedEncoder(network.eval(), str(backbone), mean, name, json.loads(header.get("info", "{}")))
+        shapes = mean.shape == (network.dim,) and background.shape[1:] == mean.shape
+        if not shapes or not all(value.isfinite().all() for value in (mean, background, *network.state_dict().values())):
+            raise InputError(f"{path}: damaged encoder, a value is not finite, or the features have several widths")
+        return TrainedEncoder(network.eval(), str(backbone), mean, background, name, json.loads(header.get("info", "{}")))
 
 
 def is_encoder(path: Path) -> bool:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import torch
@@ -15,6 +15,7 @@ from geoseg_ros.backbones.base import ImageBackbone
 from geoseg_ros.backbones.tokens import photo_tokens
 from geoseg_ros.geometry.analysis import GeometryConfig, SceneGeometry, analyse_cloud
 from geoseg_ros.geometry.cloud import Cloud
+from geoseg_ros.geometry.poses import cloud_up, upright
 from geoseg_ros.projection.proposal_views import ProposalViews, look_at_proposals
 from geoseg_ros.projection.views import ViewConfig
 from geoseg_ros.settings import Settings, section, setting
@@ -41,16 +42,34 @@ class SceneConfig(Settings):
     geometry: GeometryConfig = section(GeometryConfig, "voxels, planes, superpoints and proposals of a cloud")
 
 
+class PointFeatures(Protocol):
+    """An encoder of clouds whose features are tokens of an image backbone.
+
+    Attributes:
+        hash: of its weights and settings. backbone: hash of the image backbone.
+        background: float32 [n, D], unit mean features of proposals of rooms that show everyday things.
+    """
+
+    hash: str
+    backbone: str
+    background: torch.Tensor
+
+    def features(self, xyz: NDArray[np.float32], rgb: NDArray[np.uint8] | None) -> NDArray[np.float32]:
+        """Unit features float32 [M, D] of points float32 [M, 3], metres, z up; zeros where a point has none."""
+        ...
+
+
 class CloudScene:
     """The scene of one cloud.
 
     Attributes:
         cloud: the input.
+        encoder: of clouds, or None.
         clock: seconds of the computed stages, by name.
     """
 
-    def __init__(self, cloud: Cloud, backbone: ImageBackbone, config: SceneConfig) -> None:
-        self.cloud, self.clock = cloud, Stopwatch()
+    def __init__(self, cloud: Cloud, backbone: ImageBackbone, config: SceneConfig, encoder: PointFeatures | None = None) -> None:
+        self.cloud, self.clock, self.encoder = cloud, Stopwatch(), encoder
         self.backbone, self._config = backbone, config
 
     @cached_property
@@ -69,6 +88,18 @@ class CloudScene:
         with torch.inference_mode():
             found = look_at_proposals(self.cloud, geometry, self.backbone, self._config.views)
         self.clock.stop("views")
+        return found
+
+    @cached_property
+    def point_features(self) -> NDArray[np.float32] | None:
+        """The encoder's features of the voxels of :attr:`geometry`, unit, float32 [M, D]; None without an encoder or without voxels."""
+        geometry = self.geometry
+        if self.encoder is None or not len(geometry.xyz):
+            return None
+        self.clock.restart()
+        xyz = (geometry.xyz @ upright(cloud_up(geometry.xyz, geometry.normal)).T).astype(np.float32)
+        found = self.encoder.features(xyz, geometry.rgb)
+        self.clock.stop("point features")
         return found
 
     @cached_property

@@ -119,8 +119,9 @@ def test_refuses_what_cannot_be_learnt(room: LearningRoom) -> None:
 
 def test_file_of_an_encoder(tmp_path) -> None:
     path, network = tmp_path / "encoder.safetensors", encoder()
-    save_encoder(path, network, "hash", torch.ones(8), {"minutes": 1})
+    save_encoder(path, network, "hash", torch.ones(8), {"minutes": 1}, torch.eye(8)[:3])
     found = load_encoder(path)
+    assert torch.equal(found.background, torch.eye(8)[:3])
     assert found.backbone == "hash" and found.info["minutes"] == 1 and torch.equal(found.mean, torch.ones(8))
     assert torch.allclose(found.network.last.weight, network.last.weight, atol=1e-3)
     save_encoder(path, encoder(1), "hash", torch.ones(8), {"minutes": 1})

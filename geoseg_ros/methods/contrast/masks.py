@@ -12,6 +12,9 @@ SURE = 0.6  # share of an image's strongest evidence above which a pixel is targ
 UNLIKELY = -0.05  # evidence, in cosine, below which a pixel is background whatever its colour
 CUT_SIDE = 320  # longer side, in pixels, at which GrabCut runs, so that its time does not grow with the image
 COLOURS = 5  # components of GrabCut's colour models
+REACH = 1 / 8  # of the longer side: the background within about this distance explains the colour of a pixel
+SHADE = (0.35, 1.1)  # brightness of a pixel relative to the background that explains it; below 1: in shadow
+TINT = 0.08  # largest deviation of a colour channel from its mean change, as a natural logarithm, in shadow
 
 
 def guided_filter(guide: NDArray[np.float32], source: NDArray[np.float32], radius: int, epsilon: float = 1e-3) -> NDArray[np.float32]:
@@ -61,7 +64,8 @@ def cut_out(image: NDArray[np.uint8], evidence: NDArray[np.float32], margin: flo
     """Segment the target along the colour borders of the image by GrabCut (Rother et al., 2004), seeded by the evidence. Deterministic.
 
     Pixels with more than ``SURE`` of the strongest evidence are fixed as target, those below ``UNLIKELY`` as background. The others start
-    on the side of their evidence, and their colours decide.
+    on the side of their evidence, and their colours decide; those that look like the background around, or like its shadow, start as
+    background and are never fixed as target.
 
     Args:
         image: uint8 RGB [H, W, 3].
@@ -77,6 +81,7 @@ def cut_out(image: NDArray[np.uint8], evidence: NDArray[np.float32], margin: flo
     trimap[evidence > margin] = cv2.GC_PR_FGD
     trimap[evidence < UNLIKELY] = cv2.GC_BGD
     trimap[evidence > max(margin, SURE * best)] = cv2.GC_FGD
+    trimap[(evidence > margin) & like_background(image, evidence < 0)] = cv2.GC_PR_BGD
     target = (trimap == cv2.GC_FGD) | (trimap == cv2.GC_PR_FGD)
     if min(np.count_nonzero(target), np.count_nonzero(~target)) < COLOURS:
         return None
@@ -84,6 +89,30 @@ def cut_out(image: NDArray[np.uint8], evidence: NDArray[np.float32], margin: flo
     models = np.zeros((1, 13 * COLOURS)), np.zeros((1, 13 * COLOURS))
     cv2.grabCut(np.ascontiguousarray(image[..., ::-1]), trimap, None, *models, rounds, cv2.GC_INIT_WITH_MASK)  # type: ignore[call-overload]
     return np.asarray((trimap == cv2.GC_FGD) | (trimap == cv2.GC_PR_FGD))
+
+
+def like_background(image: NDArray[np.uint8], background: NDArray[np.bool_]) -> NDArray[np.bool_]:
+    """The pixels whose colour is that of the background around, or that of the background in shadow: darker, but not of another colour.
+
+    Args:
+        image: uint8 RGB [H, W, 3].
+        background: bool [H, W], pixels that are background.
+
+    Returns:
+        bool [H, W]; all False without background.
+    """
+    height, width = background.shape
+    colour = image.astype(np.float32) + 1
+    weight = background.astype(np.float32)[..., None]
+    step = min(8, height, width)  # the mean of the surroundings is smooth: it is computed on a coarser grid
+    coarse = cv2.resize(np.dstack([colour * weight, weight]), (width // step, height // step), interpolation=cv2.INTER_AREA)
+    around = cv2.GaussianBlur(coarse, (0, 0), REACH * max(height, width) / step, borderType=cv2.BORDER_CONSTANT)
+    around = np.asarray(cv2.resize(around, (width, height), interpolation=cv2.INTER_LINEAR))
+    known = around[..., 3] > 1e-4
+    change = np.log(colour) - np.log(np.maximum(around[..., :3] / np.maximum(around[..., 3:], 1e-4), 1))
+    brightness = change.mean(2)
+    tint = np.abs(change - brightness[..., None]).max(2)
+    return np.asarray(known & (tint < TINT) & (brightness > np.log(SHADE[0])) & (brightness < np.log(SHADE[1])))
 
 
 def drop_small(mask: NDArray[np.uint8], min_share: float) -> NDArray[np.uint8]:

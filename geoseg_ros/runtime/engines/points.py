@@ -5,6 +5,8 @@ Exporting needs the packages onnx and onnxscript, which are optional.
 
 from __future__ import annotations
 
+import hashlib
+import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,11 +16,16 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from geoseg_ros.errors import InputError
+from geoseg_ros import __version__
+from geoseg_ros.errors import GeosegError, InputError
 from geoseg_ros.files import write_bytes
-from geoseg_ros.nets.base import PointBatch, PreparedCloud
+from geoseg_ros.nets.base import PointBatch, PointNetwork, PreparedCloud
+from geoseg_ros.nets.encoder_file import DEFAULT, TrainedEncoder, load_encoder
 from geoseg_ros.nets.point_encoder import INPUTS, SIDE, PointEncoder, folded
+from geoseg_ros.processes import Cancelled
+from geoseg_ros.runtime.engines.cache import EngineCache, EngineKey
 from geoseg_ros.runtime.engines.export import clean, exported_program, need_packages
+from geoseg_ros.runtime.engines.options import EngineOptions
 from geoseg_ros.runtime.engines.sessions import onnxruntime_session
 from geoseg_ros.runtime.engines.spec import NamedSpec, ShapeRange
 
@@ -126,3 +133,66 @@ class OnnxPointEncoder:
         """See :meth:`~geoseg_ros.nets.point_encoder.PointEncoder.forward`; on the processor."""
         found = self._session.run((OUTPUT,), {name: tensor.cpu().numpy() for name, tensor in zip(INPUTS, inputs, strict=True)})
         return torch.from_numpy(found[0])
+
+
+class CloudFeatures:
+    """:class:`~geoseg_ros.projection.scene.PointFeatures` of a trained encoder.
+
+    Attributes:
+        trained: the encoder. network: what runs it, with its interface. backend: its name.
+    """
+
+    def __init__(self, trained: TrainedEncoder, network: PointNetwork | None = None, backend: str = "torch-cpu") -> None:
+        self.trained, self.network, self.backend = trained, network or folded(trained.network), backend
+        self.hash, self.backbone, self.background = trained.hash, trained.backbone, trained.background
+
+    @torch.inference_mode()
+    def features(self, xyz: NDArray[np.float32], rgb: NDArray[np.uint8] | None) -> NDArray[np.float32]:
+        """See :class:`~geoseg_ros.projection.scene.PointFeatures`."""
+        batch = self.network.collate([self.network.prepare(xyz, rgb)])
+        rows = torch.nn.functional.normalize(self.network(*batch.inputs).float(), dim=1)
+        return torch.where(batch.inverse[:, None] >= 0, rows[batch.inverse.clamp_min(0)], 0.0).numpy()
+
+
+def open_point_features(path: str | Path = "", options: EngineOptions | None = None) -> CloudFeatures:
+    """Open an encoder of clouds.
+
+    ONNX Runtime runs it, from the engine cache, unless the backend is ``torch``; where it cannot, PyTorch does, on the processor.
+
+    Args:
+        path: of the encoder; empty: the one that ships.
+        options: backend, cache, cancel and log; None: PyTorch.
+
+    Raises:
+        InputError: the encoder cannot be read, or the backend that must work does not.
+    """
+    trained = load_encoder(path or DEFAULT)
+    if options is None or options.backend == "torch":
+        return CloudFeatures(trained)
+    try:
+        need_packages("onnxruntime")
+        key = EngineKey("onnx", {"encoder": trained.hash, "code": _code()})
+        cache = EngineCache(options.cache, log=options.log)
+        entry = cache.get_or_build(key, lambda folder: _exported(trained, folder), options.progress, options.cancel)
+        return CloudFeatures(trained, OnnxPointEncoder(trained.network, entry.folder / _FILE), "onnxruntime-cpu")
+    except Cancelled:
+        raise
+    except (GeosegError, InputError) as error:
+        if options.strict and options.backend == "onnxruntime":
+            raise
+        options.log(f"encoder of clouds: {' '.join(str(error).split())}; PyTorch runs it")
+        return CloudFeatures(trained)
+
+
+_FILE = "points.onnx"
+
+
+def _exported(trained: TrainedEncoder, folder: Path) -> dict[str, str]:
+    export_encoder(trained.network, folder / _FILE)
+    return {}
+
+
+def _code() -> str:
+    """Digest of the code that exports."""
+    files = (sys.modules[name].__file__ for name in (__name__, PointEncoder.__module__))
+    return hashlib.sha256(__version__.encode() + b"".join(Path(str(file)).read_bytes() for file in files)).hexdigest()

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import shutil
+
 import numpy as np
 import pytest
 import torch
 
 from geoseg_ros.errors import InputError
+from geoseg_ros.nets.encoder_file import save_encoder
 from geoseg_ros.nets.point_encoder import PointEncoder
-from geoseg_ros.runtime.engines.points import OnnxPointEncoder, export_encoder
+from geoseg_ros.runtime.engines import points
+from geoseg_ros.runtime.engines.options import EngineOptions
+from geoseg_ros.runtime.engines.points import OnnxPointEncoder, export_encoder, open_point_features
 from geoseg_ros.runtime.engines.trt import build_plan, load_tensorrt
 from support.point_clouds import corner
 
@@ -47,6 +52,20 @@ def test_onnxruntime_gives_the_features_of_torch(exported):
 def test_the_same_weights_give_the_same_bytes(exported, tmp_path):
     encoder, spec = exported
     assert export_encoder(encoder, tmp_path / "again.onnx").onnx.read_bytes() == spec.onnx.read_bytes()
+
+
+def test_features_of_clouds_by_the_engine_of_the_cache(exported, tmp_path, monkeypatch):
+    monkeypatch.setattr(points, "export_encoder", lambda encoder, path: shutil.copy(exported[1].onnx, path))
+    save_encoder(tmp_path / "encoder.safetensors", exported[0], "hash", torch.zeros(128), {})
+    lines = []
+    options = EngineOptions(cache=tmp_path / "engines", log=lines.append)
+    engine, torch_ = open_point_features(tmp_path / "encoder.safetensors", options), open_point_features(tmp_path / "encoder.safetensors")
+    assert (engine.backend, torch_.backend, engine.hash, lines) == ("onnxruntime-cpu", "torch-cpu", torch_.hash, [])
+    found, expected = (way.features(corner(5, 5000), None) for way in (engine, torch_))
+    assert np.abs(found - expected).max() < 1e-2 and np.allclose(np.linalg.norm(found, axis=1), 1, atol=1e-5)
+    written = sorted((tmp_path / "engines").rglob("*.onnx"))
+    open_point_features(tmp_path / "encoder.safetensors", options)
+    assert written == sorted((tmp_path / "engines").rglob("*.onnx")) and len(written) == 1
 
 
 def test_a_file_of_another_network_is_refused(exported, tmp_path):
