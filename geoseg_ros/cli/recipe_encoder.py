@@ -13,10 +13,13 @@ from geoseg_ros.files import check_output
 from geoseg_ros.learning.cloud_distillation import EncoderConfig
 
 if TYPE_CHECKING:
+    import torch
+
     from geoseg_ros.backbones.base import ImageBackbone
     from geoseg_ros.cli.progress import Stages
     from geoseg_ros.evaluate.semantics.rooms import SemanticRooms
     from geoseg_ros.learning.sensor_clouds import LearningRoom
+    from geoseg_ros.nets.encoder_file import TrainedEncoder
 
 
 @dataclass(frozen=True)
@@ -28,6 +31,7 @@ class EncoderRecipe:
         preset: of the rooms.
         seed: of the rooms; those that methods are measured on have seed 0.
         frames: whose tokens are lifted; views: every which one of them is also learnt from alone; sweeps: turns of a LiDAR, of each room.
+        background: LiDAR clouds of other rooms, without the families of the demo, whose object proposals no target should match.
         side: longest side of a frame for the backbone, pixels.
         network: arguments of the encoder beside its width.
         training: settings.
@@ -40,6 +44,7 @@ class EncoderRecipe:
     frames: int = 10
     views: int = 2
     sweeps: int = 2
+    background: int = 24
     side: int = 480
     network: dict[str, Any] = field(default_factory=lambda: {"width": 64, "voxel": 0.05, "drop": 0.0})
     training: EncoderConfig = field(default_factory=lambda: EncoderConfig(minutes=45.0))
@@ -109,7 +114,9 @@ def run(options: argparse.Namespace, recipe: EncoderRecipe = RECIPE) -> dict[str
             "config": asdict(config),
         }
         about["classes_by_neighbours"] = probe(trained.encoder, untrained.eval(), rooms["learn"], rooms["measure"])
-        save_encoder(out, trained.encoder, backbone.hash, torch.from_numpy(mean), about)
+        parts = trained.encoder, backbone.hash, torch.from_numpy(mean), about
+        save_encoder(out, *parts)
+        save_encoder(out, *parts, background_features(load_encoder(out), backbone, recipe.background))
         found = load_encoder(out)
     shutil.rmtree(folder, ignore_errors=True)
     summary: dict[str, Any] = {
@@ -123,6 +130,20 @@ def run(options: argparse.Namespace, recipe: EncoderRecipe = RECIPE) -> dict[str
         print(f"{out}: {summary['bytes'] / 1e6:.1f} MB, {trained.steps} steps, loss {about['loss']}")
         print(f"cosine on held-out rooms: {about['cosine_held_out']}")
     return summary
+
+
+def background_features(encoder: TrainedEncoder, backbone: ImageBackbone, clouds: int) -> torch.Tensor:
+    """Unit mean features of the object proposals of so many LiDAR clouds of simulated rooms, float32 [n, D]."""
+    import torch
+
+    from geoseg_ros.projection.scene import CloudScene, SceneConfig
+    from geoseg_ros.runtime.engines.points import CloudFeatures
+    from geoseg_ros.simulation.background import BackgroundConfig, background_clouds
+
+    features = CloudFeatures(encoder)
+    scenes = (CloudScene(cloud, backbone, SceneConfig(), features) for cloud in background_clouds(BackgroundConfig(lidar=clouds, depth=0)))
+    found = [scene.proposal_features for scene in scenes]
+    return torch.cat([torch.zeros(0, encoder.network.dim), *(rows for rows in found if rows is not None)])
 
 
 def _fields(config: EncoderConfig) -> dict[str, Any]:

@@ -12,7 +12,7 @@ import torch
 from numpy.typing import NDArray
 
 from geoseg_ros.backbones.base import ImageBackbone
-from geoseg_ros.backbones.tokens import photo_tokens
+from geoseg_ros.backbones.tokens import photo_tokens, unit
 from geoseg_ros.geometry.analysis import GeometryConfig, SceneGeometry, analyse_cloud
 from geoseg_ros.geometry.cloud import Cloud
 from geoseg_ros.geometry.poses import cloud_up, upright
@@ -101,6 +101,14 @@ class CloudScene:
         found = self.encoder.features(xyz, geometry.rgb)
         self.clock.stop("point features")
         return found
+
+    @cached_property
+    def proposal_features(self) -> torch.Tensor | None:
+        """Unit mean of :attr:`point_features` over each proposal, float32 [P, D]; None without an encoder or without proposals."""
+        features, proposals = self.point_features, self.geometry.proposals
+        if features is None or not proposals:
+            return None
+        return unit(torch.from_numpy(np.stack([features[members].mean(axis=0) for members in proposals])))
 
     @cached_property
     def picture(self) -> ImageScene | None:

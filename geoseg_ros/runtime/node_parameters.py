@@ -20,6 +20,11 @@ class NodeParameters(Settings):
         (), "concept packs, and part packs of their objects: names of packs that ship, or paths", live=True, path=True
     )
     backbone: str = setting("", "image backbone, such as geoseg_tiny or onnx:FILE; empty: the one that the packs were made with")
+    encoder: str = setting(
+        "",
+        "encoder of clouds (geoseg adapt-encoder); empty: the one that ships, where it fits the image backbone",
+        path=True,
+    )
     device: str = mirrored(EngineOptions, "device")
     backend: str = mirrored(EngineOptions, "backend")
     backend_strict: bool = mirrored(EngineOptions, "strict")

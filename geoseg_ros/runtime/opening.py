@@ -66,7 +66,13 @@ class PipelineOpener:
         )
         try:
             pipeline = open_pipeline(
-                parameters.packs, parameters.backbone, parameters.device, parameters.pipeline, self._backbone(), engines
+                parameters.packs,
+                parameters.backbone,
+                parameters.device,
+                parameters.pipeline,
+                self._backbone(),
+                engines,
+                parameters.encoder,
             )
         finally:
             self.progress = ""

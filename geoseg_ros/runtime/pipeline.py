@@ -22,11 +22,12 @@ from geoseg_ros.geometry.cloud import Cloud
 from geoseg_ros.methods.base import Context, Evidence, PartFinder, Segmenter, Thing
 from geoseg_ros.methods.registry import LIVE_SETTINGS, CosegConfig, PartsConfig, open_method
 from geoseg_ros.packs.pack import Pack
-from geoseg_ros.projection.scene import CloudScene, ImageScene, SceneConfig
+from geoseg_ros.projection.scene import CloudScene, ImageScene, PointFeatures, SceneConfig
 from geoseg_ros.projection.views import ViewConfig
 from geoseg_ros.results import MOST_LABELS, CloudResult, ImageResult, LabelSpace, Presence
 from geoseg_ros.runtime.engines.backbone import with_engine
 from geoseg_ros.runtime.engines.options import EngineOptions
+from geoseg_ros.runtime.engines.points import open_point_features, shipped_features
 from geoseg_ros.runtime.objects import build_objects
 from geoseg_ros.runtime.parts import check_part_packs, cloud_parts, image_parts, is_part_pack, open_parts, thing_of
 from geoseg_ros.settings import Settings, section
@@ -52,6 +53,7 @@ class Pipeline:
 
     Attributes:
         labels: ids in the order of the packs.
+        encoder: of clouds, or None; at first the one that ships, where its features are tokens of the backbone.
         backbone_name, pack_versions: for status messages; the version of the pack of each label.
         find_parts: look for the parts of part packs; it takes time for each object.
     """
@@ -85,6 +87,7 @@ class Pipeline:
 
     def _set_up(self, backbone: ImageBackbone, segmenters: dict[str, Segmenter], names: tuple[str, ...], config: PipelineConfig) -> None:
         self.backbone, self._config, self._methods = backbone, config, segmenters
+        self.encoder: PointFeatures | None = shipped_features(backbone.hash)
         self._parts: list[PartFinder] = []
         self.find_parts = True
         self.labels, self.backbone_name = LabelSpace(names), backbone.name
@@ -150,7 +153,7 @@ class Pipeline:
         Args:
             shown: labels that the cloud is known to show; the best proposal for each gets it whatever the p-value.
         """
-        return self._process(CloudScene(cloud, self.backbone, self.config.scene), shown)
+        return self._process(CloudScene(cloud, self.backbone, self.config.scene, self.encoder), shown)
 
     def things(self, cloud: Cloud, name: str, known: bool = False) -> list[Thing]:
         """The objects of one label in a cloud, the largest first.
@@ -159,7 +162,7 @@ class Pipeline:
             name: the label.
             known: the cloud is known to show it.
         """
-        scene = CloudScene(cloud, self.backbone, self.config.scene)
+        scene = CloudScene(cloud, self.backbone, self.config.scene, self.encoder)
         result = self._process(scene, (name,) if known else ())
         own = [entry for entry in result.objects if entry.name == name]
         return [thing_of(scene, result.instance, entry) for entry in sorted(own, key=lambda entry: -entry.count)]
@@ -235,6 +238,7 @@ def open_pipeline(
     config: PipelineConfig | None = None,
     opened: ImageBackbone | None = None,
     engines: EngineOptions | None = None,
+    encoder: str = "",
 ) -> Pipeline:
     """Load packs and the backbone that they were made with (or ``backbone``).
 
@@ -243,6 +247,7 @@ def open_pipeline(
         device: auto, cpu or cuda.
         opened: a backbone from before, taken if it is the one that the packs were made with.
         engines: how the backend of the backbone is chosen, and its device; None: PyTorch.
+        encoder: path of an encoder of clouds; empty: the one that ships, where its features are tokens of the backbone.
 
     Raises:
         InputError: a pack, the backbone or the backend cannot be used.
@@ -257,7 +262,18 @@ def open_pipeline(
             opened = with_engine(open_backbone(name, "cpu"), engines, config.coseg.image_side)
         else:
             opened = open_backbone(name, ("cuda" if torch.cuda.is_available() else "cpu") if device == "auto" else device)
-    return Pipeline(opened, loaded, config)
+    pipeline = Pipeline(opened, loaded, config)
+    pipeline.encoder = _encoder(encoder, opened, engines)
+    return pipeline
+
+
+def _encoder(path: str, backbone: ImageBackbone, engines: EngineOptions | None) -> PointFeatures | None:
+    if not path and shipped_features(backbone.hash) is None:
+        return None
+    encoder = open_point_features(path, engines)
+    if encoder.backbone != backbone.hash:
+        raise InputError(f"encoder {path}: its features are tokens of another backbone than {backbone.name}")
+    return encoder
 
 
 def check_packs(packs: Sequence[str]) -> tuple[str, ...]:

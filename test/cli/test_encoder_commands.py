@@ -18,7 +18,7 @@ from support.fake_world import FakeBackbone
 from support.frame_worlds import walk, write_seven_scenes
 
 TINY = EncoderRecipe(
-    rooms=2, held_out=1, preset="tiny", frames=2, views=1, sweeps=1, side=160, network={"width": 16, "voxel": 0.1, "drop": 0.0},
+    rooms=2, held_out=1, preset="tiny", frames=2, sweeps=1, background=2, side=160, network={"width": 16, "voxel": 0.1, "drop": 0.0},
     training=EncoderConfig(epochs=2, batch=1, points=100),
 )  # fmt: skip
 
@@ -33,6 +33,7 @@ def test_recipe_writes_an_encoder_with_its_figures(tmp_path) -> None:
     summary = run(options, TINY)
     found = load_encoder(out)
     assert found.info["steps"] == summary["steps"] == 4 and found.network.voxel == 0.1
+    assert len(found.background) and torch.allclose(found.background.norm(dim=1), torch.ones(len(found.background)), atol=1e-2)
     assert {"room", "depth", "depth without colour", "lidar without colour"} <= set(summary["cosine_held_out"])
     assert summary["classes_by_neighbours"]["lidar without colour"].keys() == {"encoder", "untrained", "colour, normal, height"}
     assert not list(tmp_path.glob(".*"))  # intermediate results are gone

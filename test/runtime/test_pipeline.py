@@ -2,9 +2,12 @@ import dataclasses
 
 import numpy as np
 import pytest
+import torch
 
 from geoseg_ros.errors import InputError
 from geoseg_ros.geometry.cloud import Cloud
+from geoseg_ros.nets.encoder_file import save_encoder
+from geoseg_ros.nets.point_encoder import PointEncoder
 from geoseg_ros.runtime.pipeline import Pipeline, PipelineConfig, open_pipeline
 from support.fake_world import CONFIG, picture, table
 
@@ -199,3 +202,16 @@ def test_warming_looks_at_proposals_with_and_without_colour(fake_backbone, fake_
     monkeypatch.setattr(Pipeline, "process_cloud", noted)
     pipeline.warm()
     assert domains == [(True, True, True), (False, True, True)]  # proposals were found and drawn
+
+
+def test_encoder_of_clouds_must_be_of_the_backbone(tmp_path, fake_backbone, fake_packs):
+    path = tmp_path / "encoder.safetensors"
+    for backbone in (fake_backbone.hash, "another"):
+        save_encoder(path, PointEncoder(16, fake_backbone.dim), backbone, torch.zeros(fake_backbone.dim), {})
+        if backbone == "another":
+            with pytest.raises(InputError, match="tokens of another backbone"):
+                open_pipeline([fake_packs["red"]], opened=fake_backbone, encoder=str(path))
+        else:
+            pipeline = open_pipeline([fake_packs["red"]], opened=fake_backbone, encoder=str(path))
+            assert pipeline.encoder.backend == "torch-cpu"
+    assert open_pipeline([fake_packs["red"]], opened=fake_backbone).encoder is None  # what ships is for another backbone

@@ -18,6 +18,12 @@ class CosegConfig(Settings):
     size_weight: float = setting(
         0.01, "evidence, in cosine, that one nat of a proposal's size in metres counts for; 0: size does not count", range=(0.0, 1.0)
     )
+    encoder_weight: float = setting(
+        1.0,
+        "weight of the encoder of clouds beside drawings, in turns of a LiDAR without colour; 0: it is not asked",
+        range=(0.0, 10.0),
+        live=True,
+    )
     top_share: float = setting(0.035, "an image's score is the mean over this share of its tokens, the strongest", range=(0.0, 1.0))
     min_share: float = setting(
         0.002, "connected parts of a mask that cover less than this share of the image are dropped", range=(0.0, 1.0), live=True

@@ -34,16 +34,21 @@ class CloudEvidence:
     distinct: list[NDArray[np.int64]]
 
 
-def cloud_evidence(scene: SceneGeometry, views: ProposalViews, contrast: Contrast) -> CloudEvidence:
+def cloud_evidence(
+    scene: SceneGeometry, views: ProposalViews, contrast: Contrast, further: NDArray[np.floating] | None = None
+) -> CloudEvidence:
     """Evidence of each concept for proposals and voxels.
 
     Args:
         scene: P proposals, which may contain one another (a cluster, its parts, two clusters with a gap), and M voxels.
         views: of the proposals, with unit tokens.
         contrast: the C concepts.
+        further: evidence [C, P] that is added to that of the views.
     """
     seen = view_score(contrast.view(views.tokens, views.domain, used=views.weight > 0), views.weight)
     score = (seen + contrast.size(views.size)).numpy()  # [C, P]
+    if further is not None:
+        score = (score + further).astype(np.float32)
     voxel = voxel_evidence(scene.proposals, score, len(scene.xyz))
     largest_first = np.arange(len(scene.proposals))
     best_first = [_apart(scene, order) for order in np.argsort(-score, axis=1, kind="stable")]

@@ -125,11 +125,17 @@ class Contrast:
         """Evidence [C, ...] of photo tokens [..., D], see :func:`~geoseg_ros.learning.photo_references.photo_evidence`."""
         return photo_evidence(tokens, self.concepts, self.neighbours, halves)
 
+    def described(self, tokens: torch.Tensor) -> torch.Tensor:
+        """Evidence [C, ...] of tokens [..., D] of objects without their surroundings, unit length, by photographs alone: the competitors
+        are the background and the other concepts, not contexts."""
+        photo = [self._affinity(tokens, c.foreground) for c in self.concepts]
+        against = [[self._background(tokens, c), *photo[:i], *photo[i + 1 :]] for i, c in enumerate(self.concepts)]
+        return torch.stack([own - torch.stack(rest).amax(0) for own, rest in zip(photo, against, strict=True)])
+
     def drawn(self, tokens: torch.Tensor, domain: Domain, halves: Sequence[int] = (0, 1)) -> torch.Tensor:
         """Evidence of tokens of views of one domain.
 
-        A view shows an object without its surroundings, so the competitors are the background and the other concepts, not contexts. Where
-        a concept has views of this domain, its evidence is the mean of that from photographs and that from views.
+        It is that of :meth:`described`. Where a concept has views of this domain, it is the mean of that and of the evidence from views.
 
         Args:
             tokens: [..., D], unit length.
@@ -139,11 +145,8 @@ class Contrast:
         Returns:
             [C, ...].
         """
-        photo = [self._affinity(tokens, c.foreground) for c in self.concepts]
         evidence = []
-        for i, concept in enumerate(self.concepts):
-            against = [self._background(tokens, concept), *(p for j, p in enumerate(photo) if j != i)]
-            own = photo[i] - torch.stack(against).amax(0)
+        for i, (concept, own) in enumerate(zip(self.concepts, self.described(tokens), strict=True)):
             if domain in concept.views:
                 views = concept.views[domain]
                 rivals = [self._affinity(tokens, views.other), self._background(tokens, views, halves)]

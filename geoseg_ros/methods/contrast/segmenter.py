@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from geoseg_ros.backbones.tokens import Domain, unit
 from geoseg_ros.methods.base import CloudScene, Evidence, ImageScene
 from geoseg_ros.methods.contrast.config import CosegConfig
+from geoseg_ros.methods.contrast.encoder import LEAST_NULL, EncoderEvidence, is_sweep
 from geoseg_ros.methods.contrast.evidence import cloud_evidence, proposals_of_mask
 from geoseg_ros.methods.contrast.masks import label_mask
 from geoseg_ros.methods.contrast.pack import Concept
@@ -37,6 +38,7 @@ class ContrastSegmenter:
         self.config = config
         self._mean = concepts[0].mean
         self._contrast = Contrast([concept.references for concept in concepts], config.neighbours, config.size_weight)
+        self._by_encoder: dict[tuple[str, float], EncoderEvidence] = {}
         self._null_photo = [self._null_pictures(concept.null_photos)[i] for i, concept in enumerate(concepts)]
         self._null_view = {
             domain: [self._null_proposals(concept.null_views[domain], domain)[i] for i, concept in enumerate(concepts)] for domain in Domain
@@ -94,9 +96,13 @@ class ContrastSegmenter:
             nothing = np.zeros(len(geometry.xyz), np.int64)
             return Evidence(np.full(count, -1.0), np.ones(count), np.zeros(count, bool), nothing)
         scene.clock.restart()
-        with torch.inference_mode():
-            evidence = cloud_evidence(geometry, views.unit(self._mean), self._contrast)
         null = self._null_view[views.domain]
+        with torch.inference_mode():
+            encoded = self._encoded(scene, null)
+            further = None if encoded is None else encoded[1].of(encoded[0])
+            scene.clock.restart()
+            evidence = cloud_evidence(geometry, views.unit(self._mean), self._contrast, further)
+        null = null if encoded is None else encoded[1].null
         best = evidence.proposal.max(1)
         p, voxel_p = np.ones(count), np.ones(evidence.voxel.shape)
         for i in range(count):
@@ -113,6 +119,19 @@ class ContrastSegmenter:
         label = np.where((won_p < config.p_max) | likeliest, winner + 1, 0)
         scene.clock.stop("evidence")
         return Evidence(best, p, (p < config.p_max) | is_known, label, won_p)
+
+    def _encoded(self, scene: CloudScene, null: Sequence[NDArray[np.float32]]) -> tuple[torch.Tensor, EncoderEvidence] | None:
+        """Features of the proposals by the scene's encoder, and what judges them; None where it is not asked. ``null``: see there."""
+        encoder, weight = scene.encoder, self.config.encoder_weight
+        if encoder is None or not weight or not is_sweep(scene) or len(encoder.background) < LEAST_NULL:
+            return None
+        features = scene.proposal_features
+        if features is None:
+            return None
+        key = (encoder.hash, weight)
+        if key not in self._by_encoder:
+            self._by_encoder = {key: EncoderEvidence(self._contrast, encoder.background, null, weight)}
+        return features, self._by_encoder[key]
 
     def _known(self, names: Collection[str]) -> NDArray[np.bool_]:
         return np.array([name in names for name in self.labels])

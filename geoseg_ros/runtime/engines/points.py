@@ -9,6 +9,7 @@ import hashlib
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -154,10 +155,18 @@ class CloudFeatures:
         return torch.where(batch.inverse[:, None] >= 0, rows[batch.inverse.clamp_min(0)], 0.0).numpy()
 
 
+@cache
+def shipped_features(backbone: str) -> CloudFeatures | None:
+    """The encoder that ships, run by PyTorch; None where its features are tokens of another backbone than that of this hash."""
+    found = open_point_features() if DEFAULT.is_file() else None
+    return found if found is not None and found.backbone == backbone else None
+
+
 def open_point_features(path: str | Path = "", options: EngineOptions | None = None) -> CloudFeatures:
     """Open an encoder of clouds.
 
-    ONNX Runtime runs it, from the engine cache, unless the backend is ``torch``; where it cannot, PyTorch does, on the processor.
+    The backend ``onnxruntime`` exports it for ONNX Runtime into the engine cache; ``auto`` takes it from there, where it is. Elsewhere
+    PyTorch runs it, on the processor.
 
     Args:
         path: of the encoder; empty: the one that ships.
@@ -167,13 +176,15 @@ def open_point_features(path: str | Path = "", options: EngineOptions | None = N
         InputError: the encoder cannot be read, or the backend that must work does not.
     """
     trained = load_encoder(path or DEFAULT)
-    if options is None or options.backend == "torch":
+    if options is None or options.backend not in ("auto", "onnxruntime"):
+        return CloudFeatures(trained)
+    key = EngineKey("onnx", {"encoder": trained.hash, "code": _code()})
+    engines = EngineCache(options.cache, log=options.log)
+    if options.backend == "auto" and engines.find(key) is None:  # an export takes longer than users expect who have no LiDAR
         return CloudFeatures(trained)
     try:
         need_packages("onnxruntime")
-        key = EngineKey("onnx", {"encoder": trained.hash, "code": _code()})
-        cache = EngineCache(options.cache, log=options.log)
-        entry = cache.get_or_build(key, lambda folder: _exported(trained, folder), options.progress, options.cancel)
+        entry = engines.get_or_build(key, lambda folder: _exported(trained, folder), options.progress, options.cancel)
         return CloudFeatures(trained, OnnxPointEncoder(trained.network, entry.folder / _FILE), "onnxruntime-cpu")
     except Cancelled:
         raise

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -58,13 +59,13 @@ def test_features_of_clouds_by_the_engine_of_the_cache(exported, tmp_path, monke
     monkeypatch.setattr(points, "export_encoder", lambda encoder, path: shutil.copy(exported[1].onnx, path))
     save_encoder(tmp_path / "encoder.safetensors", exported[0], "hash", torch.zeros(128), {})
     lines = []
-    options = EngineOptions(cache=tmp_path / "engines", log=lines.append)
+    options = EngineOptions("onnxruntime", cache=tmp_path / "engines", log=lines.append)
     engine, torch_ = open_point_features(tmp_path / "encoder.safetensors", options), open_point_features(tmp_path / "encoder.safetensors")
     assert (engine.backend, torch_.backend, engine.hash, lines) == ("onnxruntime-cpu", "torch-cpu", torch_.hash, [])
     found, expected = (way.features(corner(5, 5000), None) for way in (engine, torch_))
     assert np.abs(found - expected).max() < 1e-2 and np.allclose(np.linalg.norm(found, axis=1), 1, atol=1e-5)
     written = sorted((tmp_path / "engines").rglob("*.onnx"))
-    open_point_features(tmp_path / "encoder.safetensors", options)
+    assert open_point_features(tmp_path / "encoder.safetensors", replace(options, backend="auto")).backend == "onnxruntime-cpu"
     assert written == sorted((tmp_path / "engines").rglob("*.onnx")) and len(written) == 1
 
 
