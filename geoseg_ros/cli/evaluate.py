@@ -16,6 +16,8 @@ Tables:
                 hard, --items rooms measured and 2.5 times as many learnt from, --cache keeps them), the meshes of furniture, scannet,
                 s3dis, nuscenes (with lidarseg) or semantickitti (--root); clusters are matched to classes one to one; PointDC, which
                 trains for long, is measured where it is named: --methods PointDC
+  parts         the same place on another instance, by nearest tokens: PCK on pairs of simulated instances with exact truth (the default, no
+                --root; --families, --items pairs of each), or SPair-71k, SPair-U or AP-10K (--root; --items pairs of each category)
   s3dis-coseg, scanobjectnn-coseg
                 the sets of co-segmentation papers, one per category; --root has S3DIS (JSIS3D's HDF5 files, or version 1.2) or ScanObjectNN
                 (main_split), --images has 2D-3D-S, or <category>/images and <category>/masks
@@ -50,7 +52,19 @@ from geoseg_ros.errors import InputError
 if TYPE_CHECKING:
     from geoseg_ros.evaluate.run import Suite
 
-TABLES = ("tabletop", "crowded", "msrc", "tokens", "furniture", "world", "false-alarms", "semantics", "s3dis-coseg", "scanobjectnn-coseg")
+TABLES = (
+    "tabletop",
+    "crowded",
+    "msrc",
+    "tokens",
+    "furniture",
+    "world",
+    "false-alarms",
+    "semantics",
+    "parts",
+    "s3dis-coseg",
+    "scanobjectnn-coseg",
+)
 
 SEMANTIC_DATA = ("rooms", "furniture", "scannet", "s3dis", "nuscenes", "semantickitti")
 
@@ -112,13 +126,22 @@ def _measure(request: Any, options: argparse.Namespace, suite: Suite | None) -> 
     from geoseg_ros.cli.backbone_options import engine_options, open_image_backbone
     from geoseg_ros.cli.progress import Stages
     from geoseg_ros.evaluate.methods import Tools
-    from geoseg_ros.evaluate.run import evaluate_false_alarms, evaluate_semantics, evaluate_sets, evaluate_tabletop, evaluate_tokens
+    from geoseg_ros.evaluate.run import (
+        evaluate_correspondences,
+        evaluate_false_alarms,
+        evaluate_semantics,
+        evaluate_sets,
+        evaluate_tabletop,
+        evaluate_tokens,
+    )
     from geoseg_ros.runtime.pipeline import PipelineConfig, open_pipeline
     from geoseg_ros.simulation.bank import open_bank
 
     if request.table == "false-alarms":
         return evaluate_false_alarms(request, lambda packs: open_pipeline(packs, engines=engine_options(options)), _log)
     backbone = open_image_backbone(options)
+    if request.table == "parts":
+        return evaluate_correspondences(request, backbone, _log)
     if request.table == "tokens":
         with Stages("photograph", options.json) as progress:
             return evaluate_tokens(request, backbone, progress)

@@ -74,7 +74,7 @@ class Request:
 
     @property
     def _simulated(self) -> bool:
-        return self.table == "semantics" and self.data == "rooms"
+        return self.table == "semantics" and self.data == "rooms" or self.table == "parts" and self.root is None
 
     @property
     def sensed(self) -> str:
@@ -282,6 +282,16 @@ def evaluate_tokens(request: Request, backbone: ImageBackbone, progress: Progres
     result = asdict(score) | {"backbone": backbone.name, "supervision": backbone.supervision, "split": request.split}
     row = f"{backbone.name} | {request.split} | {score.photographs} | {score.tokens} | {score.pixel:.3f} | {score.class_mean:.3f}"
     return result, f"| backbone | split | photographs | tokens | pixel | class mean |\n|---|---|---|---|---|---|\n| {row} |\n"
+
+
+def evaluate_correspondences(request: Request, backbone: ImageBackbone, log: Log) -> tuple[dict[str, Any], str]:
+    """Whether places are found again on other instances: simulated ones, or photographs where the request has a root."""
+    from geoseg_ros.evaluate.parts.table import evaluate_parts
+
+    if request.items is not None and not 1 <= request.items <= 10_000:
+        raise InputError(f"--items: expected 1 to 10000 pairs, got {request.items}")
+    root = None if request.root is None else request.folder
+    return evaluate_parts(backbone, root, request.families, request.seeds, request.items, log)
 
 
 def evaluate_false_alarms(request: Request, open_packs: Callable[[Sequence[str]], Pipeline], log: Log) -> tuple[dict[str, Any], str]:

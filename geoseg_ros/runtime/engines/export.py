@@ -180,3 +180,24 @@ def _surround(backbone: OnnxBackbone) -> Any:
     graph.output.append(make_tensor_value_info(OUTPUTS[1], onnx.TensorProto.FLOAT, (batch, backbone.dim)))
     model.graph.CopyFrom(graph)
     return model
+
+
+def export_adapter(adapter: nn.Module, dims: Sequence[int], path: str | Path) -> None:
+    """Write an adapter of tokens: ``tokens0``, ``tokens1`` ... float32 [B, D, h, w] of its levels -> ``features`` float32 [B, E, h, w].
+
+    Args:
+        adapter: in evaluation mode, takes the levels as arguments.
+        dims: width of the tokens of each level.
+        path: of the file. Batch and grid are free, up to 64 and 256.
+
+    Raises:
+        InputError: absent packages. GeosegError: the network cannot be exported.
+    """
+    need_packages("onnx", "onnxscript")
+    sizes = {
+        axis: torch.export.Dim(name, min=1, max=most) for axis, name, most in ((0, "batch", 64), (2, "rows", 256), (3, "columns", 256))
+    }
+    inputs = tuple(torch.zeros(2, dim, 5, 7) for dim in dims)
+    names = [f"tokens{k}" for k in range(len(dims))]
+    model = exported_program(copy.deepcopy(adapter).cpu().eval(), inputs, names, ("features",), (tuple(sizes for _ in dims),))
+    write_bytes(Path(path), clean(model))

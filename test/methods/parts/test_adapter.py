@@ -18,6 +18,7 @@ from geoseg_ros.methods.parts.training import (
     values_at,
     window_soft_argmax,
 )
+from geoseg_ros.runtime.engines.export import export_adapter
 
 
 def test_the_papers_size():
@@ -115,3 +116,20 @@ def test_training_is_the_same_twice_and_needs_labels():
     assert all(torch.equal(first[name], second[name]) for name in first)
     with pytest.raises(InputError, match="at least 2 pseudo labels"):
         train_adapter([], config)
+
+
+@pytest.mark.slow
+def test_onnx_gives_the_same_features(tmp_path):
+    runtime = pytest.importorskip("onnxruntime", reason="runs ONNX files")
+    pytest.importorskip("onnxscript", reason="exports networks")
+    torch.manual_seed(0)
+    adapter = Adapter(AdapterConfig((64, 128), 128)).eval()
+    for block in adapter.blocks:
+        torch.nn.init.normal_(block.body[-1].weight)
+    export_adapter(adapter, (64, 128), tmp_path / "adapter.onnx")
+    session = runtime.InferenceSession(str(tmp_path / "adapter.onnx"), providers=["CPUExecutionProvider"])
+    for batch, rows, columns in ((1, 30, 30), (3, 4, 9)):
+        levels = [torch.randn(batch, dim, rows, columns) for dim in (64, 128)]
+        (found,) = session.run(None, {f"tokens{k}": level.numpy() for k, level in enumerate(levels)})
+        with torch.inference_mode():
+            np.testing.assert_allclose(found, adapter(*levels).numpy(), atol=2e-5)
