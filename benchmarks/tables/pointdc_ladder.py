@@ -3,7 +3,8 @@
     python -m benchmarks.tables.pointdc_ladder --rooms 8 --measure 4 --cache lifted/ --set voxel=0.1 --out ladder.json
 
 Every row finds as many clusters as there are classes in the rooms to learn from, gives every super-voxel of the other rooms the nearest
-one, and is scored by one-to-one matching over the points of these rooms.
+one, and is scored by one-to-one matching over the points of these rooms; what a network does also over those of their single frames, which
+stand and have super-voxels as live clouds do.
 """
 
 from __future__ import annotations
@@ -23,11 +24,13 @@ from numpy.typing import NDArray
 
 from geoseg_ros.backbones.default import DEFAULT
 from geoseg_ros.backbones.registry import open_backbone
+from geoseg_ros.evaluate.semantics.lifting import voxel_labels
 from geoseg_ros.evaluate.semantics.matching import SemanticScore, confusion, matched_score
 from geoseg_ros.evaluate.semantics.rooms import CLASSES, simulated_rooms
 from geoseg_ros.files import write_text
+from geoseg_ros.geometry.analysis import GeometryConfig
 from geoseg_ros.learning.clustering import Rule, choose_count, kmeans, nearest_centroid
-from geoseg_ros.learning.rooms import Room, group_means, point_features, room_of, target_of
+from geoseg_ros.learning.rooms import Room, View, group_means, point_features, room_of, target_of, view_features
 from geoseg_ros.methods.pointdc.config import PointDCConfig
 from geoseg_ros.methods.pointdc.method import new_network, place_of
 from geoseg_ros.methods.pointdc.training import Trainer
@@ -38,15 +41,18 @@ from geoseg_ros.settings import with_values
 Floats = NDArray[np.floating]
 Describe = Callable[[Room], Floats]
 """The descriptor [S, d] of every super-voxel of a room."""
+DescribeView = Callable[[View], Floats]
+"""The same of the super-voxels that a view has by itself."""
 
 
 @dataclass(frozen=True, eq=False)
 class Labelled:
-    """A lifted room and the class of each of its points, int64 [N], -1 for points that do not count."""
+    """A lifted room. Attributes: label: int64 [N], class of each of its points; voxel: int64 [M], of its voxels; -1: does not count."""
 
     scene: LiftedScene
     room: Room
     label: NDArray[np.int64]
+    voxel: NDArray[np.int64]
 
 
 def labelled_rooms(split: str, count: int, seed: int, preset: str, frames: int, cache: Path) -> Iterator[Labelled]:
@@ -62,7 +68,8 @@ def labelled_rooms(split: str, count: int, seed: int, preset: str, frames: int, 
             save_lifted(lifted, lift_frames(room.frames, backbone, points=room.cloud))
             np.save(truth, room.label)
         scene = load_lifted(lifted)
-        yield Labelled(scene, room_of(scene), np.load(truth))
+        label = np.load(truth)
+        yield Labelled(scene, room_of(scene, GeometryConfig(voxel=scene.voxel)), label, voxel_labels(scene.inverse, label, len(scene.xyz)))
 
 
 class Ladder:
@@ -72,8 +79,15 @@ class Ladder:
         self.learn, self.measure, self.config = learn, measure, config
         self.rows: dict[str, dict[str, Any]] = {}
 
-    def add(self, name: str, describe: Describe, centroids: Floats | None = None, spherical: bool = True) -> None:
-        """Add a row. ``centroids`` [C, d], unit: else they are found by k-means."""
+    def add(
+        self,
+        name: str,
+        describe: Describe,
+        centroids: Floats | None = None,
+        spherical: bool = True,
+        view: DescribeView | None = None,
+    ) -> None:
+        """Add a row. ``centroids`` [C, d], unit: else they are found by k-means. ``view``: views are scored too."""
         begin = time.monotonic()
         if centroids is None:
             rows = np.concatenate([describe(item.room) for item in self.learn])
@@ -88,6 +102,18 @@ class Ladder:
             return np.asarray(np.square(rows[:, None] - found).sum(axis=2).argmin(axis=1))
 
         self._score(name, assign, len(centroids), time.monotonic() - begin)
+        if view is not None:
+            self._score_views(name, lambda part: nearest_centroid(view(part), found)[0], len(centroids))
+
+    def _score_views(self, name: str, assign: Callable[[View], NDArray[np.int64]], clusters: int) -> None:
+        table = np.zeros((len(CLASSES), clusters), np.int64)
+        for item in self.measure:
+            for shot, part in zip(item.scene.shots, item.room.views, strict=True):
+                use = (shot.row >= 0) & (part.own >= 0)
+                table += confusion(item.voxel[shot.row[use]], assign(part)[part.own[use]], len(CLASSES), clusters)
+        score = matched_score(table)
+        self.rows[name] |= {"views": {key: round(getattr(score, key), 4) for key in ("miou", "oacc", "macc", "miou_m2o")}}
+        print(f"{name + ', single views':<34} mIoU {100 * score.miou:5.1f}  oAcc {100 * score.oacc:5.1f}", flush=True)
 
     def add_oracle(self) -> None:
         """Add the row of super-voxels that know the class of most of their points."""
@@ -142,28 +168,36 @@ def climb(ladder: Ladder, trainer: Trainer) -> dict[str, Any]:
         trainer.network.eval()  # type: ignore[attr-defined]
         return group_means(point_features(trainer.network, room.xyz, room.rgb), room.supervoxel, len(room.token))
 
+    def of_view(part: View) -> Floats:
+        trainer.network.eval()  # type: ignore[attr-defined]
+        return view_features(trainer.network, part)
+
     ladder.add("colour, normals, height", colours_and_normals, spherical=False)
     ladder.add("GrowSP's super-voxel descriptor", primitive_histograms, spherical=False)
-    ladder.add("network, untrained", by_network)
+    ladder.add("network, untrained", by_network, view=of_view)
     ladder.add("lifted tokens, no network", lambda room: target_of(room.token, trainer.mean) * room.known[:, None])
     trainer.distil()
-    ladder.add("CMD", by_network)
+    ladder.add("CMD", by_network, view=of_view)
     used = np.concatenate([item.room.size for item in ladder.learn]) >= trainer.config.min_supervoxel
     rules: tuple[Rule, ...] = ("silhouette", "eigengap")
     chosen = {rule: choose_count(trainer.features()[used], rule) for rule in rules}
     trainer.classes = len(CLASSES)
     trainer.learn_classes(2, True)
-    ladder.add("CMD + SVC warm-up", by_network)
+    ladder.add("CMD + SVC warm-up", by_network, view=of_view)
     trainer.learn_classes(3, False)
     fitted = trainer.result()
-    ladder.add("CMD + SVC", by_network, fitted.centroids)
-    spread, unlike, total = place_of(trainer, fitted, "", ("", "")).spread, 0, 0
-    for item in ladder.measure:
-        label, similarity = nearest_centroid(by_network(item.room), fitted.centroids)
+    ladder.add("CMD + SVC", by_network, fitted.centroids, view=of_view)
+    spread = place_of(trainer, fitted, "", ("", "")).spread
+
+    def unlike(rows: Floats, size: NDArray[np.int64]) -> tuple[int, int]:
+        label, similarity = nearest_centroid(rows, fitted.centroids)
         share = spread.nearer(1 - similarity.astype(np.float64), label)
-        unlike += int(item.room.size[share > 1 - trainer.config.unlike].sum())
-        total += len(item.room.xyz)
-    return {"classes_by_rule": chosen, "unlike_anything_seen": round(unlike / total, 4)}
+        return int(size[share > 1 - trainer.config.unlike].sum()), int(size.sum())
+
+    rooms = np.sum([unlike(by_network(item.room), item.room.size) for item in ladder.measure], axis=0)
+    views = np.sum([unlike(of_view(part), part.size) for item in ladder.measure for part in item.room.views], axis=0)
+    flagged = {"rooms": round(rooms[0] / rooms[1], 4), "views": round(views[0] / max(views[1], 1), 4)}
+    return {"classes_by_rule": chosen, "unlike_anything_seen": flagged}
 
 
 def main() -> None:

@@ -7,9 +7,9 @@ What is learnt from, at least one of:
             .png, .depth.png in mm, .pose.txt camera to world; camera-intrinsics.txt), TUM RGB-D or ScanNet
   --clouds  a folder of clouds of rooms, each drawn by virtual cameras that stand inside it
 
-The rooms are read first; then a network learns what they look like (--minutes). Beside --out a picture classes.png shows each class; give
-them names by geoseg name. After an interruption (Ctrl-C, a full disk, a power cut) the same command resumes; until it is done, a hidden
-folder beside --out has intermediate results.
+The rooms are read first; then a network learns what they look like (--minutes). Beside --out a picture, home.classes.png for home.pack,
+shows each class; give them names by geoseg name. After an interruption (Ctrl-C, a full disk, a power cut) the same command resumes; until
+it is done, a hidden folder beside --out has intermediate results.
 
 example:
   geoseg discover --recording drive.mcap --classes 13 --minutes 30 --out home.pack
@@ -35,7 +35,6 @@ from geoseg_ros.files import check_output
 if TYPE_CHECKING:
     from geoseg_ros.packs.pack import Pack
 
-SHEET = "classes.png"
 _MARK = "geoseg scene pack"  # in the sheet, so that no picture of the user is replaced
 
 
@@ -149,9 +148,12 @@ def _check_options(options: argparse.Namespace, out: Path) -> None:
 
 def check_sheet(pack: Path, inputs: list[str] | None = None) -> None:
     """Raise InputError if the sheet beside a pack cannot be written, or would replace a picture that is none."""
-    if pack.name.casefold() == SHEET:
-        raise InputError(f"--out: {pack} is the name of the picture beside the pack, expected another name")
-    check_output(pack.with_name(SHEET), "--out", inputs or [], _is_sheet, "a sheet of classes")
+    check_output(sheet_path(pack), "--out", inputs or [], _is_sheet, "a sheet of classes")
+
+
+def sheet_path(pack: Path) -> Path:
+    """Path of the sheet beside a pack: ``home.classes.png`` beside ``home.pack``."""
+    return pack.with_name(f"{pack.stem}.classes.png")
 
 
 def write_sheet(pack: Pack, beside: Path) -> Path:
@@ -163,7 +165,7 @@ def write_sheet(pack: Pack, beside: Path) -> Path:
     from geoseg_ros.files import atomic_path
     from geoseg_ros.packs.scene_pack import CLASS_OF, centroid_pictures, class_shares
 
-    path, mark = beside.with_name(SHEET), PngInfo()
+    path, mark = sheet_path(beside), PngInfo()
     mark.add_text("Software", _MARK)
     sheet = class_sheet(pack.classes, class_shares(pack), pack.tensors[CLASS_OF].numpy(), centroid_pictures(pack))
     with atomic_path(path) as temporary:

@@ -1,7 +1,7 @@
 """Name the classes of a scene pack, or list them. Classes that get one name become one class.
 
-The numbers are those of the list, and of classes.png beside the pack, which is drawn anew. The pack itself is changed, unless --out names
-another file.
+The numbers are those of the list, and of the picture beside the pack (home.classes.png), which is drawn anew. The pack itself is changed,
+unless --out names another file.
 
 example:
   geoseg name home.pack

@@ -13,6 +13,7 @@ from geoseg_ros.errors import InputError
 from geoseg_ros.geometry.poses import rigid
 
 PLAUSIBLE_DEPTH = (0.1, 30.0)  # metres; the median depth of frames of a room lies between
+LIKELY_DEPTH = (0.5, 8.0)  # and mostly between
 LARGEST_STEP, LARGEST_TURN = 1.0, 60.0  # metres and degrees between neighbouring frames that are never a jump
 STEPS = 10  # times the median step, or turn, that is a jump where it is more than that
 _TRIED = 3  # frames whose depth is looked at when a source is opened
@@ -144,6 +145,10 @@ class ReadFrames:
         if medians and not low <= np.median(medians) <= high:
             raise InputError(
                 f"{self.name}: the median depth is {np.median(medians):.4g} m in the units of this layout, expected {low} to {high:.0f} m"
+            )
+        if medians and not LIKELY_DEPTH[0] <= np.median(medians) <= LIKELY_DEPTH[1]:
+            self._notes.append(
+                f"{self.name}: the median depth is {np.median(medians):.2g} m, rare for a room: is the depth in other units?"
             )
 
     def _read(self, k: int) -> PosedFrame | None:

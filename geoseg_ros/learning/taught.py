@@ -66,7 +66,7 @@ def teach_scene(
     """The views of a scene from frames in its world; those that show none of its points are left out."""
     config, views = config or LiftConfig(voxel=scene.voxel), []
     for frame in frames:
-        row, pixel = seen(scene.xyz, frame, config)
+        row, pixel, _ = seen(scene.xyz, frame, config)
         if not len(row):
             continue
         place = ((pixel + 0.5) / frame.depth.shape[::-1] * 2 - 1).astype(np.float32)

@@ -22,7 +22,6 @@ from geoseg_ros.nets.kernel_maps import Interpolation, KernelMap, VoxelPyramid
 
 STEM, WIDTHS, BLOCKS = 32, (32, 64, 128, 256), 2
 BLOCK = (1 << 22, 1 << 26)  # numbers gathered at a time, on the processor and on a GPU: 16 MB stay near the cache
-FLOOR = 1  # percent of the points below the height that counts as zero: a few stray points do not lift a room
 
 
 def sparse_convolution(x: torch.Tensor, weight: torch.Tensor, pairs: KernelMap) -> torch.Tensor:
@@ -174,14 +173,14 @@ class SparseUNet(nn.Module):
     ) -> PreparedCloud:
         """See :class:`~geoseg_ros.nets.base.PointNetwork`. Intensity and normals are not used; colours are needed with 6 channels.
 
-        Channels: colour -.5 .. .5, then x and y from their mean, and z from the height that one percent of the voxels lie below, metres.
+        Channels: colour -.5 .. .5, then the place within the voxel, 0 .. 1 edges: half of an edge on average, which says that a voxel is
+        filled. No place in the room: what a single view shows of it says neither where its middle nor where its floor is.
         """
         del intensity, normal
         if self.channels == 6 and rgb is None:
             raise InputError("rgb: the network takes colours, but the cloud has none")
         cloud = voxel_cloud(xyz, self.voxel, rgb if self.channels == 6 else None)
-        origin = np.append(cloud.xyz[:, :2].mean(0, dtype=np.float64), np.percentile(cloud.xyz[:, 2], FLOOR))
-        place = (cloud.xyz - origin).astype(np.float32)
+        place = (cloud.xyz / np.float64(self.voxel) - cloud.cell).astype(np.float32)
         features = place if cloud.rgb is None else np.hstack([cloud.rgb / np.float32(255) - np.float32(0.5), place])
         return PreparedCloud({"cell": cloud.cell, "features": features}, len(place), cloud.inverse)
 

@@ -9,23 +9,29 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from numpy.typing import NDArray
+from scipy.spatial import cKDTree
 
 from geoseg_ros.backbones.base import ImageBackbone
 from geoseg_ros.backbones.tokens import photo_tokens
+from geoseg_ros.errors import InputError, warn
 from geoseg_ros.geometry.cloud import Cloud
 from geoseg_ros.geometry.neighbours import graph_edges, knn
 from geoseg_ros.geometry.normals import normals
 from geoseg_ros.geometry.superpoints import SuperpointConfig, superpoints
 from geoseg_ros.geometry.voxels import voxel_downsample
-from geoseg_ros.io.posed_frames import PosedFrame, PosedFrames
+from geoseg_ros.io.posed_frames import PosedFrame, PosedFrames, evenly
 from geoseg_ros.progress import Progress, silent
 from geoseg_ros.projection.cameras import PerspectiveCamera
 from geoseg_ros.projection.fusing import fuse_frames
 from geoseg_ros.projection.lifted_scene import LiftedScene
 from geoseg_ros.projection.scene import Remember, uncached
+from geoseg_ros.projection.shots import Shot, take_shot
 from geoseg_ros.settings import Settings, section, setting
 
 COMBINE = ("mean", "max")
+FEW = 5  # frames of which none need see what another does
+SHARED = 0.1  # smallest share of what more frames measured that two of them did
+CONTRADICTED, REFUSED = 0.15, 0.4  # share of the measured surface that another frame looks through: told, refused
 
 
 @dataclass(frozen=True)
@@ -45,6 +51,7 @@ class LiftConfig(Settings):
     tolerance: float = setting(0.05, "share of the depth by which a point may lie behind what the frame measured", range=(0.0, 1.0))
     neighbours: int = setting(16, "voxels that a normal is fitted to", range=(4, 1000))
     graph_neighbours: int = setting(9, "neighbours of a voxel in the graph of super-voxels", range=(2, 1000))
+    shots: int = setting(32, "frames of a room whose own points are kept, evenly spread", range=(0, 100_000))
     superpoints: SuperpointConfig = section(SuperpointConfig, "super-voxels (Felzenszwalb & Huttenlocher)")
 
 
@@ -70,7 +77,7 @@ def lift_frames(
         progress: called with ("fuse" or "lift", frames done, frames in all).
 
     Raises:
-        InputError: no depth, or frames that cannot be read.
+        InputError: no depth, frames that cannot be read, or that contradict one another: wrong poses, intrinsics or units.
     """
     config = config or LiftConfig()
     total = len(frames)
@@ -79,31 +86,56 @@ def lift_frames(
     if points is None:
         fused = fuse_frames(_counted(frames, "fuse", total, progress), config.voxel, config.farthest, config.least)
         xyz, rgb, inverse, towards = fused.xyz, fused.rgb, np.zeros(0, np.int64), fused.towards
+        if total >= FEW and fused.shared < SHARED:
+            raise InputError(
+                f"{frames.name}: {fused.shared:.1%} of what the frames measured was measured by two of them, expected {SHARED:.0%}: "
+                "they show different places, or the poses or the units of the depth are wrong"
+            )
     else:
         grid = voxel_downsample(points.xyz, points.rgb, config.voxel)
         xyz, rgb, inverse, towards = grid.xyz, grid.rgb, grid.inverse, None
     lifted = _Sum(len(xyz), backbone.dim, config.combine)
     positions: list[NDArray[np.float64]] = []
     ups: list[NDArray[np.float64]] = []
-    for frame in _counted(frames, "lift", total, progress):
-        row, pixel = seen(xyz, frame, config)
+    shots: list[Shot] = []
+    shown = crossed = 0
+    kept, tree = set(evenly(total, config.shots) if config.shots else ()), cKDTree(xyz)
+    for number, frame in enumerate(_counted(frames, "lift", total, progress)):
+        if number in kept:
+            shots.append(take_shot(frame, tree, config.voxel, config.farthest, rgb is not None))
+        row, pixel, through = seen(xyz, frame, config)
+        shown, crossed = shown + len(row), crossed + through
         lifted.add(row, frame_tokens(backbone, frame.rgb, config.sides, remember), pixel, frame.depth.shape)
         positions.append(frame.pose[:3, 3])
         ups.append(-frame.pose[:3, 1])
+    if points is None:
+        _check_agreement(frames.name, crossed / max(shown + crossed, 1))
     if towards is None:
         towards = (np.mean(positions, axis=0) - xyz).astype(np.float32)
     normal, superpoint = surface(xyz, rgb, towards, config)
     tokens, views = lifted.result()
-    return LiftedScene(
-        xyz, rgb, normal, tokens, views, superpoint, inverse, config.voxel, _unit(np.mean(ups, axis=0)), backbone.hash, frames.name
-    )
+    up = _unit(np.mean(ups, axis=0))
+    return LiftedScene(xyz, rgb, normal, tokens, views, superpoint, inverse, config.voxel, up, backbone.hash, frames.name, tuple(shots))
 
 
-def seen(xyz: NDArray[np.float32], frame: PosedFrame, config: LiftConfig) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
+def _check_agreement(name: str, contradicted: float) -> None:
+    """Tell, or refuse, frames of which too much is ``contradicted``: a share of the surface that another frame looks through."""
+    if contradicted > CONTRADICTED:
+        text = (
+            f"{name}: another frame looks through {contradicted:.0%} of what the frames measured, expected at most {CONTRADICTED:.0%}: "
+            "the poses, the intrinsics or the units of the depth are wrong, or much has moved"
+        )
+        if contradicted > REFUSED:
+            raise InputError(text)
+        warn(text)
+
+
+def seen(xyz: NDArray[np.float32], frame: PosedFrame, config: LiftConfig) -> tuple[NDArray[np.int64], NDArray[np.float64], int]:
     """The points that a frame shows.
 
     Returns:
-        int64 [K], rows of ``xyz`` [M, 3], rising; float64 [K, 2], their pixels (u, v) in the frame.
+        int64 [K], rows of ``xyz`` [M, 3], rising; float64 [K, 2], their pixels (u, v) in the frame; and the number of points that lie in
+        front of what the frame measured, so that it should have seen them.
     """
     height, width = frame.depth.shape
     camera = PerspectiveCamera(frame.pose, frame.intrinsics, (width, height))
@@ -112,8 +144,10 @@ def seen(xyz: NDArray[np.float32], frame: PosedFrame, config: LiftConfig) -> tup
     u, v = np.rint(pixels[row]).astype(np.int64).T
     measured = frame.depth[np.clip(v, 0, height - 1), np.clip(u, 0, width - 1)].astype(np.float64)
     with np.errstate(invalid="ignore"):
-        shown = np.abs(depth[row] - measured) <= config.voxel + config.tolerance * measured
-    return row[shown], pixels[row[shown]]
+        behind = depth[row] - measured
+        tolerance = config.voxel + config.tolerance * measured
+        shown, through = np.abs(behind) <= tolerance, behind < -tolerance
+    return row[shown], pixels[row[shown]], int(through.sum())
 
 
 def frame_tokens(

@@ -22,12 +22,14 @@ class FusedCloud:
     rgb: uint8 [M, 3], mean colour.
     towards: float32 [M, 3], mean unit direction to the cameras that measured it.
     count: int64 [M], measured points.
+    shared: share of what the frames measured that at least two of them did, 0 .. 1, by voxels.
     """
 
     xyz: NDArray[np.float32]
     rgb: NDArray[np.uint8]
     towards: NDArray[np.float32]
     count: NDArray[np.int64]
+    shared: float
 
 
 def fuse_frames(frames: Iterable[PosedFrame], voxel: float, farthest: float = 6.0, least: int = 3, stride: int = 1) -> FusedCloud:
@@ -43,10 +45,11 @@ def fuse_frames(frames: Iterable[PosedFrame], voxel: float, farthest: float = 6.
     Raises:
         InputError: nothing was measured.
     """
-    kept: tuple[NDArray[np.int64], NDArray[np.float64]] = np.zeros(0, np.int64), np.zeros((0, 10))
+    kept: tuple[NDArray[np.int64], NDArray[np.float64]] = np.zeros(0, np.int64), np.zeros((0, 11))
     waiting: list[tuple[NDArray[np.int64], NDArray[np.float64]]] = []
     for frame in frames:
-        waiting.append(_grouped(*_measured(frame, voxel, farthest, stride)))
+        keys, sums = _grouped(*_measured(frame, voxel, farthest, stride))
+        waiting.append((keys, np.column_stack([sums, np.ones(len(keys))])))
         if sum(len(keys) for keys, _ in waiting) > _PENDING:
             kept, waiting = _merged([kept, *waiting]), []
     keys, sums = _merged([kept, *waiting])
@@ -60,15 +63,26 @@ def fuse_frames(frames: Iterable[PosedFrame], voxel: float, farthest: float = 6.
         np.rint(mean[:, 3:6]).astype(np.uint8),
         mean[:, 6:].astype(np.float32),
         count.astype(np.int64),
+        float(sums[sums[:, 10] > 1, 10].sum() / sums[:, 10].sum()),
     )
 
 
 def back_project(frame: PosedFrame, stride: int = 1) -> NDArray[np.float64]:
     """Points of the pixels of a frame in the world, metres, float64 [ceil(H / stride), ceil(W / stride), 3]; NaN without depth."""
+    return np.asarray(_in_camera(frame, stride) @ frame.pose[:3, :3].T + frame.pose[:3, 3])
+
+
+def measured_points(frame: PosedFrame, farthest: float) -> tuple[NDArray[np.float32], NDArray[np.uint8]]:
+    """Points of the pixels with a depth below ``farthest`` metres in the camera's optical frame, float32 [K, 3], and colours [K, 3]."""
+    with np.errstate(invalid="ignore"):
+        use = frame.depth < farthest
+    return _in_camera(frame)[use].astype(np.float32), frame.rgb[use]
+
+
+def _in_camera(frame: PosedFrame, stride: int = 1) -> NDArray[np.float64]:
     depth = frame.depth[::stride, ::stride].astype(np.float64)
     v, u = np.mgrid[0 : frame.depth.shape[0] : stride, 0 : frame.depth.shape[1] : stride]
-    rays = np.stack([u, v, np.ones(u.shape)], axis=-1) @ np.linalg.inv(frame.intrinsics).T
-    return np.asarray(rays * depth[..., None] @ frame.pose[:3, :3].T + frame.pose[:3, 3])
+    return np.asarray(np.stack([u, v, np.ones(u.shape)], axis=-1) @ np.linalg.inv(frame.intrinsics).T * depth[..., None])
 
 
 def _measured(frame: PosedFrame, voxel: float, farthest: float, stride: int) -> tuple[NDArray[np.int64], NDArray[np.float64]]:

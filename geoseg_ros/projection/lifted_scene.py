@@ -14,8 +14,9 @@ from safetensors.torch import save
 
 from geoseg_ros.errors import InputError
 from geoseg_ros.files import write_bytes
+from geoseg_ros.projection.shots import Shot, shots_from_arrays, shots_to_tensors
 
-_FORMAT = "geoseg lifted scene 1"
+_FORMAT = "geoseg lifted scene 2"
 _ARRAYS = ("xyz", "normal", "tokens", "views", "superpoint", "inverse", "up")
 
 
@@ -37,6 +38,7 @@ class LiftedScene:
         up: float64 [3], unit, the direction that is up in the world.
         backbone: hash of the backbone that made the tokens.
         name: of the room.
+        shots: what some of its frames measured.
     """
 
     xyz: NDArray[np.float32]
@@ -50,6 +52,7 @@ class LiftedScene:
     up: NDArray[np.float64]
     backbone: str = ""
     name: str = ""
+    shots: tuple[Shot, ...] = ()
 
     def __len__(self) -> int:
         return len(self.xyz)
@@ -100,6 +103,7 @@ def superpoint_means(
 def save_lifted(path: str | os.PathLike[str], scene: LiftedScene) -> None:
     """Write a lifted scene as safetensors."""
     tensors = {name: torch.from_numpy(np.ascontiguousarray(getattr(scene, name))) for name in _ARRAYS}
+    tensors |= shots_to_tensors(scene.shots)
     if scene.rgb is not None:
         tensors["rgb"] = torch.from_numpy(np.ascontiguousarray(scene.rgb))
     about = {"format": _FORMAT, "voxel": repr(scene.voxel), "backbone": scene.backbone, "name": scene.name}
@@ -119,9 +123,8 @@ def load_lifted(path: str | os.PathLike[str]) -> LiftedScene:
             if about.get("format") != _FORMAT:
                 raise InputError(f"{source}: {about.get('format', 'no format')}, expected {_FORMAT}")
             arrays = {name: file.get_tensor(name).numpy() for name in file.keys()}  # noqa: SIM118
-        scene = LiftedScene(
-            rgb=arrays.pop("rgb", None), voxel=float(about["voxel"]), backbone=about["backbone"], name=about["name"], **arrays
-        )
+        shots, rgb = shots_from_arrays(arrays), arrays.pop("rgb", None)
+        scene = LiftedScene(rgb=rgb, voxel=float(about["voxel"]), backbone=about["backbone"], name=about["name"], shots=shots, **arrays)
     except (OSError, SafetensorError, KeyError, TypeError, ValueError) as error:
         if isinstance(error, InputError):
             raise

@@ -14,7 +14,8 @@ from geoseg_ros.backbones import registry as backbones
 from geoseg_ros.cli.main import main
 from geoseg_ros.geometry.cloud import Cloud
 from geoseg_ros.io.cloud_files import read_cloud, write_ply
-from geoseg_ros.methods.pointdc import method, pack
+from geoseg_ros.methods.pointdc import method
+from geoseg_ros.packs import place
 from geoseg_ros.packs.pack import Pack
 from geoseg_ros.projection.virtual_frames import VirtualConfig, virtual_frames
 from geoseg_ros.runtime import pipeline
@@ -42,7 +43,7 @@ def fakes():
         for module in (backbones, pipeline):
             patch.setattr(module, "open_backbone", lambda spec, device="cpu": FakeBackbone())
         patch.setattr(method, "new_network", lambda config: Pointwise(config.dim, config.voxel))
-        patch.setitem(pack.NETWORKS, "pointwise", Pointwise)
+        patch.setitem(place.NETWORKS, "pointwise", Pointwise)
         patch.setenv("SOURCE_DATE_EPOCH", "0")
         yield
 
@@ -96,9 +97,9 @@ def test_discover_writes_a_pack_and_a_sheet(home, places, tmp_path, capsys) -> N
     found = Pack.load(home)
     assert found.name == "home" and len(found.classes) == 4 and found.info["training"]["scenes"] == 3
     assert found.info["training"]["images"] > 0
-    sheet = cv2.imread(str(home.with_name("classes.png")))
+    sheet = cv2.imread(str(home.with_name("home.classes.png")))
     assert sheet.shape[0] == 4 * 160 and sheet.std() > 20
-    assert sorted(p.name for p in home.parent.iterdir()) == ["classes.png", "home.pack"]
+    assert sorted(p.name for p in home.parent.iterdir()) == ["home.classes.png", "home.pack"]
     out = tmp_path / "home.pack"
     code, told, err = run(capsys, *discover(out, "--frames", places / "frames", "--clouds", places / "clouds", "--json"))
     assert (code, err) == (0, "")
@@ -138,7 +139,7 @@ def test_discover_goes_on_after_ctrl_c(home, places, tmp_path, capsys, monkeypat
     assert run(capsys, *discover(out, *arguments))[0] == 0
     assert calls[4] == calls[3] + 1
     assert out.read_bytes() == home.read_bytes()
-    assert sorted(p.name for p in tmp_path.iterdir()) == ["classes.png", "home.pack"]
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["home.classes.png", "home.pack"]
 
 
 def test_label_writes_a_class_for_every_point(home, places, tmp_path, capsys) -> None:
@@ -167,19 +168,19 @@ def test_name_lists_names_and_merges(home, tmp_path, capsys) -> None:
     out = tmp_path / "named.pack"
     before = home.read_bytes()
     code, told, _ = run(capsys, "name", home)
-    assert code == 0 and told.count("\n") == 4 and "class 3" in told
+    assert code == 0 and told.count("\n") == 4 and "home class 3" in told
     code, told, _ = run(capsys, "name", home, "3=big chair", "1=big chair", "--out", out, "--json")
     assert code == 0 and home.read_bytes() == before
-    assert [entry["name"] for entry in json.loads(told)["classes"]] == ["big chair", "class 2", "class 4"]
+    assert [entry["name"] for entry in json.loads(told)["classes"]] == ["big chair", "home class 2", "home class 4"]
     assert run(capsys, "name", out, "2=floor")[0] == 0
-    assert Pack.load(out).classes == ("big chair", "floor", "class 4") and out.with_name("classes.png").is_file()
+    assert Pack.load(out).classes == ("big chair", "floor", "home class 4") and out.with_name("named.classes.png").is_file()
 
 
 def test_bad_input_gives_one_line(home, places, tmp_path, capsys) -> None:
     empty = tmp_path / "none"
     empty.mkdir()
     (tmp_path / "taken").mkdir()
-    (tmp_path / "taken" / "classes.png").write_bytes(b"a picture of somebody")
+    (tmp_path / "taken" / "x.classes.png").write_bytes(b"a picture of somebody")
     (tmp_path / "other").mkdir()
     (tmp_path / "other" / "room1.npy").write_bytes(b"data of somebody")
     for folder, points in (("nothing", np.full((50, 3), np.nan)), ("wide", np.linspace(0, 1e6, 1500).reshape(-1, 3)), ("own", np.eye(3))):
@@ -196,15 +197,13 @@ def test_bad_input_gives_one_line(home, places, tmp_path, capsys) -> None:
         (discover(tmp_path / "x.pack", "--frames", frames, "--preset", "big"), "expected one of small, paper"),
         (discover(tmp_path / "x.pack", "--frames", frames, "--minutes", 0), "--minutes: expected more than 0"),
         (discover(tmp_path / "x.pack", "--frames", frames, "--set", "speed=1"), "speed: unknown"),
-        (discover(tmp_path / "taken" / "x.pack", "--frames", frames), "classes.png exists and is not a sheet"),
+        (discover(tmp_path / "taken" / "x.pack", "--frames", frames), "x.classes.png exists and is not a sheet"),
         (discover(frames / "x.pack", "--frames", frames), "lies in the input"),
         (["name", home, "9=chair"], "9: no such class, expected 1 to 4"),
         (["name", home, "chair"], "expected NUMBER=NAME"),
         (["name", home, 5000 * "9" + "=chair"], "expected NUMBER=NAME"),
         (["name", home, "1=chair", "01=table"], "named twice, 'chair' and 'table'"),
         (["name", home, "--out", tmp_path / "y.pack"], "nothing is named"),
-        (["name", home, "1=chair", "--out", tmp_path / "classes.png"], "the name of the picture"),
-        (discover(tmp_path / "classes.png", "--frames", frames), "the name of the picture"),
         (discover(tmp_path / "x.pack", "--frames", frames, "--set", f"seed={10**20}"), "seed: expected"),
         (discover(tmp_path / "x.pack", "--clouds", tmp_path / "nothing"), "none of 1 clouds can be used; first"),
         (["label", "--pack", home, "--clouds", tmp_path / "wide", "--out", tmp_path / "y"], "no cloud can be labelled; first"),
@@ -245,4 +244,4 @@ def test_a_scene_pack_that_does_not_fit_together_gives_one_line(home, tmp_path, 
         for arguments in (["name", bad], ["name", bad, "1=chair"], ["label", "--pack", bad, "--clouds", tmp_path, "--out", tmp_path / "y"]):
             code, _, err = run(capsys, *arguments)
             assert code == 2 and err.count("\n") == 1 and "damaged scene pack" in err, (part.keys(), arguments, err)
-        assert bad.read_bytes() == before and not (tmp_path / "classes.png").exists()
+        assert bad.read_bytes() == before and not list(tmp_path.glob("*.classes.png"))

@@ -1,17 +1,22 @@
 """Rooms fused from posed frames, and tokens carried to their voxels."""
 
+import warnings
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
 
 from geoseg_ros.errors import InputError
 from geoseg_ros.geometry.cloud import Cloud
+from geoseg_ros.io.frame_folders import open_frame_folder
 from geoseg_ros.io.posed_frames import FrameList, PosedFrame
 from geoseg_ros.projection.frame_lifting import LiftConfig, frame_tokens, lift_frames, seen
 from geoseg_ros.projection.fusing import back_project, fuse_frames
 from geoseg_ros.projection.lifted_scene import load_lifted, save_lifted, superpoint_means
 from geoseg_ros.projection.token_cache import TokenCache
 from support.frame_worlds import SQUARE, WALL, walk, wall_frame
+from support.paths import SHARED
 
 
 class MeanColour:
@@ -51,7 +56,7 @@ def test_fusing_in_parts_gives_the_same(monkeypatch):
 def test_points_project_back_to_their_pixels():
     frame = wall_frame(0.3, turn=20.0)
     points = back_project(frame, 7).reshape(-1, 3)
-    row, pixel = seen(points.astype(np.float32), frame, CONFIG)
+    row, pixel, _ = seen(points.astype(np.float32), frame, CONFIG)
     assert len(row) == len(points)
     v, u = np.mgrid[0:48:7, 0:64:7]
     assert np.abs(pixel - np.stack([u, v], -1).reshape(-1, 2)).max() < 1e-3
@@ -60,8 +65,8 @@ def test_points_project_back_to_their_pixels():
 def test_hidden_points_are_not_seen():
     frame = wall_frame(0.0)
     on, behind, front = [0, 0, WALL + 0.1], [0, 0, WALL + 0.3], [0, 0, WALL - 0.3]
-    row, _ = seen(np.array([on, behind, front, [0, 0, -WALL], [9, 0, WALL]], np.float32), frame, CONFIG)
-    assert row.tolist() == [0]
+    row, _, through = seen(np.array([on, behind, front, [0, 0, -WALL], [9, 0, WALL]], np.float32), frame, CONFIG)
+    assert row.tolist() == [0] and through == 1
     depth = frame.depth.copy()
     depth[:] = np.nan
     assert not len(seen(np.array([on], np.float32), PosedFrame(frame.rgb, depth, frame.intrinsics, frame.pose), CONFIG)[0])
@@ -109,6 +114,55 @@ def test_no_depth_is_refused():
         lift_frames(FrameList([empty]), MeanColour(), CONFIG)
 
 
+def approach(places: list[float], scale: float = 1.0) -> FrameList:
+    """Frames of a camera at ``places`` on its way to the wall, with depth times ``scale``."""
+    frames = []
+    for z in places:
+        frame, pose = wall_frame(0.0), np.eye(4)
+        pose[2, 3] = z
+        frames.append(replace(frame, depth=(frame.depth - np.float32(z)) * np.float32(scale), pose=pose))
+    return FrameList(frames, "wall")
+
+
+def test_frames_that_contradict_one_another_are_told_and_refused():
+    steps, config = [0, 0.25, 0.5, 0.75, 1], replace(CONFIG, farthest=50.0)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        lift_frames(approach(steps), MeanColour(), config)
+    with pytest.raises(InputError, match="0.0% of what the frames measured was measured by two"):
+        lift_frames(approach(steps, 5.0), MeanColour(), config)
+    with pytest.warns(UserWarning, match="wall: another frame looks through"):
+        lift_frames(approach([0, 0, 0, 1, 1, 1], 3.0), MeanColour(), config)
+    with pytest.raises(InputError, match="another frame looks through.*units of the depth"):
+        lift_frames(approach([*[0] * 9, 1], 3.0), MeanColour(), config)
+
+
+@pytest.mark.skipif(not (SHARED / "data/rgbd/7scenes_tsdf").is_dir(), reason="no frames of 7-Scenes")
+def test_real_frames_agree():
+    frames = list(open_frame_folder(SHARED / "data/rgbd/7scenes_tsdf", limit=8))
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        lift_frames(FrameList(frames, "kitchen"), MeanColour(), replace(CONFIG, sides=(64,)))
+    five = FrameList([replace(frame, depth=5 * frame.depth) for frame in frames], "kitchen")
+    with pytest.raises(InputError, match="units of the depth"):
+        lift_frames(five, MeanColour(), replace(CONFIG, sides=(64,)))
+
+
+def test_shots_are_what_single_frames_measured():
+    frames = walk(5)
+    scene = lift_frames(FrameList(frames, "wall"), MeanColour(), replace(CONFIG, shots=3))
+    assert len(scene.shots) == 3
+    for shot, frame in zip(scene.shots, frames[::2], strict=True):
+        world = shot.xyz @ shot.turn.T + frame.pose[:3, 3]
+        assert np.abs(world[:, 2] - WALL).max() < 1e-4 and np.array_equal(shot.turn, frame.pose[:3, :3])
+        assert (shot.row >= 0).mean() > 0.9
+        assert np.abs(scene.xyz[shot.row] - world)[shot.row >= 0].max() < 1.5 * CONFIG.voxel
+    away = Cloud(scene.xyz + np.float32(5), None)
+    assert not lift_frames(FrameList(frames), MeanColour(), replace(CONFIG, shots=0), away).shots
+    lost = lift_frames(FrameList(frames), MeanColour(), replace(CONFIG, shots=1), away).shots[0]
+    assert lost.rgb is None and (lost.row == -1).all()
+
+
 def test_lifted_scenes_are_written_and_read(tmp_path):
     scene = lift_frames(FrameList(walk(3), "wall"), MeanColour(), CONFIG)
     save_lifted(tmp_path / "wall.safetensors", scene)
@@ -116,6 +170,9 @@ def test_lifted_scenes_are_written_and_read(tmp_path):
     for name in ("xyz", "rgb", "normal", "tokens", "views", "superpoint", "inverse", "up"):
         assert (getattr(read, name) == getattr(scene, name)).all() and getattr(read, name).dtype == getattr(scene, name).dtype
     assert (read.voxel, read.backbone, read.name) == (scene.voxel, scene.backbone, scene.name)
+    assert len(read.shots) == 3
+    for a, b in zip(read.shots, scene.shots, strict=True):
+        assert all(np.array_equal(getattr(a, name), getattr(b, name)) for name in ("xyz", "rgb", "row", "turn"))
     (tmp_path / "other").write_bytes(b"something else")
     for name in ("other", "absent"):
         with pytest.raises(InputError, match="not a lifted scene"):

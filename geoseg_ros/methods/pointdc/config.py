@@ -86,7 +86,7 @@ def paper_config() -> PointDCConfig:
         least=0,
         min_supervoxel=50,
         centred=False,
-        augment=AugmentConfig(crop=0, no_colour=0.0),
+        augment=AugmentConfig(crop=0, no_colour=0.0, views=0.0, balls=0.0),
         distill=DistillConfig(epochs=200, loss="mse"),
         cluster=ClusterConfig(warm_up=30, epochs=60, every=5, rate=3e-2, kappa=1.0, restarts=20),
     )

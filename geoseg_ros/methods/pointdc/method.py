@@ -11,6 +11,7 @@ import numpy as np
 import torch
 
 from geoseg_ros.errors import InputError
+from geoseg_ros.geometry.analysis import GeometryConfig
 from geoseg_ros.learning.clustering import unit_rows
 from geoseg_ros.learning.rooms import RoomEncoder, room_of
 from geoseg_ros.methods.base import Context, ImageScene, Material, Method, Pack
@@ -24,6 +25,8 @@ from geoseg_ros.packs.class_pictures import class_pictures
 from geoseg_ros.packs.place import Place, Spread
 from geoseg_ros.packs.place_segmenter import PlaceSegmenter, token_classes
 from geoseg_ros.packs.scene_pack import GEOMETRY, SHARES
+
+LONGEST = 50  # characters of the pack's name in those of its classes
 
 
 class PointDCMethod(Method):
@@ -40,7 +43,8 @@ class PointDCMethod(Method):
             seconds: about how long the training may take; None: as many epochs as the settings say.
         """
         config = context.settings if isinstance(context.settings, PointDCConfig) else PointDCConfig()
-        rooms = [room_of(scene) for scene in material.scenes]
+        geometry = GeometryConfig(voxel=config.voxel, superpoints=context.scene.geometry.superpoints)
+        rooms = [room_of(scene, geometry) for scene in material.scenes]
         if not rooms:
             raise InputError("pointdc: learns from scenes, expected recordings, posed frames or clouds of a place (geoseg discover)")
         trainer = Trainer(new_network(config), rooms, config, context.device, context.progress)
@@ -103,13 +107,19 @@ def place_of(trainer: Trainer, fitted: Fitted, name: str, backbone: tuple[str, s
         trainer.config.unlike,
         fitted.network,
         fitted.centroids,
-        Spread.of(1 - fitted.similarity[fitted.used].astype(np.float64), fitted.label[fitted.used], count),
+        _spread(fitted, count),
         fitted.mean,
         tokens,
         Spread.of(1 - (target * tokens[label]).sum(axis=1), label, count),
-        tuple(f"class {k}" for k in range(1, count + 1)),
+        tuple(f"{name[:LONGEST]} class {k}".strip() for k in range(1, count + 1)),  # packs of two places may meet in one node
         np.arange(count),
     )
+
+
+def _spread(fitted: Fitted, count: int) -> Spread:
+    """Of the super-voxels of rooms and of single views: the latter see less, and are farther from the centres."""
+    distance = 1 - np.concatenate([fitted.similarity[fitted.used], fitted.view_similarity]).astype(np.float64)
+    return Spread.of(distance, np.concatenate([fitted.label[fitted.used], fitted.view_label]), count)
 
 
 def _info(context: Context, material: Material, trainer: Trainer, fitted: Fitted) -> dict[str, Any]:
@@ -119,6 +129,7 @@ def _info(context: Context, material: Material, trainer: Trainer, fitted: Fitted
         "created": time.strftime("%Y-%m-%d", time.gmtime()),
         "training": {
             "scenes": len(trainer.rooms),
+            "views": sum(len(room.views) for room in trainer.rooms),
             "points": int(trainer.size.sum()),
             "supervoxels": int(fitted.used.sum()),
             "images": len(material.images),

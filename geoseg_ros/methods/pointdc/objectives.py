@@ -30,15 +30,15 @@ class RoomTask(Task):
         self.first = first_supervoxels(rooms)
 
     def batch(self, step: Step) -> Batch:
-        """See :data:`Batch`. Points that fall out of the network's grid are left out."""
+        """See :data:`Batch`. Points that fall out of the network's grid, or have no super-voxel, are left out."""
         clouds, groups = [], []
         for place, item in step.share(len(self.rooms), self.config.batch):
             sample = draw_sample(self.rooms[item], self.config.augment, step.rng(place))
             clouds.append(self.network.prepare(sample.xyz, sample.rgb))
-            groups.append(self.rooms[item].supervoxel[sample.point] + self.first[item])
-        batch = self.network.collate(clouds)
-        use = batch.inverse >= 0
-        return batch.inputs, batch.inverse[use], torch.from_numpy(np.concatenate(groups))[use]
+            groups.append(np.where(sample.supervoxel >= 0, sample.supervoxel + self.first[item], -1))
+        batch, group = self.network.collate(clouds), torch.from_numpy(np.concatenate(groups))
+        use = (batch.inverse >= 0) & (group >= 0)
+        return batch.inputs, batch.inverse[use], group[use]
 
 
 class Distillation(nn.Module):

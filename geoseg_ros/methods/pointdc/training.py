@@ -19,7 +19,7 @@ from geoseg_ros.learning.checkpoint import Checkpoint
 from geoseg_ros.learning.clustering import choose_count, kmeans, nearest_centroid, unit_rows
 from geoseg_ros.learning.fabric import open_fabric
 from geoseg_ros.learning.loop import LoopConfig, Run, train
-from geoseg_ros.learning.rooms import Room, first_supervoxels, group_means, mean_token, point_features, target_of
+from geoseg_ros.learning.rooms import Room, first_supervoxels, group_means, mean_token, point_features, target_of, view_features
 from geoseg_ros.methods.pointdc.config import PointDCConfig
 from geoseg_ros.methods.pointdc.grouping import grown, spectral_embedding
 from geoseg_ros.methods.pointdc.objectives import (
@@ -50,6 +50,7 @@ class Fitted:
         similarity: float32, cosine to the centroid of its class.
         feature: float32 [S, d], of the super-voxels.
         used: bool [S], those that are large enough to take part in clustering.
+        view_label, view_similarity: as ``label`` and ``similarity``, int64 and float32, of the super-voxels that views have by themselves.
         losses: mean loss of the last epoch of each stage.
         seconds: of each stage.
     """
@@ -61,6 +62,8 @@ class Fitted:
     similarity: NDArray[np.float32]
     feature: NDArray[np.float32]
     used: NDArray[np.bool_]
+    view_label: NDArray[np.int64]
+    view_similarity: NDArray[np.float32]
     losses: dict[str, float] = field(default_factory=dict)
     seconds: dict[str, float] = field(default_factory=dict)
 
@@ -225,7 +228,15 @@ class Trainer:
         feature = self.features()
         centroids, _ = self._grouped(feature, self._used, FINAL_RESTARTS)
         label, similarity = nearest_centroid(feature, centroids)
-        return Fitted(self.network, self.mean, centroids, label, similarity, feature, self._used, self._losses, self._seconds)
+        views = nearest_centroid(self._view_features(), centroids)
+        return Fitted(self.network, self.mean, centroids, label, similarity, feature, self._used, *views, self._losses, self._seconds)
+
+    def _view_features(self) -> NDArray[np.float32]:
+        """Unit features of the views' own super-voxels, float32 [., d], found as in live clouds; those too small are left out."""
+        found = [np.zeros((0, self.config.dim), np.float32)]
+        for view in (view for room in self.rooms for view in room.views):
+            found.append(view_features(self.network, view)[view.size >= self.config.min_supervoxel])
+        return np.concatenate(found)
 
     def _digest(self, minutes: float | None) -> str:
         """Hexadecimal SHA-256 of all that a training depends on but its device."""
@@ -233,6 +244,8 @@ class Trainer:
         for room in self.rooms:
             for array in (room.xyz, room.rgb, room.supervoxel, room.token):
                 found.update(np.ascontiguousarray(array).tobytes())
+            for view in room.views:
+                found.update(view.xyz.tobytes() + view.supervoxel.tobytes())
         for name, value in sorted(_module(self.network).state_dict().items()):
             found.update(name.encode() + value.cpu().numpy().tobytes())
         return found.hexdigest()

@@ -40,7 +40,7 @@ def test_frames_are_in_the_frame_of_the_cloud(rooms):
         assert inside.mean() > 0.98
         shown = np.zeros(len(room.cloud), bool)
         for frame in room.frames:
-            row, pixel = seen(room.cloud.xyz, frame, LiftConfig())
+            row, pixel, _ = seen(room.cloud.xyz, frame, LiftConfig())
             shown[row] = True
             column, line = np.rint(pixel).astype(int).T
             # a point and the pixel that shows it have much the same colour

@@ -82,7 +82,7 @@ def test_clouds_without_colour_and_empty_clouds_are_judged_too(home) -> None:
 
 
 def test_pack_keeps_what_it_says(home, tmp_path) -> None:
-    assert home.classes == ("class 1", "class 2", "class 3", "class 4") and home.method == "pointdc"
+    assert home.classes == ("home class 1", "home class 2", "home class 3", "home class 4") and home.method == "pointdc"
     assert all(t.dtype == torch.float16 for n, t in home.tensors.items() if n.startswith("network.") and t.is_floating_point())
     assert sum(home.info["shares"]) == pytest.approx(1, abs=1e-4) and home.info["training"]["scenes"] == 4
     place = Place.from_pack(home, PointDCConfig())
@@ -98,7 +98,7 @@ def test_names_and_merging(home) -> None:
     cloud, _ = held_out()
     before = Pipeline(FakeBackbone(), [home]).process_cloud(cloud).label
     named = renamed(home, {3: "box", 4: "box", 1: "one"})
-    assert named.classes == ("one", "class 2", "box")
+    assert named.classes == ("one", "home class 2", "box")
     after = Pipeline(FakeBackbone(), [named]).process_cloud(cloud).label
     assert np.array_equal(after, np.minimum(before, 3))
     assert (
@@ -106,7 +106,7 @@ def test_names_and_merging(home) -> None:
         == 4 * SIDE
     )
     again = renamed(named, {3: "crate"})
-    assert again.classes == ("one", "class 2", "crate") and Place.from_pack(again, PointDCConfig()).class_of.tolist() == [0, 1, 2, 2]
+    assert again.classes == ("one", "home class 2", "crate") and Place.from_pack(again, PointDCConfig()).class_of.tolist() == [0, 1, 2, 2]
 
 
 @pytest.mark.parametrize(

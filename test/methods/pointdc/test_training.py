@@ -9,11 +9,14 @@ import pytest
 import torch
 
 from geoseg_ros.errors import InputError
+from geoseg_ros.geometry.analysis import GeometryConfig
 from geoseg_ros.geometry.poses import cloud_up, surface_up, upright
 from geoseg_ros.learning.rooms import draw_sample, first_supervoxels, mean_token, room_of
 from geoseg_ros.methods.pointdc.config import paper_config
+from geoseg_ros.methods.pointdc.method import place_of
 from geoseg_ros.methods.pointdc.objectives import IGNORED, Distillation, PseudoLabels, stepped
 from geoseg_ros.methods.pointdc.training import Trainer
+from geoseg_ros.projection.shots import Shot
 from geoseg_ros.settings import with_values
 from support.pointdc_worlds import SMALL, Pointwise, purity, room
 
@@ -116,15 +119,75 @@ def test_losses(rooms) -> None:
 
 
 def test_samples_are_crops_of_columns_turned_about_z(rooms) -> None:
-    config = SMALL.augment
+    config = replace(SMALL.augment, balls=0.0)
     sample = draw_sample(rooms[0], config, np.random.default_rng(0))
-    assert len(sample.point) == config.crop and np.array_equal(np.unique(sample.point), sample.point)
+    assert len(sample.xyz) == config.crop and (sample.supervoxel >= 0).all()
     whole = draw_sample(rooms[0], replace(config, crop=0, no_colour=1.0, tilt=0.0, scale=0.0), np.random.default_rng(1))
-    assert (whole.rgb == whole.rgb[0, 0]).all() and len(whole.point) == len(rooms[0].xyz)
+    assert (whole.rgb == whole.rgb[0, 0]).all() and np.array_equal(whole.supervoxel, rooms[0].supervoxel)
     distance = np.linalg.norm(whole.xyz[1:] - whole.xyz[:-1], axis=1)
     assert np.allclose(distance, np.linalg.norm(np.diff(rooms[0].xyz, axis=0), axis=1), atol=1e-4)
     assert np.allclose(np.diff(whole.xyz[:, 2]), np.diff(rooms[0].xyz[:, 2]), atol=1e-4)
     assert not np.allclose(np.diff(whole.xyz[:, 0]), np.diff(rooms[0].xyz[:, 0]), atol=1e-2)
+
+
+@pytest.fixture(scope="module")
+def seen_room():
+    """A room with two views: the camera stands in front of the wall and looks down, a mirror of depth hides nothing."""
+    scene, _ = room(0)
+    views = []
+    for pitch in (0.4, 0.6):
+        forward, down = np.array([0, np.cos(pitch), -np.sin(pitch)]), np.array([0, -np.sin(pitch), -np.cos(pitch)])
+        turn = np.stack([[1, 0, 0], down, forward], axis=1)
+        xyz = ((scene.xyz - (1, -2, 2)) @ turn).astype(np.float32)
+        show = np.flatnonzero(scene.xyz[:, 0] > pitch)
+        views.append(Shot(xyz[show], scene.rgb[show], np.where(show % 7, show, -1), turn))
+    normal = np.where((scene.xyz[:, 1] > 1.95)[:, None], (0, -1, 0), (0, 0, 1)).astype(np.float32)
+    scene = replace(scene, normal=normal, shots=tuple(views))
+    return room_of(scene, GeometryConfig(voxel=0.05)), scene
+
+
+def test_views_stand_as_the_room_and_as_a_live_cloud(seen_room) -> None:
+    found, scene = seen_room
+    for view, shot in zip(found.views, scene.shots, strict=True):
+        show = shot.row >= 0
+        assert np.allclose((view.xyz[show] - found.xyz[shot.row[show]]).std(axis=0), 0, atol=1e-4)
+        assert np.array_equal(view.supervoxel[show], scene.superpoint[shot.row[show]]) and (view.supervoxel[~show] == -1).all()
+        assert np.degrees(np.arccos((view.lean @ (0, 0, 1))[2])) < 3  # the floor is in view
+        assert len(view.size) == view.own.max() + 1 and view.size.sum() == (view.own >= 0).sum() > 0.9 * len(view.xyz)
+    assert room_of(scene).views == ()
+
+
+def test_samples_are_views_too(seen_room) -> None:
+    found, _ = seen_room
+    config = replace(SMALL.augment, views=1.0, tilt=0.0, scale=0.0, crop=0)
+    samples = [draw_sample(found, config, np.random.default_rng(k)) for k in range(6)]
+    sizes = [len(view.xyz) for view in found.views]
+    assert {len(sample.xyz) for sample in samples} == set(sizes) and all((sample.supervoxel == -1).any() for sample in samples)
+    whole = draw_sample(found, replace(config, views=0.0, balls=0.0), np.random.default_rng(0))
+    assert len(whole.xyz) == len(found.xyz)
+
+
+@pytest.mark.train
+def test_spread_is_of_rooms_and_views(seen_room) -> None:
+    found, _ = seen_room
+    trainer = Trainer(Pointwise(), [found], SMALL)
+    fitted = trainer.fit()
+    large = sum(int((view.size >= SMALL.min_supervoxel).sum()) for view in found.views)
+    assert len(fitted.view_label) == len(fitted.view_similarity) == large > 5
+    place = place_of(trainer, fitted, "", ("", ""))
+    label = np.concatenate([fitted.label[fitted.used], fitted.view_label])
+    distance = 1 - np.concatenate([fitted.similarity[fitted.used], fitted.view_similarity])
+    for k in np.unique(label):
+        assert place.spread.quantiles[k, -1] == pytest.approx(distance[label == k].max(), abs=1e-6)
+
+
+def test_some_samples_are_balls_without_the_floor(rooms) -> None:
+    config = replace(SMALL.augment, balls=1.0, tilt=0.0)
+    samples = [draw_sample(rooms[0], config, np.random.default_rng(k)) for k in range(20)]
+    sizes = np.array([len(sample.xyz) for sample in samples])
+    assert sizes.min() >= 0.05 * config.crop - 1 and sizes.max() <= 0.5 * config.crop
+    floor = np.unique(rooms[0].supervoxel[rooms[0].xyz[:, 2] < 0.01])
+    assert 0 < sum(not np.isin(sample.supervoxel, floor).any() for sample in samples) < 20
 
 
 @pytest.mark.parametrize("up", [(0, 0, 1), (0, -1, 0), (0, 0, -1), (0.6, 0, 0.8), (1, 0, 0)])
