@@ -13,8 +13,8 @@ import argparse
 import json
 import sys
 import time
-from collections.abc import Callable, Iterator
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +24,7 @@ from numpy.typing import NDArray
 
 from geoseg_ros.backbones.default import DEFAULT
 from geoseg_ros.backbones.registry import open_backbone
+from geoseg_ros.evaluate.metrics import auroc
 from geoseg_ros.evaluate.semantics.lifting import voxel_labels
 from geoseg_ros.evaluate.semantics.matching import SemanticScore, confusion, matched_score
 from geoseg_ros.evaluate.semantics.rooms import CLASSES, simulated_rooms
@@ -55,8 +56,9 @@ class Labelled:
     voxel: NDArray[np.int64]
 
 
-def labelled_rooms(split: str, count: int, seed: int, preset: str, frames: int, cache: Path) -> Iterator[Labelled]:
-    """Rooms of a split with tokens, from the folder ``cache`` where they are in it."""
+def labelled_rooms(split: str, count: int, seed: int, preset: str, frames: int, cache: Path, cubes: float = 0.0) -> Iterator[Labelled]:
+    """Rooms of a split with tokens, from the folder ``cache`` where they are in it. ``cubes``: edge of those that stand in for the
+    super-voxels of rooms, metres; 0: none do."""
     rooms, backbone = simulated_rooms(split, count, seed, preset, frames), None
     for number in range(count):
         lifted, truth = (cache / f"{split}_{number}{end}" for end in (".safetensors", ".npy"))
@@ -68,15 +70,36 @@ def labelled_rooms(split: str, count: int, seed: int, preset: str, frames: int, 
             save_lifted(lifted, lift_frames(room.frames, backbone, points=room.cloud))
             np.save(truth, room.label)
         scene = load_lifted(lifted)
+        if cubes:
+            cell = np.floor(scene.xyz / cubes).astype(np.int64)
+            scene = replace(scene, superpoint=np.unique(cell, axis=0, return_inverse=True)[1].ravel().astype(np.int64))
         label = np.load(truth)
         yield Labelled(scene, room_of(scene, GeometryConfig(voxel=scene.voxel)), label, voxel_labels(scene.inverse, label, len(scene.xyz)))
+
+
+def without(item: Labelled, hidden: Sequence[str]) -> Room:
+    """The room, and its views, without the points of some classes: they are unknown to what learns from it."""
+    ids, room = [CLASSES.index(name) for name in hidden], item.room
+    keep, views = ~np.isin(item.voxel, ids), []
+    for shot, view in zip(item.scene.shots, room.views, strict=True):
+        left = ~((shot.row >= 0) & np.isin(item.voxel[shot.row], ids))
+        views.append(
+            replace(view, xyz=view.xyz[left], rgb=view.rgb[left], supervoxel=view.supervoxel[left], own=_renumbered(view.own[left]))
+        )
+    parts = {name: getattr(room, name)[keep] for name in ("xyz", "rgb", "normal", "supervoxel")}
+    return replace(room, **parts, views=tuple(view for view in views if len(view.xyz)))
+
+
+def _renumbered(group: NDArray[np.int64]) -> NDArray[np.int64]:
+    """The groups that are left, 0 .. ; -1 stays."""
+    return np.where(group >= 0, np.unique(np.where(group >= 0, group, group.max()), return_inverse=True)[1], -1)
 
 
 class Ladder:
     """Scores of descriptors: clusters are found in the rooms ``learn`` and counted in the rooms ``measure``."""
 
-    def __init__(self, learn: list[Labelled], measure: list[Labelled], config: PointDCConfig) -> None:
-        self.learn, self.measure, self.config = learn, measure, config
+    def __init__(self, learn: list[Labelled], measure: list[Labelled], config: PointDCConfig, hidden: Sequence[str] = ()) -> None:
+        self.learn, self.measure, self.config, self.hidden = learn, measure, config, hidden
         self.rows: dict[str, dict[str, Any]] = {}
 
     def add(
@@ -189,15 +212,31 @@ def climb(ladder: Ladder, trainer: Trainer) -> dict[str, Any]:
     ladder.add("CMD + SVC", by_network, fitted.centroids, view=of_view)
     spread = place_of(trainer, fitted, "", ("", "")).spread
 
-    def unlike(rows: Floats, size: NDArray[np.int64]) -> tuple[int, int]:
+    def nearer(rows: Floats) -> Floats:
         label, similarity = nearest_centroid(rows, fitted.centroids)
-        share = spread.nearer(1 - similarity.astype(np.float64), label)
-        return int(size[share > 1 - trainer.config.unlike].sum()), int(size.sum())
+        return spread.nearer(1 - similarity.astype(np.float64), label)
 
-    rooms = np.sum([unlike(by_network(item.room), item.room.size) for item in ladder.measure], axis=0)
-    views = np.sum([unlike(of_view(part), part.size) for item in ladder.measure for part in item.room.views], axis=0)
-    flagged = {"rooms": round(rooms[0] / rooms[1], 4), "views": round(views[0] / max(views[1], 1), 4)}
-    return {"classes_by_rule": chosen, "unlike_anything_seen": flagged}
+    shares: dict[str, list[Floats]] = {"rooms": [], "views": []}
+    classes: dict[str, list[NDArray[np.int64]]] = {"rooms": [], "views": []}
+    for item in ladder.measure:
+        shares["rooms"].append(nearer(by_network(item.room))[item.room.supervoxel])
+        classes["rooms"].append(item.voxel)
+        for shot, part in zip(item.scene.shots, item.room.views, strict=True):
+            use = (shot.row >= 0) & (part.own >= 0)
+            shares["views"].append(nearer(of_view(part))[part.own[use]])
+            classes["views"].append(item.voxel[shot.row[use]])
+    ids = [CLASSES.index(name) for name in ladder.hidden]
+    flags = {key: _flags(np.concatenate(shares[key]), np.concatenate(classes[key]), ids, trainer.config.unlike) for key in shares}
+    return {"classes_by_rule": chosen, "unlike_anything_seen": flags}
+
+
+def _flags(share: Floats, label: NDArray[np.int64], hidden: Sequence[int], unlike: float) -> dict[str, float]:
+    """Share of the points of known and of hidden kinds that are called unlike anything seen, and the AUROC of that score."""
+    unknown, known = np.isin(label, hidden), (label >= 0) & ~np.isin(label, hidden)
+    found = {"known": float((share[known] > 1 - unlike).mean())}
+    if unknown.any():
+        found |= {"hidden": float((share[unknown] > 1 - unlike).mean()), "auroc": auroc(share[unknown], share[known])}
+    return {key: round(value, 4) for key, value in found.items()}
 
 
 def main() -> None:
@@ -208,6 +247,8 @@ def main() -> None:
     parser.add_argument("--frames", type=int, default=16)
     parser.add_argument("--preset", default="standard")
     parser.add_argument("--seed", type=int, default=0, help="of the training; the rooms are always those of seed 0")
+    parser.add_argument("--cubes", type=float, default=0.0, metavar="EDGE", help="cubes in place of super-voxels, edge in metres")
+    parser.add_argument("--hide", nargs="+", default=[], choices=CLASSES, help="classes that the rooms to learn from do not have")
     parser.add_argument("--cache", type=Path, required=True)
     parser.add_argument("--set", action="append", default=[], metavar="NAME=VALUE")
     parser.add_argument("--out", type=Path, required=True)
@@ -215,8 +256,12 @@ def main() -> None:
     values = {name: yaml.safe_load(value) for name, _, value in (entry.partition("=") for entry in options.set)}
     config = with_values(PointDCConfig(classes=len(CLASSES), seed=options.seed), values)
     splits = [(split, count) for split, count in (("learn", options.rooms), ("measure", options.measure))]
-    learn, measure = (list(labelled_rooms(split, n, 0, options.preset, options.frames, options.cache)) for split, n in splits)
-    ladder = Ladder(learn, measure, config)
+    learn, measure = (
+        list(labelled_rooms(split, n, 0, options.preset, options.frames, options.cache, options.cubes)) for split, n in splits
+    )
+    if options.hide:
+        learn = [replace(item, room=without(item, options.hide)) for item in learn]
+    ladder = Ladder(learn, measure, config, options.hide)
     ladder.add_oracle()
     begin = time.monotonic()
 
@@ -225,7 +270,15 @@ def main() -> None:
 
     further = climb(ladder, Trainer(new_network(config), [item.room for item in learn], config, progress=report))
     print(further)
-    about = {**further, "rooms": options.rooms, "measure": options.measure, "preset": options.preset, "config": asdict(config)}
+    about = {
+        **further,
+        "rooms": options.rooms,
+        "measure": options.measure,
+        "preset": options.preset,
+        "hidden": options.hide,
+        "cubes": options.cubes,
+        "config": asdict(config),
+    }
     write_text(
         options.out, json.dumps({**about, "minutes": round((time.monotonic() - begin) / 60, 1), "rows": ladder.rows}, indent=1) + "\n"
     )

@@ -22,11 +22,17 @@ CLASS_OF = "class_of"  # int64 [C], class of each centroid
 SHARES = "shares"  # of the manifest: share of the points learnt from of each centroid
 TEACHER = "teacher"  # of the manifest: name, hash and licence of the teacher whose text the classes are named by
 GEOMETRY = "geometry"  # of the manifest: settings of the voxels and super-voxels learnt from
+_LONGEST = 50  # characters of a pack's name in those of its classes
 
 
 def picture_name(centroid: int) -> str:
     """Name of the tensor with the picture of a centroid, a JPEG file as uint8."""
     return f"picture.{centroid}"
+
+
+def first_names(pack: str, count: int) -> tuple[str, ...]:
+    """Names of classes that have none yet, with the name of their ``pack``: two places may meet in one node."""
+    return tuple(f"{pack[:_LONGEST]} class {k}".strip() for k in range(1, count + 1))
 
 
 def check_scene_pack(pack: Pack) -> None:

@@ -23,7 +23,7 @@ from geoseg_ros.nets.sparse_unet import SparseUNet
 from geoseg_ros.packs.class_pictures import class_pictures
 from geoseg_ros.packs.place import Place, Spread, fit_kappa
 from geoseg_ros.packs.place_segmenter import PlaceSegmenter, token_classes
-from geoseg_ros.packs.scene_pack import GEOMETRY, SHARES, TEACHER
+from geoseg_ros.packs.scene_pack import GEOMETRY, SHARES, TEACHER, first_names
 
 
 class HICLMethod(Method):
@@ -44,7 +44,7 @@ class HICLMethod(Method):
         if taught is None or not rooms:
             raise InputError("hicl: learns from scenes and a teacher (geoseg discover --names --teacher)")
         anchors = taught.anchors if len(taught.anchors) else prototypes(rooms, taught, config.classes, config.seed)
-        names = taught.names or tuple(f"class {k}" for k in range(1, len(anchors) + 1))
+        names = taught.names or first_names(material.name, len(anchors))
         trainer = Trainer(
             new_network(config, anchors.shape[1]),
             taught_rooms(rooms, taught, anchors, config),

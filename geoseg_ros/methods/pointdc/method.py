@@ -24,9 +24,7 @@ from geoseg_ros.nets.sparse_unet import SparseUNet
 from geoseg_ros.packs.class_pictures import class_pictures
 from geoseg_ros.packs.place import Place, Spread
 from geoseg_ros.packs.place_segmenter import PlaceSegmenter, token_classes
-from geoseg_ros.packs.scene_pack import GEOMETRY, SHARES
-
-LONGEST = 50  # characters of the pack's name in those of its classes
+from geoseg_ros.packs.scene_pack import GEOMETRY, SHARES, first_names
 
 
 class PointDCMethod(Method):
@@ -111,7 +109,7 @@ def place_of(trainer: Trainer, fitted: Fitted, name: str, backbone: tuple[str, s
         fitted.mean,
         tokens,
         Spread.of(1 - (target * tokens[label]).sum(axis=1), label, count),
-        tuple(f"{name[:LONGEST]} class {k}".strip() for k in range(1, count + 1)),  # packs of two places may meet in one node
+        first_names(name, count),
         np.arange(count),
     )
 

@@ -89,7 +89,7 @@ def test_interrupted_training_gives_the_same_bytes(home, tmp_path, monkeypatch) 
 
 def test_teacher_without_text_gives_classes_without_names() -> None:
     pack = HICLMethod().learn(material(1.0, named=False), Context(FakeBackbone(), settings=replace(SMALL, classes=4, epochs=8)))
-    assert pack.classes == ("class 1", "class 2", "class 3", "class 4")
+    assert pack.classes == ("home class 1", "home class 2", "home class 3", "home class 4")
     cloud, truth = held_out()
     assert purity(Pipeline(FakeBackbone(), [pack]).process_cloud(cloud).label.astype(int), truth) > 0.85
     with pytest.raises(InputError, match="classes: expected 2 to"):
