@@ -30,7 +30,7 @@ from geoseg_ros.evaluate.semantics.matching import SemanticScore, confusion, mat
 from geoseg_ros.evaluate.semantics.rooms import CLASSES, simulated_rooms
 from geoseg_ros.files import write_text
 from geoseg_ros.geometry.analysis import GeometryConfig
-from geoseg_ros.learning.clustering import Rule, choose_count, kmeans, nearest_centroid
+from geoseg_ros.learning.clustering import choose_count, kmeans, nearest_centroid
 from geoseg_ros.learning.rooms import Room, View, group_means, point_features, room_of, target_of, view_features
 from geoseg_ros.methods.pointdc.config import PointDCConfig
 from geoseg_ros.methods.pointdc.method import new_network, place_of
@@ -184,8 +184,8 @@ def _means(values: Floats, room: Room) -> Floats:
 
 
 def climb(ladder: Ladder, trainer: Trainer) -> dict[str, Any]:
-    """Add the rows of PointDC, step by step. Returns the number of classes that each rule would have chosen after CMD, and the share of the
-    points of the rooms to measure that are called unlike anything seen."""
+    """Add the rows of PointDC, step by step. Returns the number of classes that would have been chosen, and the shares of the points of the
+    rooms to measure that are called unlike anything seen."""
 
     def by_network(room: Room) -> Floats:
         trainer.network.eval()  # type: ignore[attr-defined]
@@ -201,9 +201,7 @@ def climb(ladder: Ladder, trainer: Trainer) -> dict[str, Any]:
     ladder.add("lifted tokens, no network", lambda room: target_of(room.token, trainer.mean) * room.known[:, None])
     trainer.distil()
     ladder.add("CMD", by_network, view=of_view)
-    used = np.concatenate([item.room.size for item in ladder.learn]) >= trainer.config.min_supervoxel
-    rules: tuple[Rule, ...] = ("silhouette", "eigengap")
-    chosen = {rule: choose_count(trainer.features()[used], rule) for rule in rules}
+    chosen = choose_count(trainer.target[trainer.target.any(axis=1)])
     trainer.classes = len(CLASSES)
     trainer.learn_classes(2, True)
     ladder.add("CMD + SVC warm-up", by_network, view=of_view)
@@ -227,7 +225,7 @@ def climb(ladder: Ladder, trainer: Trainer) -> dict[str, Any]:
             classes["views"].append(item.voxel[shot.row[use]])
     ids = [CLASSES.index(name) for name in ladder.hidden]
     flags = {key: _flags(np.concatenate(shares[key]), np.concatenate(classes[key]), ids, trainer.config.unlike) for key in shares}
-    return {"classes_by_rule": chosen, "unlike_anything_seen": flags}
+    return {"classes_chosen": chosen, "unlike_anything_seen": flags}
 
 
 def _flags(share: Floats, label: NDArray[np.int64], hidden: Sequence[int], unlike: float) -> dict[str, float]:

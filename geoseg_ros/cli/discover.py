@@ -49,7 +49,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--clouds", nargs="+", action="extend", default=[], metavar="DIR", help="clouds of rooms")
     parser.add_argument("--out", required=True, metavar="FILE", help="pack to write")
     parser.add_argument("--name", help="name of the pack (default: of the file --out)")
-    parser.add_argument("--classes", type=int, default=13, metavar="N", help="number of classes; 0: chosen (default %(default)s)")
+    parser.add_argument(
+        "--classes", type=int, default=13, metavar="N", help="number of classes; 0: a rough guess from the rooms (default %(default)s)"
+    )
     parser.add_argument("--minutes", type=float, metavar="M", help="about how long the training may take (default: as --preset says)")
     parser.add_argument("--preset", default="small", help="small: for two processor cores; paper: as published (default %(default)s)")
     parser.add_argument(

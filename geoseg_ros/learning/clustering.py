@@ -1,4 +1,4 @@
-"""k-means, of directions or of points, and two rules that choose the number of clusters.
+"""k-means, of directions or of points, and a rule that chooses the number of clusters.
 
 Sums are taken row by row by compiled code, so the result does not depend on the number of threads.
 """
@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,9 +15,8 @@ from geoseg_ros.compiled import compiled
 from geoseg_ros.errors import InputError
 from geoseg_ros.learning.spectrum import laplacian_spectrum, spread_sample
 
-Rule = Literal["eigengap", "silhouette"]
-FEWEST, MOST = 2, 30  # clusters that a rule chooses between
-SAMPLE = 2000  # rows that a rule looks at
+FEWEST, MOST = 2, 30  # clusters that the rule chooses between
+SAMPLE = 2000  # rows that it looks at
 
 
 @dataclass(frozen=True)
@@ -92,34 +90,20 @@ def nearest_centroid(features: NDArray[np.floating], centroids: NDArray[np.float
     return label, similarity
 
 
-def choose_count(features: NDArray[np.floating], rule: Rule, most: int = MOST, seed: int = 0) -> int:
-    """A number of clusters.
-
-    - ``eigengap``: where the eigenvalues of the normalised Laplacian of the nearest-neighbour graph rise most (von Luxburg, Statistics
-      and Computing 2007, section 8.3);
-    - ``silhouette``: the largest mean silhouette, with the distance to a centroid in place of the mean distance to the rows of a cluster
-      (Hruschka et al., ICTAI 2004).
+def choose_count(features: NDArray[np.floating], most: int = MOST) -> int:
+    """A number of clusters: where the eigenvalues of the normalised Laplacian of the nearest-neighbour graph rise most (the eigengap; von
+    Luxburg, Statistics and Computing 2007, section 8.3).
 
     Args:
         features: [n, D]; an even sample of at most ``SAMPLE`` of them is used.
-        rule: see above.
         most: largest number considered.
-        seed: of the clusterings.
     """
     rows = unit_rows(features[spread_sample(len(features), SAMPLE)])
     most = min(most, len(rows) - 1)
     if most <= FEWEST:
         return max(1, most)
-    if rule == "eigengap":
-        values, _ = laplacian_spectrum(rows, most + 1)
-        return FEWEST + int(np.diff(values)[FEWEST - 1 :].argmax())
-    scores = []
-    for count in range(FEWEST, most + 1):
-        found = kmeans(rows, count, restarts=3, seed=seed)
-        _, own, second = _assign(rows, found.centroids)
-        near, far = 1 - own.astype(np.float64), 1 - second.astype(np.float64)
-        scores.append(float(((far - near) / np.maximum(far, 1e-12)).mean()))
-    return FEWEST + int(np.argmax(scores))
+    values, _ = laplacian_spectrum(rows, most + 1)
+    return FEWEST + int(np.diff(values)[FEWEST - 1 :].argmax())
 
 
 def _drawn(rows: NDArray[np.float32], weight: NDArray[np.float64], count: int, rng: np.random.Generator) -> NDArray[np.float32]:

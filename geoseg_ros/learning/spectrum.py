@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 from scipy.sparse import csr_matrix, diags, identity
-from scipy.sparse.linalg import eigsh
+from scipy.sparse.linalg import ArpackNoConvergence, eigsh
 from scipy.spatial import cKDTree
 
 NEIGHBOURS = 10
@@ -45,7 +45,10 @@ def laplacian_spectrum(rows: NDArray[np.floating], count: int, neighbours: int =
     if total <= max(2 * count, 32):
         values, vectors = np.linalg.eigh(shifted.toarray())
     else:
-        values, vectors = eigsh(shifted, k=count, which="LA", v0=np.linspace(1, 2, total), tol=1e-9)
+        try:
+            values, vectors = eigsh(shifted, k=count, which="LA", v0=np.linspace(1, 2, total), tol=1e-9)
+        except ArpackNoConvergence:  # many rows that are the same give many eigenvalues that are
+            values, vectors = np.linalg.eigh(shifted.toarray())
     order = np.argsort(-values, kind="stable")[:count]
     values, vectors = 2 - values[order], vectors[:, order]
     top = np.abs(vectors).argmax(axis=0)

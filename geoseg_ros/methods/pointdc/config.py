@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from geoseg_ros.errors import InputError
-from geoseg_ros.learning.clustering import MOST, Rule
+from geoseg_ros.learning.clustering import MOST
 from geoseg_ros.learning.rooms import AugmentConfig
 from geoseg_ros.results import MOST_LABELS
 from geoseg_ros.settings import Settings, section, setting
@@ -48,9 +48,10 @@ class ClusterConfig(Settings):
 class PointDCConfig(Settings):
     """PointDC as a whole."""
 
-    classes: int = setting(13, "number of classes; 0: chosen by ``rule``", range=(0, MOST_LABELS))
-    rule: Rule = setting("silhouette", "how the number of classes is chosen")
-    most: int = setting(MOST, "largest number that the rule may choose", range=(2, MOST_LABELS))
+    classes: int = setting(
+        13, "number of classes; 0: chosen from the tokens, see docs/methods/pointdc.md for how well", range=(0, MOST_LABELS)
+    )
+    most: int = setting(MOST, "largest number that may be chosen", range=(2, MOST_LABELS))
     network: Literal["sparse_unet", "encoder"] = setting(
         "sparse_unet", "what is trained: the sparse network from scratch, or the encoder that ships, which engines can run"
     )

@@ -119,12 +119,9 @@ class Trainer:
             digest = self._digest(minutes)
             checkpoint = Checkpoint(Path(folder) / f"training-{digest[:12]}.safetensors", digest)
         seconds = None if minutes is None else 60 * minutes
-        found = None if checkpoint is None else checkpoint.found
-        if found is not None and found.stage > 1:  # the number may have been chosen before the interruption
-            self.classes = len(found.tensors["model.prototypes"])
-        self.distil(seconds, checkpoint)
         if not self.classes:
-            self.classes = choose_count(self.features()[self._used], self.config.rule, self.config.most, self.config.seed)
+            self.classes = choose_count(self.target[self._used & self.target.any(axis=1)], self.config.most)
+        self.distil(seconds, checkpoint)
         self.learn_classes(2, True, seconds, checkpoint)
         self.learn_classes(3, False, seconds, checkpoint)
         return self.result()
