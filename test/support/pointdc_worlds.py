@@ -62,21 +62,21 @@ def photograph() -> tuple[np.ndarray, np.ndarray]:
 
 
 class Pointwise(SparseUNet):
-    """The sparse network with its convolutions left out: a feature depends on the colour and the place of its voxel alone."""
+    """The sparse network with its convolutions left out: a feature depends on the colour of its voxel alone."""
 
     def __init__(self, dim: int = 16, voxel: float = 0.05) -> None:
         nn.Module.__init__(self)
         self.channels, self.dim, self.voxel = 6, dim, voxel
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(0)
-            self.body = nn.Sequential(nn.Linear(6, 32), nn.BatchNorm1d(32), nn.ReLU(), nn.Linear(32, dim))
+            self.body = nn.Sequential(nn.Linear(3, 32), nn.BatchNorm1d(32), nn.ReLU(), nn.Linear(32, dim))
 
     @property
     def config(self):
         return {"dim": self.dim, "voxel": self.voxel}
 
     def forward(self, coords: torch.Tensor, features: torch.Tensor) -> torch.Tensor:
-        return self.body(features)
+        return self.body(features[:, :3])
 
 
 def purity(found: np.ndarray, truth: np.ndarray) -> float:
