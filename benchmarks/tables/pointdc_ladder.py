@@ -129,12 +129,12 @@ class Ladder:
             self._score_views(name, lambda part: nearest_centroid(view(part), found)[0], len(centroids))
 
     def _score_views(self, name: str, assign: Callable[[View], NDArray[np.int64]], clusters: int) -> None:
-        table = np.zeros((len(CLASSES), clusters), np.int64)
+        tables = []
         for item in self.measure:
             for shot, part in zip(item.scene.shots, item.room.views, strict=True):
                 use = (shot.row >= 0) & (part.own >= 0)
-                table += confusion(item.voxel[shot.row[use]], assign(part)[part.own[use]], len(CLASSES), clusters)
-        score = matched_score(table)
+                tables.append(confusion(item.voxel[shot.row[use]], assign(part)[part.own[use]], len(CLASSES), clusters))
+        score = matched_score(np.sum(tables, axis=0))
         self.rows[name] |= {"views": {key: round(getattr(score, key), 4) for key in ("miou", "oacc", "macc", "miou_m2o")}}
         print(f"{name + ', single views':<34} mIoU {100 * score.miou:5.1f}  oAcc {100 * score.oacc:5.1f}", flush=True)
 

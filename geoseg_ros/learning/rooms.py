@@ -32,8 +32,8 @@ class AugmentConfig(Settings):
     shift: float = setting(1.0, "largest shift; the network sees a centred scene, so it only moves the grid", unit="m", range=(0.0, 100.0))
     crop: int = setting(20_000, "points of a sample, the nearest to a random one; 0: the whole scene", range=(0.0, math.inf))
     no_colour: float = setting(0.2, "share of the samples that are shown without colour", range=(0.0, 1.0))
-    views: float = setting(0.5, "share of the samples that are what a single frame measured, where a scene has frames", range=(0.0, 1.0))
-    balls: float = setting(0.25, "share of the other samples that are balls, often without the floor, not columns", range=(0.0, 1.0))
+    views: float = setting(0.0, "share of the samples that are what a single frame measured, where a scene has frames", range=(0.0, 1.0))
+    balls: float = setting(0.0, "share of the other samples that are balls, often without the floor, not columns", range=(0.0, 1.0))
 
 
 @dataclass(frozen=True, eq=False)

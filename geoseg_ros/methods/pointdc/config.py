@@ -16,6 +16,10 @@ _ANY = (0.0, math.inf)
 _COUNT = (1, math.inf)
 
 
+def _augment() -> AugmentConfig:
+    return AugmentConfig(views=0.5, balls=0.25)  # live clouds are single views, and many show no floor
+
+
 @dataclass(frozen=True)
 class DistillConfig(Settings):
     """Cross-modal distillation: the network learns the lifted tokens."""
@@ -61,7 +65,7 @@ class PointDCConfig(Settings):
     least: int = setting(32, "samples in an epoch where there are fewer scenes, which are then drawn several times", range=_ANY)
     min_supervoxel: int = setting(10, "super-voxels with fewer points have no part in clustering", unit="points", range=_ANY)
     centred: bool = setting(True, "the mean token of the scenes is removed from every token")
-    augment: AugmentConfig = section(AugmentConfig, "random changes of a scene")
+    augment: AugmentConfig = section(_augment, "random changes of a scene")
     distill: DistillConfig = section(DistillConfig, "cross-modal distillation")
     cluster: ClusterConfig = section(ClusterConfig, "super-voxel clustering")
     unlike: float = setting(
@@ -87,7 +91,7 @@ def paper_config() -> PointDCConfig:
         least=0,
         min_supervoxel=50,
         centred=False,
-        augment=AugmentConfig(crop=0, no_colour=0.0, views=0.0, balls=0.0),
+        augment=AugmentConfig(crop=0, no_colour=0.0),
         distill=DistillConfig(epochs=200, loss="mse"),
         cluster=ClusterConfig(warm_up=30, epochs=60, every=5, rate=3e-2, kappa=1.0, restarts=20),
     )
