@@ -243,6 +243,8 @@ class CosegNode(LifecycleNode):
         self.worker.use(pipeline)
         self._diagnostics.pipeline = pipeline
         names = ", ".join(f"{i} {name}" for i, name in enumerate(pipeline.labels.names, 1))
+        if parts := getattr(pipeline, "part_names", ()):
+            names += f"; parts {', '.join(f'{part} of {target}' for target, part in parts)}"
         reason = getattr(pipeline, "backend_reason", pipeline.backend)
         self.get_logger().info(f"ready: {names or 'no concept'}; backbone {pipeline.backbone_name} on {reason}")
 

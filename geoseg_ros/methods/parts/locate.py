@@ -28,6 +28,7 @@ from geoseg_ros.methods.parts.shape import Shape
 VERSION = "place 3 surface 2 slope 1"  # of the descriptors of a template
 _NEAR = 0.08  # of a diagonal: a candidate farther from its mark, once placed, is not on the measured surface
 _TURNS, _MOST, _SAME = 72, 0.95, 0.06  # of a circle; share of the points that must be so near, in diagonals, to call two turns alike
+_AROUND = 0.25  # of a diagonal: an origin this near to the thing is no sensor, so that nothing is hidden
 _BESIDE = 0.04  # of a diagonal: points this near to a ray, and so much nearer to the sensor, hide what is behind
 _APART = 0.1  # of a diagonal: two places are different
 _REACHES = (0.2, 0.12, 0.08)  # of a diagonal: neighbourhoods that are deformed alike
@@ -235,7 +236,8 @@ class Placed:
     def _occluded(self, place: NDArray[np.float64]) -> bool:
         """Whether measured points lie between the sensor, which is the origin of the input, and a place."""
         corner = self.thing.pose[:3, :3].T @ -self.thing.pose[:3, 3]  # the sensor in the frame of the thing
-        low, high = self.thing.xyz.min(axis=0), self.thing.xyz.max(axis=0)
+        margin = _AROUND * self.thing.diagonal
+        low, high = self.thing.xyz.min(axis=0) - margin, self.thing.xyz.max(axis=0) + margin
         far = float(np.linalg.norm(place))
         if ((corner > low) & (corner < high)).all() or far < 1e-6:
             return False
