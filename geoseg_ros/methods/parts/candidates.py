@@ -5,7 +5,7 @@ The geodesic filter is the paper's; the others are what it is compared with.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -99,6 +99,25 @@ def capped(view: ThingView, found: Candidates, regions: int = 48, most: int = 30
     for k in np.unique(region):
         kept[order[region[order] == k][:most]] = True
     return found.select(kept)
+
+
+def chained(steps: Sequence[Candidates]) -> Candidates:
+    """Candidates from the first view of a chain to its last (DIY-SC): those that every step carries on, with their lowest score.
+
+    Args:
+        steps: from each view to the next, in an order in which neighbours look alike, such as that of time; at least one.
+    """
+    found = steps[0]
+    for step in steps[1:]:
+        order = np.argsort(step.pairs[:, 0], kind="stable")
+        starts = step.pairs[order, 0]
+        place = np.searchsorted(starts, found.pairs[:, 1])
+        goes_on = place < len(starts)
+        goes_on[goes_on] = starts[place[goes_on]] == found.pairs[goes_on, 1]
+        row = order[place[goes_on]]
+        pairs = np.stack([found.pairs[goes_on, 0], step.pairs[row, 1]], axis=1)
+        found = Candidates(pairs, np.minimum(found.score[goes_on], step.score[row]))
+    return found
 
 
 def _features(view: ThingView, weight: float) -> Floats:

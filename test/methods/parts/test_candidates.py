@@ -8,7 +8,7 @@ import pytest
 from geoseg_ros.errors import InputError
 from geoseg_ros.evaluate.parts.world import take_shot
 from geoseg_ros.geometry.geodesics import Geodesics
-from geoseg_ros.methods.parts.candidates import FILTERS, Candidates, candidates, capped, geodesic_error
+from geoseg_ros.methods.parts.candidates import FILTERS, Candidates, candidates, capped, chained, geodesic_error
 from geoseg_ros.methods.parts.descriptors import place_descriptors
 from geoseg_ros.methods.parts.views import GRID, Surface, rasterise, view_of
 from geoseg_ros.simulation.part_truth import make_thing
@@ -77,3 +77,14 @@ def test_pictures_that_do_not_fit(views):
         view_of(shot.image[:100], shot.mask[:100], shot.camera, view.surface, None)
     with pytest.raises(InputError, match="does not show the surface"):
         rasterise(view.surface.mesh, shot.camera, np.zeros((GRID, GRID), bool))
+
+
+def test_chains_keep_what_every_step_carries_on():
+    def step(pairs, score):
+        return Candidates(np.array(pairs, np.int64).reshape(-1, 2), np.array(score, np.float32))
+
+    first, second = step([[0, 5], [1, 6], [2, 9], [3, 5]], [0.9, 0.8, 0.7, 0.6]), step([[6, 1], [5, 4], [7, 7]], [0.5, 0.95, 1])
+    found = chained([first, second])
+    assert found.pairs.tolist() == [[0, 4], [1, 1], [3, 4]]
+    np.testing.assert_allclose(found.score, [0.9, 0.5, 0.6])
+    assert chained([first]) is first and len(chained([first, step([], [])]).pairs) == 0
