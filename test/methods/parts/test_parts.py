@@ -17,7 +17,7 @@ from geoseg_ros.packs.pack import Pack
 from geoseg_ros.projection.scene import ImageScene, SceneConfig
 from geoseg_ros.runtime.parts import whole_thing
 from geoseg_ros.runtime.pipeline import Pipeline, PipelineConfig, check_packs
-from support.fake_world import CONFIG, picture
+from support.fake_world import COLOURS, CONFIG, picture
 from support.part_worlds import mug, table_with_mug
 
 UP = np.array([0.0, 0.0, 1.0])
@@ -214,3 +214,25 @@ def test_parts_on_photographs(fake_backbone) -> None:
     blank = {p.name: p for p in finder.image(ImageScene(np.full_like(other, 128), fake_backbone, SceneConfig()), [mask])}
     assert all(p.pixel is None and p.reason and p.confidence == 0 for p in blank.values())
     assert "photographs only" in parts_of(finder, mug()[0])["left"].reason
+
+
+@pytest.mark.parametrize("mirrored", [False, True])
+def test_the_layout_of_the_marks_tells_two_equal_places_apart(fake_backbone, mirrored) -> None:
+    def vehicle(x, y):
+        """Two wheels of one colour, a seat above the rear one, a handlebar above the front one; pixels of the middles."""
+        image = np.full((224, 224, 3), 128, np.uint8)
+        places = {"front": (x + 96, y + 48), "rear": (x, y + 48), "seat": (x + 16, y), "handlebar": (x + 80, y)}
+        for name, colour in (("front", "red"), ("rear", "red"), ("seat", "blue"), ("handlebar", "yellow")):
+            left, top = places[name]
+            image[top : top + 16, left : left + 16] = COLOURS[colour]
+        return image, {name: (left + 8, top + 8) for name, (left, top) in places.items()}
+
+    image, places = vehicle(32, 64)
+    pack = learn_parts("x", {n: (places[n], image) for n in ("front", "seat", "handlebar")}, backbone=fake_backbone)
+    other, truth = vehicle(80, 112)
+    if mirrored:
+        other, truth = np.ascontiguousarray(other[:, ::-1]), {name: (224 - x, y) for name, (x, y) in truth.items()}
+    finder = open_part_method("parts").open(pack)
+    mask = (other != 128).any(axis=2)
+    found = {p.name: p for p in finder.image(ImageScene(other, fake_backbone, SceneConfig()), [mask])}
+    assert all(np.linalg.norm(np.subtract(part.pixel, truth[name])) < 10 for name, part in found.items()), found
