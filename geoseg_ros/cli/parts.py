@@ -8,8 +8,8 @@ photographs in images, and in coloured, organised clouds.
 With --pack the things are the objects of a concept pack, and the live node finds their parts where both packs are loaded. With --whole
 every cloud or photograph shows one thing and nothing else; then geoseg where uses the pack.
 
-Beside --out, a picture NAME_parts.png shows the template with its parts, and the parts found on every thing of --clouds, --recording and
---meshes, on which the pack can be tried at once.
+Beside --out, a picture of the same name (.png) shows the template with its parts, and the parts found on every thing of --clouds,
+--recording (its clouds) and --meshes, on which the pack can be tried at once.
 
 example:
   geoseg parts --pack mug.pack --mark handle=0.31,-0.12,0.74@scan.pcd --clouds scans/ --out mug_parts.pack
@@ -78,7 +78,9 @@ def run(options: argparse.Namespace) -> dict[str, Any]:
     check_pack_file(out, "--out", inputs)
     name = options.name or out.stem
     check_name(name, "--name")
-    sheet = out.with_name(f"{out.stem}_parts.png")
+    sheet = out.with_name(f"{out.stem}.png")
+    if sheet == out:
+        raise InputError(f"--out: {out} is the name of the picture beside the pack, expected another name")
     check_picture(sheet, inputs)
     target = None if options.pack is None else Pack.load(options.pack)
     if target is not None:

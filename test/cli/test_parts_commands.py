@@ -61,7 +61,7 @@ def test_parts_of_whole_clouds(made, places, tmp_path, capsys) -> None:
     assert summary["parts"] == ["handle", "bottom"] and summary["target"] is None
     assert summary["tried"]["things"] == 3 and summary["tried"]["given"]["handle"] == 2, "a can has no handle"
     assert len(summary["skipped"]) == 1 and "broken.ply" in summary["skipped"][0]
-    assert (tmp_path / "mug_parts.png").is_file()
+    assert (tmp_path / "mug.png").is_file()
     out = tmp_path / "out"
     code, told, err = run(capsys, "where", "--parts", pack, "--clouds", places / "clouds", "--out", out)
     assert code == 0 and "handle 2 of 2" in told and "broken.ply" in err
@@ -105,7 +105,7 @@ def test_parts_of_a_concept(fake, fake_packs, fake_backbone, tmp_path, capsys, m
 def test_bad_input_is_one_line(fake, made, places, fake_packs, tmp_path, capsys) -> None:
     pack, ref, out = made[0], places / "ref.ply", tmp_path / "y.pack"
     fake_packs["red"].save(tmp_path / "red.pack")
-    (tmp_path / "y_parts.png").write_bytes(b"a picture of the user")
+    (tmp_path / "y.png").write_bytes(b"a picture of the user")
     good = f"handle=0.15,0,0.1@{ref}"
     parts = ("parts", "--whole", "--out", tmp_path / "z.pack", "--mark")
     where = ("where", "--out", tmp_path / "w", "--clouds", places / "clouds", "--parts")
@@ -123,7 +123,8 @@ def test_bad_input_is_one_line(fake, made, places, fake_packs, tmp_path, capsys)
         ((*parts, good, "--up", "z"), "--up: expected X,Y,Z"),
         ((*parts, good, "--meshes", places / "images"), "no mesh found"),
         (("parts", "--whole", "--out", ref, "--mark", good), "is also an input"),
-        (("parts", "--whole", "--out", out, "--mark", good), "y_parts.png exists and is not a picture of a part pack"),
+        (("parts", "--whole", "--out", out, "--mark", good), "y.png exists and is not a picture of a part pack"),
+        (("parts", "--whole", "--out", tmp_path / "pack.png", "--mark", good), "is the name of the picture beside the pack"),
         ((*where, tmp_path / "red.pack"), "is no part pack"),
         ((*where, pack, "--pack", tmp_path / "red.pack"), "leave --pack out"),
         ((*where, tmp_path / "no.pack"), "no such file"),
