@@ -18,7 +18,7 @@ from geoseg_ros.methods.pointdc.method import PointDCMethod
 from geoseg_ros.packs.class_pictures import SIDE
 from geoseg_ros.packs.pack import Pack
 from geoseg_ros.packs.place import LEVELS, Place, Spread
-from geoseg_ros.packs.scene_pack import class_shares, pack_geometry, renamed
+from geoseg_ros.packs.scene_pack import class_shares, first_names, pack_geometry, renamed
 from geoseg_ros.runtime.pipeline import Pipeline, open_pipeline
 from support.fake_world import FakeBackbone
 from support.pointdc_worlds import SMALL, photograph, purity, room
@@ -163,3 +163,8 @@ def test_spread_is_the_share_of_nearer_rows() -> None:
     assert spread.quantiles.shape == (3, LEVELS) and not spread.quantiles[1].any()
     share = spread.nearer(np.array([0.25, 0.6, 0.51, 1.0, 0.1]), np.array([0, 0, 2, 2, 1]))
     assert np.allclose(share, [0.5, 1, 0, 1, 1], atol=0.02)
+
+
+def test_first_names_differ_between_packs() -> None:
+    assert first_names("home", 2) == ("home class 1", "home class 2") and first_names("", 1) == ("class 1",)
+    assert len(first_names(64 * "x", 254)[-1]) <= 64
