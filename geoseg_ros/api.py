@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import os
 import warnings as python_warnings
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -16,9 +16,12 @@ from geoseg_ros import __version__
 from geoseg_ros.backbones.base import ImageBackbone
 from geoseg_ros.backbones.default import DEFAULT
 from geoseg_ros.backbones.registry import open_backbone
+from geoseg_ros.backbones.teacher import VisionLanguageTeacher
 from geoseg_ros.errors import InputError
 from geoseg_ros.geometry.cloud import Cloud
 from geoseg_ros.io.items import gather_clouds, gather_images
+from geoseg_ros.io.name_lists import check_names
+from geoseg_ros.learning.taught import taught
 from geoseg_ros.methods.base import Context, Material, Method, SetOptions
 from geoseg_ros.methods.registry import LIVE_SETTINGS, open_method
 from geoseg_ros.packs.pack import Pack
@@ -148,7 +151,9 @@ def discover(
     frames: Any = (),
     clouds: Any = (),
     *,
-    method: str = "pointdc",
+    names: Sequence[str] = (),
+    teacher: str | VisionLanguageTeacher | None = None,
+    method: str | None = None,
     preset: str = "small",
     classes: int | None = None,
     minutes: float | None = None,
@@ -167,7 +172,9 @@ def discover(
         frames: rooms: folders of posed frames, recordings of a depth camera with transforms, or
             :class:`~geoseg_ros.io.posed_frames.PosedFrames`, such as those of :func:`~geoseg_ros.runtime.recorded_frames.recorded_frames`.
         clouds: clouds of rooms, as of :func:`cosegment`; virtual cameras stand in for a real one.
-        method: one that learns from rooms.
+        names: of the classes, in their order, for a teacher that knows words.
+        teacher: name of a vision-language teacher (:func:`geoseg_ros.backbones.teachers.open_teacher`), or an open one.
+        method: one that learns from rooms; None: ``hicl`` with a teacher, else ``pointdc``.
         preset: its settings to begin with; of PointDC ``small`` (two processor cores, about half an hour) or ``paper`` (as published).
         classes: number of classes; 0: chosen from the rooms; None: that of the preset.
         minutes: about how long the training may take, after the rooms have been read; None: as long as the preset says.
@@ -186,6 +193,9 @@ def discover(
         InputError: nothing to learn from, or an argument that cannot be used.
     """
     check_name(name)
+    if names and teacher is None:
+        raise InputError("names: expected a teacher that knows words (--teacher), such as lite2 or clip:FOLDER")
+    method = method or ("pointdc" if teacher is None else "hicl")
     chosen = open_method(method)
     if preset not in chosen.presets:
         expected = f"one of {', '.join(chosen.presets)}" if chosen.presets else "another method, this one does not learn from rooms"
@@ -197,12 +207,30 @@ def discover(
         context = replace(context, resume=os.fspath(resume))
     rooms = [frames] if isinstance(frames, (str, os.PathLike)) else list(frames)
     opened_rooms = [open_posed_frames(room, limit) if isinstance(room, (str, os.PathLike)) else room for room in rooms]
-    lifted = lift_places(opened_rooms, gather_clouds(clouds), given.voxel, context)
-    material = Material(name, lifted.images, scenes=lifted.scenes)
+    from geoseg_ros.backbones.teachers import open_teacher
+
+    asked = open_teacher(teacher, context.backbone, "cpu") if isinstance(teacher, str) else teacher
+    if asked is not None:
+        check_teacher(asked, names)
+    lifted = lift_places(opened_rooms, gather_clouds(clouds), given.voxel, context, asked)
+    said = None if asked is None else taught(asked, names, lifted.views)
+    material = Material(name, lifted.images, scenes=lifted.scenes, taught=said)
     pack = chosen.learn(material, context, None if minutes is None else 60 * minutes)
     for line in [line for room in opened_rooms for line in room.warnings] + ([kept.trouble] if kept is not None and kept.trouble else []):
         python_warnings.warn(line, stacklevel=2)
     return pack
+
+
+def check_teacher(teacher: VisionLanguageTeacher, names: Sequence[str]) -> None:
+    """Check, before anything is read, that a teacher knows the names of classes.
+
+    Raises:
+        InputError: no names for a teacher with text, names for one without, a name that cannot be one, or a word that it does not know.
+    """
+    if teacher.text:
+        teacher.encode_text(check_names(tuple(names), "names: "))
+    elif names:
+        raise InputError(f"names: the teacher '{teacher.name}' knows no words; give the classes names afterwards (geoseg name)")
 
 
 def learn_parts(

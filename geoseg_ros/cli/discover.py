@@ -7,6 +7,10 @@ What is learnt from, at least one of:
             .png, .depth.png in mm, .pose.txt camera to world; camera-intrinsics.txt), TUM RGB-D or ScanNet
   --clouds  a folder of clouds of rooms, each drawn by virtual cameras that stand inside it
 
+With --names and --teacher the classes have names: class k of the pack, and of geoseg label, is line k of the file. Teachers: lite2 (class
+scores of an ImageNet classifier, no CLIP: it knows the things of ImageNet only), clip:FOLDER, open_clip:MODEL?weights=FILE,
+onnx:FILE?words=FILE; without --names prototypes.
+
 The rooms are read first; then a network learns what they look like (--minutes). Beside --out a picture, home.classes.png for home.pack,
 shows each class; give them names by geoseg name. After an interruption (Ctrl-C, a full disk, a power cut) the same command resumes; until
 it is done, a hidden folder beside --out has intermediate results.
@@ -14,6 +18,7 @@ it is done, a hidden folder beside --out has intermediate results.
 example:
   geoseg discover --recording drive.mcap --classes 13 --minutes 30 --out home.pack
   geoseg discover --frames rooms/kitchen rooms/office --classes 13 --out home.pack
+  geoseg discover --recording drive.mcap --names names.txt --teacher clip:clip-vit-base-patch16/ --out home.pack
   geoseg discover --clouds scans/ --classes 0 --minutes 30 --out site.pack
 """
 
@@ -49,9 +54,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--clouds", nargs="+", action="extend", default=[], metavar="DIR", help="clouds of rooms")
     parser.add_argument("--out", required=True, metavar="FILE", help="pack to write")
     parser.add_argument("--name", help="name of the pack (default: of the file --out)")
-    parser.add_argument(
-        "--classes", type=int, default=13, metavar="N", help="number of classes; 0: a rough guess from the rooms (default %(default)s)"
-    )
+    parser.add_argument("--names", metavar="FILE", help="names of the classes, one a line, for a --teacher that knows words")
+    parser.add_argument("--teacher", metavar="NAME", help="vision-language teacher of the classes (default: none, classes get no names)")
+    parser.add_argument("--classes", type=int, metavar="N", help="number of classes; 0: a rough guess from the rooms (default 13)")
     parser.add_argument("--minutes", type=float, metavar="M", help="about how long the training may take (default: as --preset says)")
     parser.add_argument("--preset", default="small", help="small: for two processor cores; paper: as published (default %(default)s)")
     parser.add_argument(
@@ -71,12 +76,14 @@ def run(options: argparse.Namespace) -> dict[str, Any]:
     from geoseg_ros.cli.backbone_options import open_image_backbone
     from geoseg_ros.cli.progress import Stages
     from geoseg_ros.io.items import open_clouds
+    from geoseg_ros.io.name_lists import read_names
     from geoseg_ros.learning.fabric import first_process
     from geoseg_ros.runtime.recorded_frames import RecordedTopics, recorded_frames
 
     begin = time.monotonic()
     out = Path(options.out)
     _check_options(options, out)
+    names = read_names(options.names) if options.names else ()
     quiet = options.json or not first_process()
     folder = out.with_name(f".{out.name}{UNFINISHED}")
     topics = RecordedTopics(options.depth, options.camera_info, options.color, options.fixed_frame)
@@ -88,8 +95,10 @@ def run(options: argparse.Namespace) -> dict[str, Any]:
             options.name or out.stem,
             [*recordings, *options.frames],
             open_clouds(options.clouds),
+            names=names,
+            teacher=options.teacher,
             preset=options.preset,
-            classes=options.classes,
+            classes=(None if names else 13) if options.classes is None else options.classes,
             minutes=options.minutes,
             backbone=backbone,
             settings=method_settings(options),
@@ -142,6 +151,10 @@ def _check_options(options: argparse.Namespace, out: Path) -> None:
         raise InputError("expected --recording, --frames or --clouds")
     check_pack_file(out, "--out", inputs)
     check_sheet(out, inputs)
+    if options.names and not options.teacher:
+        raise InputError("--names: expected --teacher with it, such as lite2 or clip:FOLDER")
+    if options.names and options.classes is not None:
+        raise InputError("--classes: the number of names decides, expected --names or --classes")
     if options.minutes is not None and not 0 < options.minutes < float("inf"):
         raise InputError(f"--minutes: expected more than 0, got {options.minutes:g}")
     if not 1 <= options.limit <= 100_000:

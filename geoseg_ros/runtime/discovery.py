@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
+from geoseg_ros.backbones.teacher import VisionLanguageTeacher
 from geoseg_ros.errors import InputError, warn
 from geoseg_ros.geometry.analysis import analyse_cloud
 from geoseg_ros.geometry.cloud import Cloud
@@ -17,6 +18,7 @@ from geoseg_ros.geometry.poses import cloud_up, upright
 from geoseg_ros.io.frame_folders import open_frame_folder
 from geoseg_ros.io.items import Items
 from geoseg_ros.io.posed_frames import PosedFrame, PosedFrames, ReadFrames
+from geoseg_ros.learning.taught import TaughtView, teach_scene
 from geoseg_ros.methods.base import Context
 from geoseg_ros.projection.frame_lifting import LiftConfig, lift_frames
 from geoseg_ros.projection.lifted_scene import LiftedScene
@@ -28,10 +30,12 @@ IMAGES = 24  # frames that are kept of all rooms together
 
 @dataclass(frozen=True)
 class Lifted:
-    """Attributes: scenes: one for each room or cloud. images: some frames of the rooms, uint8 RGB, evenly spread."""
+    """Attributes: scenes: one for each room or cloud. images: some frames of them, uint8 RGB, evenly spread. views: what a teacher says
+    of the frames of each scene; none without a teacher."""
 
     scenes: list[LiftedScene]
     images: list[NDArray[np.uint8]]
+    views: list[list[TaughtView]] = field(default_factory=list)
 
 
 def open_posed_frames(path: str | os.PathLike[str], limit: int | None = None) -> ReadFrames:
@@ -46,7 +50,9 @@ def open_posed_frames(path: str | os.PathLike[str], limit: int | None = None) ->
     return open_frame_folder(path, limit)
 
 
-def lift_places(frames: Sequence[PosedFrames], clouds: Items[Cloud], voxel: float, context: Context) -> Lifted:
+def lift_places(
+    frames: Sequence[PosedFrames], clouds: Items[Cloud], voxel: float, context: Context, teacher: VisionLanguageTeacher | None = None
+) -> Lifted:
     """Lift every room.
 
     Args:
@@ -54,22 +60,26 @@ def lift_places(frames: Sequence[PosedFrames], clouds: Items[Cloud], voxel: floa
         clouds: each is a room of its own, drawn by virtual cameras that stand inside it.
         voxel: edge, metres.
         context: backbone, settings of scenes, progress and cache.
+        teacher: is asked about every frame; None: none is.
 
     Raises:
         InputError: nothing to read, or nothing that can be read.
     """
     config = LiftConfig(voxel=voxel, superpoints=context.scene.geometry.superpoints)
     each = -(-IMAGES // max(len(frames), 1))
-    scenes, images, refused = [], [], []
+    scenes, images, refused, views = [], [], [], []
     total = len(frames) + len(clouds)
     for number, source in enumerate(frames):
         watched = _Watched(source, each if number * each < IMAGES else 0)
         scenes.append(lift_frames(watched, context.backbone, config, remember=context.remember))
         images += watched.kept
+        views.append([] if teacher is None else teach_scene(scenes[-1], source, teacher, config))
         context.progress("rooms", number + 1, total)
     for number, name, cloud in clouds.pick():
         try:
-            scenes.append(_lift_cloud(cloud, name, config, context))
+            scene, said = _lift_cloud(cloud, name, config, context, teacher)
+            scenes.append(scene)
+            views.append(said)
         except InputError as error:
             refused.append(f"{name}: left out: {error}")
             warn(refused[-1])
@@ -80,14 +90,18 @@ def lift_places(frames: Sequence[PosedFrames], clouds: Items[Cloud], voxel: floa
         raise InputError("expected recordings, folders of posed frames, or clouds")
     if not any(scene.known.any() for scene in scenes):
         raise InputError("no frame shows any point of the rooms: the poses, the intrinsics or the units of the depth are wrong")
-    return Lifted(scenes, images[:IMAGES])
+    return Lifted(scenes, images[:IMAGES], views if teacher is not None else [])
 
 
-def _lift_cloud(cloud: Cloud, name: str, config: LiftConfig, context: Context) -> LiftedScene:
+def _lift_cloud(
+    cloud: Cloud, name: str, config: LiftConfig, context: Context, teacher: VisionLanguageTeacher | None
+) -> tuple[LiftedScene, list[TaughtView]]:
     geometry = analyse_cloud(cloud, context.scene.geometry)
     turn = upright(cloud_up(geometry.xyz, geometry.normal))
     standing = Cloud((cloud.xyz @ turn.T).astype(np.float32), cloud.rgb)
-    return lift_frames(virtual_frames(standing, name=name), context.backbone, config, standing, context.remember)
+    frames = virtual_frames(standing, name=name)
+    scene = lift_frames(frames, context.backbone, config, standing, context.remember)
+    return scene, [] if teacher is None else teach_scene(scene, frames, teacher, config)
 
 
 class _Watched:
