@@ -3,26 +3,35 @@
 The numbers are those of the list, and of the picture beside the pack (home.classes.png), which is drawn anew. The pack itself is changed,
 unless --out names another file.
 
+--add gives a pack that was learnt from a teacher (geoseg discover --teacher) one class more by its name alone, without training. The
+teacher is the one that it was learnt from. What the network tells apart does not change; labels of clouds may.
+
 example:
   geoseg name home.pack
   geoseg name home.pack 3=chair 5=table 9=table
+  geoseg name home.pack --add stool --teacher clip:clip-vit-base-patch16/
 """
 
 from __future__ import annotations
 
 import argparse
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from geoseg_ros.cli.discover import check_sheet, write_sheet
 from geoseg_ros.cli.train import check_pack_file
 from geoseg_ros.errors import InputError
+
+if TYPE_CHECKING:
+    from geoseg_ros.packs.pack import Pack
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the options."""
     parser.add_argument("pack", metavar="PACK", help="scene pack of geoseg discover")
     parser.add_argument("names", nargs="*", metavar="NUMBER=NAME", help="class and its name; none: the classes are listed")
+    parser.add_argument("--add", metavar="WORD", help="one class more, by its name")
+    parser.add_argument("--teacher", metavar="NAME", help="for --add: the teacher that the pack was learnt from")
     parser.add_argument("--out", metavar="FILE", help="pack to write (default: PACK itself)")
 
 
@@ -33,11 +42,14 @@ def run(options: argparse.Namespace) -> dict[str, Any]:
 
     pack = Pack.load(options.pack)
     check_scene_pack(pack)
-    if options.out and not options.names:
-        raise InputError("--out: expected NUMBER=NAME with it, nothing is named")
+    if options.out and not options.names and not options.add:
+        raise InputError("--out: expected NUMBER=NAME or --add with it, nothing is named")
+    if bool(options.add) != bool(options.teacher):
+        raise InputError("--add: expected --teacher with it, and --teacher only with it")
     out = Path(options.out or pack.path)
-    if options.names:
-        pack = renamed(pack, _entries(options.names))
+    if options.names or options.add:
+        pack = renamed(pack, _entries(options.names)) if options.names else pack
+        pack = _added(pack, options.add, options.teacher) if options.add else pack
         if options.out:
             check_pack_file(out, "--out")
         check_sheet(out)
@@ -51,6 +63,25 @@ def run(options: argparse.Namespace) -> dict[str, Any]:
         for number, (name, share) in enumerate(zip(pack.classes, shares, strict=True), 1):
             print(f"{number:>4}  {name:<24} {100 * share:5.1f} % of the points")
     return {"pack": str(out), "version": pack.version, "classes": classes}
+
+
+def _added(pack: Pack, word: str, teacher: str) -> Pack:
+    """The pack with a class more, by what the teacher says of its name."""
+    from geoseg_ros.api import check_name
+    from geoseg_ros.backbones import teachers
+    from geoseg_ros.methods.registry import open_method
+    from geoseg_ros.packs.place import Place, with_class
+    from geoseg_ros.packs.scene_pack import TEACHER
+
+    check_name(word, "--add")
+    learnt, method = pack.info.get(TEACHER), open_method(pack.method)
+    if not isinstance(learnt, dict) or method.settings is None:
+        raise InputError(f"{pack.path}: was not learnt from a teacher; expected a pack of geoseg discover --teacher")
+    asked = teachers.open_teacher(teacher)
+    if asked.hash != learnt.get("hash"):
+        raise InputError(f"--teacher: {teacher} is not the teacher of the pack ({learnt.get('name')}), or has other weights")
+    place = with_class(Place.from_pack(pack, method.settings()), word, asked.encode_text([word])[0].numpy())
+    return place.to_pack()
 
 
 def _entries(texts: list[str]) -> dict[int, str]:

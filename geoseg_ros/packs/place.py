@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
+import cv2
 import numpy as np
 import torch
 from numpy.typing import NDArray
@@ -17,7 +18,7 @@ from geoseg_ros.learning.rooms import RoomEncoder
 from geoseg_ros.nets.base import PointNetwork
 from geoseg_ros.nets.sparse_unet import SparseUNet
 from geoseg_ros.packs.pack import Pack
-from geoseg_ros.packs.scene_pack import CLASS_OF, centroid_pictures, picture_name
+from geoseg_ros.packs.scene_pack import CLASS_OF, SHARES, centroid_pictures, picture_name
 from geoseg_ros.results import MOST_LABELS
 from geoseg_ros.settings import Settings, with_values
 
@@ -191,3 +192,44 @@ def fit_kappa(cosine: NDArray[np.floating], vote: NDArray[np.floating], size: ND
         peak = logits.max(axis=1, keepdims=True)
         cost.append((weight * (peak + np.log(np.exp(logits - peak).sum(axis=1, keepdims=True)) - logits)).sum())
     return float(tried[int(np.argmin(cost))])
+
+
+def with_class(place: Place, name: str, anchor: NDArray[np.float32]) -> Place:
+    """The place with one class more, without training: ``anchor`` float32 [d], unit, in the space of its network's features.
+
+    Its distances are taken to be like those of the other classes, on average. Pictures of cameras do not show it: it has no token.
+
+    Raises:
+        InputError: a name that is there, too many classes, or an anchor of another width.
+    """
+    if name in place.classes:
+        raise InputError(f"'{name}': is a class already")
+    if len(place.classes) >= MOST_LABELS:
+        raise InputError(f"classes: expected at most {MOST_LABELS}")
+    if anchor.shape != place.centroids.shape[1:]:
+        raise InputError(f"'{name}': an embedding of width {len(anchor)}, expected {place.centroids.shape[1]} as the pack has")
+
+    def usual(spread: Spread) -> Spread:
+        known = spread.quantiles[spread.quantiles.any(axis=1)]
+        row = known.mean(axis=0) if len(known) else np.zeros(LEVELS, np.float32)
+        return Spread(np.vstack([spread.quantiles, row]).astype(np.float32))
+
+    info = {**place.info, SHARES: [*place.info.get(SHARES, [0.0] * len(place.centroids)), 0.0]}
+    blank = [] if not len(place.pictures) else [_blank(place.pictures[0])]
+    return replace(
+        place,
+        centroids=np.vstack([place.centroids, anchor]).astype(np.float32),
+        spread=usual(place.spread),
+        tokens=np.vstack([place.tokens, np.zeros_like(place.tokens[:1])]),
+        token_spread=usual(place.token_spread),
+        classes=(*place.classes, name),
+        class_of=np.append(place.class_of, len(place.classes)),
+        pictures=[*place.pictures, *blank],
+        info=info,
+    )
+
+
+def _blank(picture: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """A white JPEG file of the size of another."""
+    shape = cv2.imdecode(picture, cv2.IMREAD_COLOR).shape
+    return np.asarray(cv2.imencode(".jpg", np.full(shape, 255, np.uint8))[1].ravel(), np.uint8)

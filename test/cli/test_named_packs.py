@@ -37,10 +37,12 @@ class ColourTeacher:
         return torch.from_numpy(ANCHORS[np.square(cells[..., None, :] - COLOURS).sum(axis=-1).argmin(axis=-1)]).float()
 
     def encode_text(self, names):
-        unknown = [name for name in names if name not in NAMES]
+        known = (*NAMES, "green box")
+        unknown = [name for name in names if name not in known]
         if unknown:
             raise InputError(f"teacher 'colours': does not know '{unknown[0]}'")
-        return torch.from_numpy(ANCHORS[[NAMES.index(name) for name in names]])
+        anchors = np.vstack([ANCHORS, np.eye(1, 16) - np.eye(1, 16) @ ANCHORS.T @ ANCHORS])
+        return torch.nn.functional.normalize(torch.from_numpy(anchors[[known.index(name) for name in names]]).float(), dim=1)
 
 
 @pytest.fixture(autouse=True)
@@ -48,7 +50,14 @@ def fakes(monkeypatch):
     for module in (backbones, pipeline):
         monkeypatch.setattr(module, "open_backbone", lambda spec, device="cpu": FakeBackbone())
     real = teachers.open_teacher
-    monkeypatch.setattr(teachers, "open_teacher", lambda spec, *rest: ColourTeacher() if spec == "colours" else real(spec, *rest))
+
+    def opened(spec, *rest):
+        teacher = ColourTeacher() if spec in ("colours", "other") else real(spec, *rest)
+        if spec == "other":
+            teacher.hash = "d" * 64
+        return teacher
+
+    monkeypatch.setattr(teachers, "open_teacher", opened)
     monkeypatch.setattr(method, "new_network", lambda config, dim: Pointwise(dim, config.voxel))
     monkeypatch.setitem(place.NETWORKS, "pointwise", Pointwise)
 
@@ -76,6 +85,27 @@ def test_class_k_is_line_k(tmp_path, capsys) -> None:
     found = np.load(tmp_path / "out" / "b.npy").astype(int)
     line = np.array([ORDER.index(k) + 1 for k in range(4)])[truth]
     assert np.mean(found[found > 0] == line[found > 0]) > 0.9 and np.mean(found > 0) > 0.8
+    _add_a_name(pack, tmp_path, capsys)
+
+
+def _add_a_name(pack, tmp_path, capsys) -> None:
+    """A name is added by text alone: an anchor that the network never learnt, so the other classes stay as they are."""
+    more = tmp_path / "more.pack"
+    assert main(["name", str(pack), "--add", "green box", "--teacher", "colours", "--out", str(more), "--json"]) == 0
+    assert [entry["name"] for entry in json.loads(capsys.readouterr().out)["classes"]][-1] == "green box"
+    before, after = Pack.load(pack), Pack.load(more)
+    assert after.classes == (*before.classes, "green box") and after.tensors["centroids"].shape == (5, 16)
+    method.HICLMethod().check(after)
+    for word, teacher, told in (
+        ("floor", "colours", "is a class already"),
+        ("dragon", "colours", "does not know 'dragon'"),
+        ("stool", "lite", "expected one of lite2"),
+        ("stool", "other", "is not the teacher of the pack"),
+    ):
+        assert main(["name", str(pack), "--add", word, "--teacher", teacher]) == 2
+        err = capsys.readouterr().err
+        assert told in err and err.strip().count("\n") == 0
+    assert main(["name", str(pack), "--add", "stool"]) == 2 and "expected --teacher" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(
