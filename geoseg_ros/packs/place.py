@@ -231,5 +231,5 @@ def with_class(place: Place, name: str, anchor: NDArray[np.float32]) -> Place:
 
 def _blank(picture: NDArray[np.uint8]) -> NDArray[np.uint8]:
     """A white JPEG file of the size of another."""
-    shape = cv2.imdecode(picture, cv2.IMREAD_COLOR).shape
+    shape = np.asarray(cv2.imdecode(picture, cv2.IMREAD_COLOR)).shape
     return np.asarray(cv2.imencode(".jpg", np.full(shape, 255, np.uint8))[1].ravel(), np.uint8)
