@@ -87,6 +87,8 @@ def run(options: argparse.Namespace) -> dict[str, Any]:
         options.backbone = target.backbone
     learner = PartLearner(Context(open_image_backbone(options)), target, read_up(options.up))
     pack = learner.learn(name, marks)
+    if target is not None:  # so that geoseg where finds it beside the part pack
+        pack = replace(pack, info={**pack.info, "target": {**pack.info["target"], "file": Path(options.pack).name}})
     finder = open_part_method(pack.method).open(pack)
     cells, tried, skipped = _try(options, learner, finder, marks)
     if cells:

@@ -1,14 +1,17 @@
 """Tell where the parts of a part pack are in clouds and images.
 
-Written to the folder --out: for each file NAME.json, a list of objects, each with its parts: name; point [x, y, z] in metres in the frame
-of the file (images: pixel [x, y]); normal; confidence 0 .. 1 (not a probability); seen (false: on the hidden side, inferred); symmetric
-(one of several equal places); where no point is given point is null, seen false, and reason says which check failed. NAME.png shows them;
-and summary.json. NAME is the file's name without its suffix, or with it where several files differ in the suffix only.
+Written to the folder --out: for each file NAME.json, a list with one list of parts for each object; a part has name; point [x, y, z] in
+metres in the frame of the file (images: pixel [x, y]); normal; confidence 0 .. 1 (not a probability); seen (false: on the hidden side,
+inferred); symmetric (one of several equal places); object and instance, the name of the concept and the number of the object in the file.
+Where no point is given point is null, seen false, and reason says which check failed. NAME.png shows them; and summary.json. NAME is the
+file's name without its suffix, or with it where several files differ in the suffix only.
 
-A part pack of a concept needs that concept's pack: --pack. One that was made with --whole takes every file for one thing.
+A part pack of a concept needs that concept's pack: --pack, or a file of the name it had beside the part pack. One that was made with
+--whole takes every file for one thing, and so does any with --whole here.
 
 example:
   geoseg where --parts mug_parts.pack --pack mug.pack --clouds scans/ --out where/
+  geoseg where --parts mug_parts.pack --whole --clouds mugs/ --out where/
   geoseg where --parts can_parts.pack --images photos/ --out where/
 """
 
@@ -32,6 +35,7 @@ if TYPE_CHECKING:
     from geoseg_ros.geometry.cloud import Cloud
     from geoseg_ros.io.folders import Folder
     from geoseg_ros.methods.base import PartFinder
+    from geoseg_ros.packs.pack import Pack
     from geoseg_ros.results import PartPoint
     from geoseg_ros.runtime.pipeline import Pipeline
 
@@ -39,7 +43,11 @@ if TYPE_CHECKING:
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the options."""
     parser.add_argument("--parts", required=True, metavar="PACK", help="part pack of geoseg parts")
-    parser.add_argument("--pack", metavar="PACK", help="concept pack whose objects have the parts")
+    kind = parser.add_mutually_exclusive_group()
+    kind.add_argument(
+        "--pack", metavar="PACK", help="concept pack whose objects have the parts (default: the one it was made with, if found)"
+    )
+    kind.add_argument("--whole", action="store_true", help="every file shows one thing and nothing else")
     parser.add_argument("--clouds", metavar="DIR", help="PCD, PLY, NPY, NPZ, KITTI BIN")
     parser.add_argument("--images", metavar="DIR", help="JPG, PNG and other pictures")
     parser.add_argument("--up", metavar="X,Y,Z", help="what is up in clouds, for a pack made with --whole (default: as geoseg parts)")
@@ -76,7 +84,7 @@ def run(options: argparse.Namespace) -> dict[str, Any]:
                     refused[path] = f"{path}: {error}"
                     continue
                 mark_results(out)
-                _write(out, names[path], path, parts, picture)
+                _write(out, names[path], parts, kind == "images", picture)
                 _count(counts, parts)
                 entries.append({"file": path.name, "objects": len({part.instance for part in parts}), "parts": f"{names[path]}.json"})
                 progress(kind, number, len(folder))
@@ -106,13 +114,12 @@ class _Finder:
         if not is_part_pack(pack):
             raise InputError(f"--parts: {options.parts} is no part pack (made by the method {pack.method}); geoseg parts makes one")
         self._up = read_up(options.up)
-        self._pack, self._whole = pack, pack.info.get("target") is None
+        self._pack, target = pack, pack.info.get("target")
+        self._whole = options.whole or target is None
         self._backbone: Any = None
         self._pipeline: Pipeline | None = None
         if self._whole and options.pack:
             raise InputError(f"--pack: {options.parts} was made with --whole and takes every file for one thing; leave --pack out")
-        if not self._whole and not options.pack:
-            raise InputError(f"--pack: {options.parts} finds parts of '{pack.info['target']['name']}', name the concept pack")
         if self._whole:
             from geoseg_ros.methods.registry import open_part_method
 
@@ -120,7 +127,7 @@ class _Finder:
         else:
             from geoseg_ros.runtime.pipeline import open_pipeline
 
-            self._pipeline = open_pipeline([options.pack, pack], device="cpu")
+            self._pipeline = open_pipeline([options.pack or _concept(pack), pack], device="cpu")
         self.names = list(pack.info["parts"])
 
     def cloud(self, cloud: Cloud) -> tuple[list[PartPoint], NDArray[np.uint8]]:
@@ -164,29 +171,54 @@ class _Finder:
         return self._backbone
 
 
-def _write(out: Path, name: str, path: Path, parts: list[PartPoint], picture: NDArray[np.uint8]) -> None:
+def _concept(pack: Pack) -> Pack:
+    """The concept pack that a part pack was made with: of the same file name beside it or here, or one that ships.
+
+    Raises:
+        InputError: it is not there, or of another version.
+    """
+    from geoseg_ros.packs.pack import Pack, shipped_packs
+
+    target = pack.info["target"]
+    name, version, file = (str(target.get(key, "")) for key in ("name", "version", "file"))
+    places = [str(folder / file) for folder in (Path(pack.path).parent, Path()) if file and (folder / file).is_file()]
+    for place in [*places, *([name] if name in shipped_packs() else [])]:
+        found = Pack.load(place)
+        if (found.name, found.version) == (name, version):
+            return found
+    raise InputError(f"--pack: {pack.path} finds parts of '{name}', name the concept pack ({file or 'version ' + version}); or --whole")
+
+
+def _write(out: Path, name: str, parts: list[PartPoint], flat: bool, picture: NDArray[np.uint8]) -> None:
     from PIL import Image
 
     from geoseg_ros.files import atomic_path, write_text
 
     objects: dict[int, list[dict[str, Any]]] = {}
     for part in parts:
-        objects.setdefault(part.instance, []).append(_entry(part))
-    found = [{"object": parts[0].object or None, "instance": number, "parts": own} for number, own in objects.items()]
-    write_text(out / f"{name}.json", json.dumps({"file": path.name, "objects": found}, indent=1) + "\n")
+        objects.setdefault(part.instance, []).append(_entry(part, flat))
+    write_text(out / f"{name}.json", json.dumps(list(objects.values()), indent=1) + "\n")
     with atomic_path(out / f"{name}.png") as temporary:
         Image.fromarray(picture).save(temporary)
 
 
-def _entry(part: PartPoint) -> dict[str, Any]:
+def _entry(part: PartPoint, flat: bool) -> dict[str, Any]:
     """A part as JSON."""
     place: dict[str, Any]
-    if part.pixel is not None:
-        place = {"pixel": [round(float(v), 1) for v in part.pixel]}
+    if flat:
+        place = {"pixel": None if part.pixel is None else [round(float(v), 1) for v in part.pixel]}
     else:
         place = {"point": None if part.point is None else [round(float(v), 4) for v in part.point]}
         place["normal"] = None if part.normal is None else [round(float(v), 4) for v in part.normal]
-    entry = {"name": part.name, **place, "confidence": round(part.confidence, 3), "seen": part.seen, "symmetric": part.symmetric}
+    entry = {
+        "object": part.object or None,
+        "instance": part.instance,
+        "name": part.name,
+        **place,
+        "confidence": round(part.confidence, 3),
+        "seen": part.seen,
+        "symmetric": part.symmetric,
+    }
     return entry | ({"reason": part.reason} if part.reason else {})
 
 

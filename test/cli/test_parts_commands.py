@@ -67,8 +67,8 @@ def test_parts_of_whole_clouds(made, places, tmp_path, capsys) -> None:
     assert code == 0 and "handle 2 of 2" in told and "broken.ply" in err
     for k in range(2):
         truth = mug(k + 1, 0.8 + 0.4 * k, 1.0 + k)[1]
-        (thing,) = json.loads((out / f"mug{k}.json").read_text())["objects"]
-        handle, bottom = thing["parts"]
+        (thing,) = json.loads((out / f"mug{k}.json").read_text())
+        handle, bottom = thing
         assert handle["name"] == "handle" and handle["seen"] and np.linalg.norm(handle["point"] - truth["handle"]) < 0.04
         assert len(bottom["normal"]) == 3 and (out / f"mug{k}.png").is_file()
     assert json.loads((out / "summary.json").read_text())["parts"]["handle"] == {"asked": 2, "given": 2, "seen": 2}
@@ -80,8 +80,8 @@ def test_parts_of_photographs(fake, places, tmp_path, capsys, monkeypatch, fake_
     assert run(capsys, "parts", "--whole", *marks, "--out", tmp_path / "x.pack")[0] == 0
     code, told, _ = run(capsys, "where", "--parts", tmp_path / "x.pack", "--images", places / "images", "--out", tmp_path / "out", "--json")
     assert code == 0 and json.loads(told)["parts"]["left"] == {"asked": 1, "given": 1, "seen": 1}
-    (thing,) = json.loads((tmp_path / "out" / "a.json").read_text())["objects"]
-    assert 96 <= thing["parts"][0]["pixel"][0] < 112 <= thing["parts"][1]["pixel"][0] < 128
+    (thing,) = json.loads((tmp_path / "out" / "a.json").read_text())
+    assert 96 <= thing[0]["pixel"][0] < 112 <= thing[1]["pixel"][0] < 128
 
 
 def test_parts_of_a_concept(fake, fake_packs, fake_backbone, tmp_path, capsys, monkeypatch) -> None:
@@ -95,11 +95,18 @@ def test_parts_of_a_concept(fake, fake_packs, fake_backbone, tmp_path, capsys, m
     pack = tmp_path / "parts.pack"
     assert run(capsys, "parts", "--pack", tmp_path / "red.pack", "--mark", f"handle={place}@{tmp_path / 'ref.ply'}", "--out", pack)[0] == 0
     where = ("where", "--parts", pack, "--clouds", tmp_path / "clouds", "--out", tmp_path / "out")
+    assert run(capsys, *where)[0] == 0  # red.pack lies beside it
+    first = (tmp_path / "out" / "other.json").read_text()
+    (tmp_path / "red.pack").rename(tmp_path / "other.pack")
     code, _, err = run(capsys, *where)
-    assert code == 2 and "finds parts of 'red', name the concept pack" in err
-    assert run(capsys, *where, "--pack", tmp_path / "red.pack")[0] == 0
-    (thing,) = json.loads((tmp_path / "out" / "other.json").read_text())["objects"]
-    assert thing["object"] == "red" and np.linalg.norm(thing["parts"][0]["point"] - truth["handle"]) < 0.05
+    assert code == 2 and "finds parts of 'red', name the concept pack (red.pack); or --whole" in err
+    assert run(capsys, *where, "--pack", tmp_path / "other.pack")[0] == 0
+    assert (tmp_path / "out" / "other.json").read_text() == first
+    assert run(capsys, *where, "--whole")[0] == 0
+    assert len(json.loads((tmp_path / "out" / "other.json").read_text())) == 1
+    assert run(capsys, *where, "--pack", tmp_path / "other.pack")[0] == 0
+    (thing,) = json.loads((tmp_path / "out" / "other.json").read_text())
+    assert thing[0]["object"] == "red" and np.linalg.norm(thing[0]["point"] - truth["handle"]) < 0.05
 
 
 def test_bad_input_is_one_line(fake, made, places, fake_packs, tmp_path, capsys) -> None:
