@@ -27,7 +27,6 @@ from geoseg_ros.projection.views import ViewConfig
 from geoseg_ros.results import MOST_LABELS, CloudResult, ImageResult, LabelSpace, Presence
 from geoseg_ros.runtime.engines.backbone import with_engine
 from geoseg_ros.runtime.engines.options import EngineOptions
-from geoseg_ros.runtime.engines.points import open_point_features, shipped_features
 from geoseg_ros.runtime.objects import build_objects
 from geoseg_ros.runtime.parts import check_part_packs, cloud_parts, image_parts, is_part_pack, open_parts, thing_of
 from geoseg_ros.settings import Settings, section
@@ -87,7 +86,7 @@ class Pipeline:
 
     def _set_up(self, backbone: ImageBackbone, segmenters: dict[str, Segmenter], names: tuple[str, ...], config: PipelineConfig) -> None:
         self.backbone, self._config, self._methods = backbone, config, segmenters
-        self.encoder: PointFeatures | None = shipped_features(backbone.hash)
+        self.encoder: PointFeatures | None = _shipped_encoder(backbone)
         self._parts: list[PartFinder] = []
         self.find_parts = True
         self.labels, self.backbone_name = LabelSpace(names), backbone.name
@@ -267,8 +266,16 @@ def open_pipeline(
     return pipeline
 
 
+def _shipped_encoder(backbone: ImageBackbone) -> PointFeatures | None:
+    from geoseg_ros.runtime.engines.points import shipped_features  # loads the network: not before it is needed
+
+    return shipped_features(backbone.hash)
+
+
 def _encoder(path: str, backbone: ImageBackbone, engines: EngineOptions | None) -> PointFeatures | None:
-    if not path and shipped_features(backbone.hash) is None:
+    from geoseg_ros.runtime.engines.points import open_point_features
+
+    if not path and _shipped_encoder(backbone) is None:
         return None
     encoder = open_point_features(path, engines)
     if encoder.backbone != backbone.hash:
