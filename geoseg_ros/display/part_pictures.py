@@ -14,6 +14,7 @@ from geoseg_ros.geometry.cloud import Cloud
 from geoseg_ros.results import LabelSpace, PartPoint
 
 _FAR, _ROOM = 2.2, 3.0  # diagonals from which a thing is looked at; metres: larger clouds are rooms, and are not moved
+_WIDTH = 480  # pixels; smaller pictures are enlarged, so that the names of a few parts fit
 _PALE = 90  # added to the colour of points that are on no object
 
 
@@ -50,10 +51,12 @@ def draw_image_parts(image: Image, parts: Sequence[PartPoint], mask: NDArray[np.
     drawn = image.copy()
     if mask is not None:
         drawn[~mask] = (drawn[~mask].astype(int) * (255 - _PALE) // 255 + _PALE).astype(np.uint8)
-    palette = _palette(parts)
+    palette, scale = _palette(parts), max(1.0, _WIDTH / drawn.shape[1])
+    if scale > 1:
+        drawn = cv2.resize(drawn, (_WIDTH, max(1, round(scale * drawn.shape[0]))), interpolation=cv2.INTER_LINEAR)
     for part in parts:
         if part.pixel is not None:
-            _draw(drawn, part, part.pixel, palette[part.name])
+            _draw(drawn, part, (scale * part.pixel[0], scale * part.pixel[1]), palette[part.name])
     return captioned(drawn, _caption(parts, palette))
 
 
