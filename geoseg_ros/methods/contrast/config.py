@@ -19,7 +19,7 @@ class CosegConfig(Settings):
         0.01, "evidence, in cosine, that one nat of a proposal's size in metres counts for; 0: size does not count", range=(0.0, 1.0)
     )
     encoder_weight: float = setting(
-        1.0,
+        0.5,
         "weight of the encoder of clouds beside drawings, in turns of a LiDAR without colour; 0: it is not asked",
         range=(0.0, 10.0),
         live=True,

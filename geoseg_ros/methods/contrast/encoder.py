@@ -43,6 +43,7 @@ class EncoderEvidence:
 
 
 def is_sweep(scene: CloudScene) -> bool:
-    """Whether a cloud is like those of a LiDAR: without colour and without the rows of a camera. Elsewhere the encoder did not help."""
+    """Whether a cloud is like those of a LiDAR: without colour and without the rows of a camera. Two measurements on other clouds
+    contradict each other."""
     shape = scene.cloud.shape
     return scene.cloud.rgb is None and (shape is None or shape[0] < 2)
