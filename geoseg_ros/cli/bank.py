@@ -56,10 +56,10 @@ def run(options: argparse.Namespace) -> dict[str, object]:
         world = replace(world, lidar=options.clouds, depth=options.clouds)
     if options.out:
         check_pack_file(Path(options.out), "--out", options.images, bank=True)
+    paths = list_images(options.images)[:: options.every] if options.images else []
     backbone = open_image_backbone(options)
     out = Path(options.out) if options.out else bank_paths(backbone)[-1]
     check_pack_file(out, "--out", options.images, bank=True)
-    paths = list_images(options.images)[:: options.every] if options.images else []
     photographs = Items([Folder(paths, read_image)] if paths else [])
     named = f"{len(photographs)} from {', '.join(Path(folder).name for folder in options.images)}" if options.images else ""
     with Stages("item", options.json) as progress:

@@ -34,7 +34,7 @@ PART_METHODS = {"parts": "geoseg_ros.methods.parts.method:PartsMethod"}
 def open_part_method(name: str) -> PartMethod:
     """The part method of this name. Raises InputError where there is none."""
     if name not in PART_METHODS:
-        raise InputError(f"method '{name}': expected one of {', '.join(PART_METHODS)}")
+        raise InputError(f"method {name[:80]!r}: expected one of {', '.join(PART_METHODS)}")
     module, _, attribute = PART_METHODS[name].partition(":")
     method: PartMethod = getattr(import_module(module), attribute)()
     return method
@@ -57,11 +57,11 @@ def open_method(name: str) -> Method:
         return method
     entries = [entry for entry in entry_points(group=GROUP) if entry.name == name]
     if not entries:
-        raise InputError(f"method '{name}': expected one of {', '.join(method_names())}")
+        raise InputError(f"method {name[:80]!r}: expected one of {', '.join(method_names())}")
     try:
         found = entries[0].load()()
     except Exception as error:  # somebody else's code
-        raise InputError(f"method '{name}': cannot be opened: {type(error).__name__}: {error}") from error
+        raise InputError(f"method {name[:80]!r}: cannot be opened: {type(error).__name__}: {error}") from error
     if not isinstance(found, Method):
-        raise InputError(f"method '{name}': expected a geoseg_ros.methods.base.Method, got {type(found).__name__}")
+        raise InputError(f"method {name[:80]!r}: expected a geoseg_ros.methods.base.Method, got {type(found).__name__}")
     return found

@@ -73,7 +73,8 @@ class Pipeline:
             context = Context(backbone, scene=config.scene, settings=_settings(config, method))
             segmenters[method] = open_method(method).open([pack for pack in packs if pack.method == method], context)
         self._set_up(backbone, segmenters, names, config)
-        self._parts += open_parts(part_packs, packs, config.parts)
+        if part_packs:
+            self._parts += open_parts(part_packs, packs, config.parts)
         self.pack_versions = [pack.version for pack in packs for _ in pack.labels]
 
     @classmethod
