@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Sequence
+from dataclasses import replace
 from typing import NamedTuple
 
 import cv2
@@ -14,6 +15,7 @@ from geoseg_ros.geometry.poses import cloud_up, upright
 from geoseg_ros.learning.clustering import nearest_centroid
 from geoseg_ros.learning.rooms import GREY, group_means, point_features, target_of
 from geoseg_ros.packs.place import Place, Spread
+from geoseg_ros.progress import Progress
 from geoseg_ros.projection.scene import CloudScene, ImageScene
 from geoseg_ros.results import Evidence
 
@@ -119,3 +121,19 @@ def token_classes(place: Place, tokens: torch.Tensor) -> tuple[NDArray[np.int64]
     cosine = target_of(tokens.flatten(0, 1).numpy(), place.mean) @ place.tokens.T
     label = cosine.argmax(axis=1)
     return label.reshape(tokens.shape[:2]), cosine[np.arange(len(label)), label].reshape(tokens.shape[:2])
+
+
+def calibrated(
+    place: Place, images: Collection[NDArray[np.uint8]], tokens: Callable[[NDArray[np.uint8]], torch.Tensor], progress: Progress
+) -> tuple[Place, list[tuple[NDArray[np.uint8], NDArray[np.int64]]]]:
+    """The place with the spread of the tokens [h, w, D] of some images, and each image with the classes int64 [h, w] of its tokens."""
+    shown, distances, labels = [], [], []
+    for number, image in enumerate(images):
+        label, similarity = token_classes(place, tokens(image))
+        shown.append((image, label))
+        distances.append(1 - similarity.ravel().astype(np.float64))
+        labels.append(label.ravel())
+        progress("images", number + 1, len(images))
+    if not distances:
+        return place, shown
+    return replace(place, token_spread=Spread.of(np.concatenate(distances), np.concatenate(labels), len(place.tokens))), shown

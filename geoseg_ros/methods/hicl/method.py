@@ -22,7 +22,7 @@ from geoseg_ros.nets.base import PointNetwork
 from geoseg_ros.nets.sparse_unet import SparseUNet
 from geoseg_ros.packs.class_pictures import class_pictures
 from geoseg_ros.packs.place import Place, Spread, fit_kappa
-from geoseg_ros.packs.place_segmenter import PlaceSegmenter, token_classes
+from geoseg_ros.packs.place_segmenter import PlaceSegmenter, calibrated
 from geoseg_ros.packs.scene_pack import GEOMETRY, SHARES, TEACHER, first_names
 
 
@@ -55,15 +55,9 @@ class HICLMethod(Method):
         )
         fitted = trainer.fit(None if seconds is None else seconds / 60, context.resume)
         place = place_of(rooms, fitted, anchors, names, config, material.name, (context.backbone.name, context.backbone.hash))
-        shown, distances, labels = [], [], []
-        for number, image in enumerate(material.images):
-            label, similarity = token_classes(place, ImageScene(image, context.backbone, context.scene).tokens)
-            shown.append((image, label))
-            distances.append(1 - similarity.ravel().astype(np.float64))
-            labels.append(label.ravel())
-            context.progress("images", number + 1, len(material.images))
-        if distances:
-            place = replace(place, token_spread=Spread.of(np.concatenate(distances), np.concatenate(labels), len(place.tokens)))
+        place, shown = calibrated(
+            place, material.images, lambda image: ImageScene(image, context.backbone, context.scene).tokens, context.progress
+        )
         label = fitted.cosine.argmax(axis=1)
         pictures = class_pictures(rooms, label, fitted.cosine.max(axis=1), len(names), shown)
         info = _info(context, material, taught, rooms, fitted, config)

@@ -23,7 +23,7 @@ from geoseg_ros.nets.encoder_file import load_encoder
 from geoseg_ros.nets.sparse_unet import SparseUNet
 from geoseg_ros.packs.class_pictures import class_pictures
 from geoseg_ros.packs.place import Place, Spread
-from geoseg_ros.packs.place_segmenter import PlaceSegmenter, token_classes
+from geoseg_ros.packs.place_segmenter import PlaceSegmenter, calibrated
 from geoseg_ros.packs.scene_pack import GEOMETRY, SHARES, first_names
 
 
@@ -48,15 +48,9 @@ class PointDCMethod(Method):
         trainer = Trainer(new_network(config), rooms, config, context.device, context.progress)
         fitted = trainer.fit(None if seconds is None else seconds / 60, context.resume)
         place = place_of(trainer, fitted, material.name, (context.backbone.name, context.backbone.hash))
-        shown, distances, labels = [], [], []
-        for number, image in enumerate(material.images):
-            label, similarity = token_classes(place, ImageScene(image, context.backbone, context.scene).tokens)
-            shown.append((image, label))
-            distances.append(1 - similarity.ravel().astype(np.float64))
-            labels.append(label.ravel())
-            context.progress("images", number + 1, len(material.images))
-        if distances:
-            place = replace(place, token_spread=Spread.of(np.concatenate(distances), np.concatenate(labels), len(place.tokens)))
+        place, shown = calibrated(
+            place, material.images, lambda image: ImageScene(image, context.backbone, context.scene).tokens, context.progress
+        )
         pictures = class_pictures(rooms, fitted.label, fitted.similarity, len(place.classes), shown)
         return replace(place, pictures=pictures, info=_info(context, material, trainer, fitted)).to_pack()
 
