@@ -41,6 +41,8 @@ class LiveNode:
     ``received[name]`` lists the messages of an output, ``lines`` the warnings and errors that the node logged."""
 
     def __init__(self, pipeline, listen=("points_labeled", "mask"), pack_check=check_packs, stop=None, **parameters):
+        # the handles of an earlier node that something still held when it was closed would take the log of this one away with them
+        gc.collect()
         self.context = Context()
         rclpy.init(context=self.context)
         # one each, as in two processes
@@ -170,7 +172,7 @@ class LiveNode:
         if self.node is not None:
             self.node.destroy_node()
             self.client.destroy_node()
-            # the handles of a managed node live as long as its object, and would take the log of the next node of this name away with them
+            # the handles of a managed node live as long as its object
             self.node = self.client = None
             gc.collect()
         rclpy.try_shutdown(context=self.context)
