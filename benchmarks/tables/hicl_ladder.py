@@ -27,12 +27,12 @@ from geoseg_ros.files import write_text
 from geoseg_ros.geometry.cloud import Cloud
 from geoseg_ros.geometry.voxels import voxel_downsample
 from geoseg_ros.io.posed_frames import FrameList, PosedFrame
+from geoseg_ros.learning.noisy_labels import label_view, refined, voted_labels
 from geoseg_ros.learning.rooms import Room, room_of
 from geoseg_ros.learning.taught import TaughtView, teach_scene
 from geoseg_ros.methods.hicl.config import HICLConfig
 from geoseg_ros.methods.hicl.method import new_network
 from geoseg_ros.methods.hicl.objectives import TaughtRoom
-from geoseg_ros.methods.hicl.pairs import label_view, refined
 from geoseg_ros.methods.hicl.training import Trainer, cosines
 from geoseg_ros.projection.frame_lifting import LiftConfig, surface
 from geoseg_ros.projection.lifted_scene import LiftedScene
@@ -106,8 +106,7 @@ def lifted_labels(rooms: Sequence[Measured], views: Sequence[Sequence[TaughtView
     labels, anchors = [], teacher.encode_text(CLASSES).numpy()
     for item, own in zip(rooms, views, strict=True):
         group = np.arange(len(item.scene)) if how == "voxels" else item.room.supervoxel
-        _, vote = refined([label_view(view, anchors, teacher.scale) for view in own], group, len(CLASSES), "views")
-        labels.append(np.where(vote.any(axis=1), vote.argmax(axis=1), -1)[group])
+        labels.append(voted_labels(own, group, anchors, teacher.scale))
     return score(rooms, labels)
 
 

@@ -16,6 +16,9 @@ Tables:
                 hard, --items rooms measured and 2.5 times as many learnt from, --cache keeps them), the meshes of furniture, scannet,
                 s3dis, nuscenes (with lidarseg) or semantickitti (--root); clusters are matched to classes one to one; PointDC, which
                 trains for long, is measured where it is named: --methods PointDC
+  named-semantics
+                the classes that --teacher has words for, without any matching: its labels lifted without training, HICL, and PointDC's
+                matched clusters beside, on the same rooms; --data, --root, --preset and --items as for semantics
   parts         the same place on another instance, by nearest tokens: PCK on pairs of simulated instances with exact truth (the default, no
                 --root; --families, --items pairs of each), or SPair-71k, SPair-U or AP-10K (--root; --items pairs of each category)
   s3dis-coseg, scanobjectnn-coseg
@@ -61,6 +64,7 @@ TABLES = (
     "world",
     "false-alarms",
     "semantics",
+    "named-semantics",
     "parts",
     "s3dis-coseg",
     "scanobjectnn-coseg",
@@ -89,7 +93,8 @@ def add_arguments(parser: argparse.ArgumentParser, tables: tuple[str, ...] = TAB
     rest.add_argument("--sensor", choices=SENSORS, help="of world (default lidar) and furniture (default depth)")
     rest.add_argument("--cache", metavar="DIR", help="keep the rooms of furniture or semantics here, and take those that are there")
     rest.add_argument("--packs", nargs="+", default=["stool", "lamp"], metavar="PACK", help="of false-alarms (default: those that ship)")
-    rest.add_argument("--data", default="rooms", choices=SEMANTIC_DATA, help="of semantics (default %(default)s)")
+    rest.add_argument("--data", default="rooms", choices=SEMANTIC_DATA, help="of semantics and named-semantics (default %(default)s)")
+    rest.add_argument("--teacher", default="lite2", metavar="NAME", help="of named-semantics, as for discover (default %(default)s)")
     rest.add_argument("--items", type=int, metavar="N", help="clouds and images of each family or category (default: the preset's, or all)")
 
 
@@ -150,7 +155,7 @@ def _measure(request: Any, options: argparse.Namespace, suite: Suite | None) -> 
     name = f"{kind}:{Path(rest.partition('?')[0]).name}" if rest else kind  # no paths of this machine
     if request.table == "tabletop":
         return evaluate_tabletop(request, tools, name, _log)
-    if request.table == "semantics":
+    if request.table in ("semantics", "named-semantics"):
         return evaluate_semantics(request, tools, name, _log)
     return evaluate_sets(request, tools, name, _log, suite)
 

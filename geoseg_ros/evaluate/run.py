@@ -44,6 +44,7 @@ class Request:
     items: int | None = None
     packs: Sequence[str] = ("stool", "lamp")
     data: str = "rooms"
+    teacher: str = "lite2"
 
     @property
     def folder(self) -> Path:
@@ -74,7 +75,7 @@ class Request:
 
     @property
     def _simulated(self) -> bool:
-        return self.table == "semantics" and self.data == "rooms" or self.table == "parts" and self.root is None
+        return self.table in ("semantics", "named-semantics") and self.data == "rooms" or self.table == "parts" and self.root is None
 
     @property
     def sensed(self) -> str:
@@ -236,14 +237,16 @@ def evaluate_tabletop(request: Request, tools: Tools, backbone: str, log: Log) -
 
 
 def evaluate_semantics(request: Request, tools: Tools, backbone: str, log: Log) -> tuple[dict[str, Any], str]:
-    """The table of semantic segmentation without labels; arguments and result as of :func:`evaluate_sets`."""
+    """The table of semantic segmentation without labels, or with the names that a teacher knows; arguments and result as of
+    :func:`evaluate_sets`."""
+    from geoseg_ros.backbones.teachers import open_teacher
     from geoseg_ros.evaluate.semantics import table
     from geoseg_ros.evaluate.semantics.baselines import baselines
     from geoseg_ros.evaluate.semantics.lifting import lifted_rooms
-    from geoseg_ros.evaluate.semantics.places import place_methods
+    from geoseg_ros.evaluate.semantics.places import known_words, named_methods, place_methods
     from geoseg_ros.evaluate.semantics.sources import lift_config, semantic_rooms
 
-    methods = table.choose(request.methods, [*baselines(), *place_methods(tools.backbone)])
+    teacher = open_teacher(request.teacher, tools.backbone) if request.table == "named-semantics" else None
     root = None if request.root is None else Path(request.root)
     learn_items = request.items if request.items is None else max(1, round(2.5 * request.items))  # 40 to 16, as without --items
     cache = None if request.cache is None else Path(request.cache)
@@ -252,22 +255,32 @@ def evaluate_semantics(request: Request, tools: Tools, backbone: str, log: Log) 
         semantic_rooms(request.data, split, root, count, 0, request.preset)
         for split, count in (("learn", learn_items), ("measure", request.items))
     ]
-    learn, measured = (lifted_rooms(rooms, tools.backbone, config, virtual, cache, log) for rooms in halves)
-    rows = table.measure(learn, measured, halves[0].classes, methods, request.seeds, log=log)
-    words = ["geoseg", "evaluate", "--table", "semantics", "--data", request.data, *(["--root", "DIR"] if root else [])]
+    classes = halves[0].classes
+    names = {} if teacher is None else known_words(teacher, classes)
+    every = [*baselines(), *place_methods(tools.backbone)] if teacher is None else named_methods(tools.backbone, teacher, names)
+    methods = table.choose(request.methods, every)
+    learn, measured = (lifted_rooms(rooms, tools.backbone, config, virtual, cache, log, teacher) for rooms in halves)
+    rows = table.measure(learn, measured, classes, methods, request.seeds, log=log, known=set(names.values()))
+    words = ["geoseg", "evaluate", "--table", request.table, "--data", request.data, *(["--root", "DIR"] if root else [])]
+    words += [] if teacher is None else ["--teacher", teacher.name]
     words += ["--preset", request.preset] if request.data in ("rooms", "furniture") else []
     words += [*([] if request.items is None else ["--items", str(request.items)]), "--seeds", *map(str, request.seeds)]
     command = shlex.join([*words, *(["--methods", *request.methods] if request.methods else []), "--backbone", backbone])
-    title = f"Semantic segmentation without labels: {request.data}" + (f", {request.preset}" if "--preset" in words else "")
+    title = "Semantic segmentation without labels" if teacher is None else "Named classes"
+    title += f": {request.data}" + (f", {request.preset}" if "--preset" in words else "")
     result: dict[str, Any] = {
         "title": title,
         "data": request.data,
-        "classes": list(halves[0].classes),
+        "classes": list(classes),
         "backbone": backbone,
         "command": command,
     }
     result |= {"supervision": tools.backbone.supervision, "about": table.about(learn, measured)}
     result |= {"summary": table.summarise(rows), "rows": rows}
+    if teacher is not None:
+        result["words"] = f"Teacher {teacher.name} ({teacher.supervision}), its words: " + ", ".join(
+            f"{word} ({classes[k]})" for word, k in names.items()
+        )
     return known(result), table.markdown(result)
 
 

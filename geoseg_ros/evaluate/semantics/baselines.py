@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from geoseg_ros.evaluate.semantics.matching import superpoint_majority
 from geoseg_ros.learning.clustering import kmeans
+from geoseg_ros.learning.taught import TaughtView
 from geoseg_ros.projection.lifted_scene import LiftedScene, superpoint_means
 
 Floats = NDArray[np.float32]
@@ -30,11 +31,12 @@ _STEPS = 200  # of the linear probe
 @dataclass(frozen=True, eq=False)
 class LiftedRoom:
     """Attributes: scene: M voxels; label: int64 [N], class of each point of ``scene.inverse``; voxel_label: int64 [M], the most frequent
-    class of each voxel, -1 where none is known; only bounds may look at them."""
+    class of each voxel, -1 where none is known; only bounds may look at them; views: what a teacher says of the frames."""
 
     scene: LiftedScene
     label: NDArray[np.int64]
     voxel_label: NDArray[np.int64]
+    views: Sequence[TaughtView] = ()
 
 
 class Clustering(Protocol):

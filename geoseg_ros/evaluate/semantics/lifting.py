@@ -11,11 +11,13 @@ from numpy.typing import NDArray
 
 import geoseg_ros.simulation
 from geoseg_ros.backbones.base import ImageBackbone
+from geoseg_ros.backbones.teacher import VisionLanguageTeacher
 from geoseg_ros.errors import InputError
 from geoseg_ros.evaluate.semantics import rooms as rooms_module
 from geoseg_ros.evaluate.semantics.baselines import LiftedRoom
 from geoseg_ros.evaluate.semantics.rooms import SemanticRoom, SemanticRooms
 from geoseg_ros.files import atomic_path
+from geoseg_ros.learning.taught import teach_scene
 from geoseg_ros.projection.frame_lifting import LiftConfig, lift_frames
 from geoseg_ros.projection.lifted_scene import load_lifted, save_lifted
 from geoseg_ros.projection.virtual_frames import VirtualConfig, virtual_frames
@@ -23,11 +25,18 @@ from geoseg_ros.projection.virtual_frames import VirtualConfig, virtual_frames
 Log = Callable[[str], object]
 
 
-def lift_room(room: SemanticRoom, backbone: ImageBackbone, config: LiftConfig, virtual: VirtualConfig) -> LiftedRoom:
-    """The room with tokens from its frames, or from virtual cameras where it has none."""
+def lift_room(
+    room: SemanticRoom,
+    backbone: ImageBackbone,
+    config: LiftConfig,
+    virtual: VirtualConfig,
+    teacher: VisionLanguageTeacher | None = None,
+) -> LiftedRoom:
+    """The room with tokens from its frames, or from virtual cameras where it has none, and with what a ``teacher`` says of them."""
     frames = room.frames if room.frames is not None else virtual_frames(room.cloud, virtual, room.name)
     scene = lift_frames(frames, backbone, config, room.cloud)
-    return LiftedRoom(scene, room.label, voxel_labels(scene.inverse, room.label, len(scene)))
+    said = [] if teacher is None else teach_scene(scene, frames, teacher, config)
+    return LiftedRoom(scene, room.label, voxel_labels(scene.inverse, room.label, len(scene)), said)
 
 
 def lifted_rooms(
@@ -37,10 +46,12 @@ def lifted_rooms(
     virtual: VirtualConfig,
     cache: Path | None = None,
     log: Log = lambda text: None,
+    teacher: VisionLanguageTeacher | None = None,
 ) -> list[LiftedRoom]:
     """All rooms of a split, in order.
 
     Args:
+        teacher: is asked about every frame, where there is one; what it says is not kept in the cache.
         cache: folder in which lifted rooms are kept, for rooms that are made on demand; None keeps nothing.
     """
     if cache is not None and cache.exists() and not cache.is_dir():
@@ -52,7 +63,7 @@ def lifted_rooms(
         room = _kept(place)
         if room is None:
             log(f"{rooms.data}: {name}, {k + 1} of {len(rooms)}")
-            room = lift_room(rooms.read(k), backbone, config, virtual)
+            room = lift_room(rooms.read(k), backbone, config, virtual, teacher)
             if place is not None:
                 _keep(place, room)
         made.append(room)

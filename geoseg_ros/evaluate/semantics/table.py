@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from typing import Any
 
 import numpy as np
@@ -16,6 +16,7 @@ from geoseg_ros.evaluate.semantics.published import published_markdown
 
 Log = Callable[[str], object]
 _FIGURES = ("oacc", "macc", "miou", "miou_majority", "miou_m2o")
+_KNOWN = ("oacc_known", "miou_known")  # of rows of named classes
 
 
 def choose(names: Sequence[str], methods: Sequence[SemanticMethod] | None = None) -> list[SemanticMethod]:
@@ -39,6 +40,7 @@ def measure(
     seeds: Sequence[int],
     clusters: int | None = None,
     log: Log = lambda text: None,
+    known: Collection[int] = (),
 ) -> list[dict[str, Any]]:
     """One row per method and seed.
 
@@ -46,6 +48,7 @@ def measure(
         learn: rooms whose tokens are learnt from.
         measured: rooms whose points are scored, all in one confusion.
         clusters: number of clusters; None: as many as classes.
+        known: classes that a teacher has words for; rows then have figures of their points alone beside.
     """
     rows = []
     count = len(classes) if clusters is None else clusters
@@ -54,7 +57,7 @@ def measure(
         for seed in seeds if method.random else seeds[:1]:
             began = time.perf_counter()
             clustering = method.learn(learn, number, seed)
-            score, smoothed = _scores(clustering, measured, len(classes), number, method.classes)
+            score, smoothed, among = _scores(clustering, measured, len(classes), number, method.classes, known)
             log(f"{method.name}, seed {seed}: mIoU {score.miou:.3f}, oAcc {score.oacc:.3f}")
             rows.append(
                 {
@@ -64,15 +67,16 @@ def measure(
                     "iou": {name: None if np.isnan(value) else float(value) for name, value in zip(classes, score.iou, strict=True)},
                     "note": "" if method.classes else score.note(),
                     "seconds": time.perf_counter() - began,
+                    **({} if among is None else {"miou_known": among.miou, "oacc_known": among.oacc}),
                 }
             )
     return rows
 
 
 def _scores(
-    clustering: Clustering, rooms: Sequence[LiftedRoom], classes: int, clusters: int, named: bool
-) -> tuple[SemanticScore, SemanticScore]:
-    """Of the clusters of points, and of the majority in each super-voxel."""
+    clustering: Clustering, rooms: Sequence[LiftedRoom], classes: int, clusters: int, named: bool, known: Collection[int]
+) -> tuple[SemanticScore, SemanticScore, SemanticScore | None]:
+    """Of the clusters of points, of the majority in each super-voxel, and, where some are ``known``, of their points alone."""
     plain, voted = (np.zeros((classes, clusters + 1), np.int64) for _ in range(2))
     for room in rooms:
         cluster = np.asarray(clustering(room), np.int64)
@@ -80,7 +84,8 @@ def _scores(
         plain += confusion(room.label, room.scene.point_values(cluster), classes, clusters)
         voted += confusion(room.label, room.scene.point_values(majority), classes, clusters)
     score = class_score if named else matched_score
-    return score(plain), score(voted)
+    chosen = np.isin(np.arange(classes), list(known))[:, None]
+    return score(plain), score(voted), score(plain * chosen) if known else None
 
 
 def summarise(rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
@@ -88,8 +93,9 @@ def summarise(rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
     found = []
     for name in dict.fromkeys(row["method"] for row in rows):
         own = [row for row in rows if row["method"] == name]
-        figures = {key: float(np.mean([row[key] for row in own])) for key in _FIGURES}
-        figures |= {f"{key}_std": float(np.std([row[key] for row in own])) for key in _FIGURES}
+        keys = [key for key in (*_FIGURES, *_KNOWN) if key in own[0]]
+        figures = {key: float(np.mean([row[key] for row in own])) for key in keys}
+        figures |= {f"{key}_std": float(np.std([row[key] for row in own])) for key in keys}
         found.append({"method": name, "truth": own[0]["truth"], "seeds": len(own), "clusters": own[0]["clusters"], **figures})
     return found
 
@@ -115,13 +121,16 @@ def markdown(result: dict[str, Any]) -> str:
         f" {info['voxels_measured']} voxels, {100 * info['with_token']:.1f} % of them with a token,"
         f" {info['superpoints_of_a_room']:.0f} super-voxels a room. Backbone `{result['backbone']}` ({result['supervision']}).",
         "",
-        "| method | seeds | clusters | oAcc | mAcc | mIoU | mIoU, majority of super-voxels | mIoU m2o |",
-        "|---|---|---|---|---|---|---|---|",
     ]
+    keys = [key for key in (*_FIGURES, *_KNOWN) if key in result["summary"][0]]
+    heads = ["method", "seeds", "clusters", "oAcc", "mAcc", "mIoU", "mIoU, majority of super-voxels", "mIoU m2o"]
+    heads += ["oAcc, classes with a word", "mIoU, classes with a word"] if len(keys) > len(_FIGURES) else []
+    lines += [f"| {' | '.join(heads)} |", "|---" * len(heads) + "|"]
     for row in result["summary"]:
-        cells = [f"{row[key]:.3f}" + (f" ± {row[f'{key}_std']:.3f}" if row["seeds"] > 1 else "") for key in _FIGURES]
+        cells = [f"{row[key]:.3f}" + (f" ± {row[f'{key}_std']:.3f}" if row["seeds"] > 1 else "") for key in keys]
         lines.append(f"| {row['method']} | {row['seeds']} | {row['clusters']} | {' | '.join(cells)} |")
     lines += ["", "m2o: every cluster counts as the class of most of its points, whatever others do; not to be compared with mIoU.", ""]
+    lines += [result["words"], ""] if "words" in result else []
     lines += [f"* {note}" for note in dict.fromkeys(row["note"] for row in result["rows"] if row["note"])]
     classes = result["classes"]
     lines += ["", "IoU of classes, first seed:", "", f"| method | {' | '.join(classes)} |", "|---" * (len(classes) + 1) + "|"]

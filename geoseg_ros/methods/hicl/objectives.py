@@ -13,12 +13,13 @@ from numpy.typing import NDArray
 from torch import nn
 
 from geoseg_ros.learning.loop import Task
+from geoseg_ros.learning.noisy_labels import LabelledView
 from geoseg_ros.learning.rooms import Room, draw_sample
 from geoseg_ros.learning.steps import Step
 from geoseg_ros.methods.hicl.attention import Correlation
 from geoseg_ros.methods.hicl.config import HICLConfig
 from geoseg_ros.methods.hicl.optimiser import TwoOptimisers
-from geoseg_ros.methods.hicl.pairs import LabelledView, sample_by_set
+from geoseg_ros.methods.hicl.sampling import sample_by_set
 from geoseg_ros.nets.base import PointNetwork
 
 

@@ -6,8 +6,9 @@ import numpy as np
 import pytest
 import torch
 
+from geoseg_ros.learning.noisy_labels import NONE, LabelledView, label_view, refined
 from geoseg_ros.learning.taught import TaughtView
-from geoseg_ros.methods.hicl.pairs import NONE, LabelledView, label_view, largest_remainder, refined, sample_by_set
+from geoseg_ros.methods.hicl.sampling import largest_remainder, sample_by_set
 
 
 def labelled(label: list[int], distance: float, probability: list[float] | None = None) -> LabelledView:
