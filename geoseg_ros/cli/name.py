@@ -3,13 +3,15 @@
 The numbers are those of the list, and of the picture beside the pack (home.classes.png), which is drawn anew. The pack itself is changed,
 unless --out names another file.
 
---add gives a pack that was learnt from a teacher (geoseg discover --teacher) one class more by its name alone, without training. The
-teacher is the one that it was learnt from. What the network tells apart does not change; labels of clouds may.
+--add gives a pack that was learnt from a teacher (geoseg discover --teacher) one class more, without training: by its name alone, or,
+where the teacher has no word for it, by a folder of about five photographs of it (--images). The teacher is the one that the pack was
+learnt from. What the network tells apart does not change; labels of clouds may.
 
 example:
   geoseg name home.pack
   geoseg name home.pack 3=chair 5=table 9=table
   geoseg name home.pack --add stool --teacher clip:clip-vit-base-patch16/
+  geoseg name home.pack --add stool --teacher prototypes --images stools/
 """
 
 from __future__ import annotations
@@ -31,6 +33,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("pack", metavar="PACK", help="scene pack of geoseg discover")
     parser.add_argument("names", nargs="*", metavar="NUMBER=NAME", help="class and its name; none: the classes are listed")
     parser.add_argument("--add", metavar="WORD", help="one class more, by its name")
+    parser.add_argument("--images", nargs="+", metavar="PATH", help="for --add: photographs of it, for a teacher without a word for it")
     parser.add_argument("--teacher", metavar="NAME", help="for --add: the teacher that the pack was learnt from")
     parser.add_argument("--out", metavar="FILE", help="pack to write (default: PACK itself)")
 
@@ -46,10 +49,12 @@ def run(options: argparse.Namespace) -> dict[str, Any]:
         raise InputError("--out: expected NUMBER=NAME or --add with it, nothing is named")
     if bool(options.add) != bool(options.teacher):
         raise InputError("--add: expected --teacher with it, and --teacher only with it")
+    if options.images and not options.add:
+        raise InputError("--images: expected --add with it, the name of what they show")
     out = Path(options.out or pack.path)
     if options.names or options.add:
         pack = renamed(pack, _entries(options.names)) if options.names else pack
-        pack = _added(pack, options.add, options.teacher) if options.add else pack
+        pack = _added(pack, options.add, options.teacher, options.images) if options.add else pack
         if options.out:
             check_pack_file(out, "--out")
         check_sheet(out)
@@ -65,10 +70,13 @@ def run(options: argparse.Namespace) -> dict[str, Any]:
     return {"pack": str(out), "version": pack.version, "classes": classes}
 
 
-def _added(pack: Pack, word: str, teacher: str) -> Pack:
-    """The pack with a class more, by what the teacher says of its name."""
+def _added(pack: Pack, word: str, teacher: str, images: list[str] | None) -> Pack:
+    """The pack with a class more, by what the teacher says of its name or of photographs of it."""
     from geoseg_ros.api import check_name
     from geoseg_ros.backbones import teachers
+    from geoseg_ros.backbones.registry import open_backbone
+    from geoseg_ros.io.items import open_images
+    from geoseg_ros.learning.taught import photographed_anchor
     from geoseg_ros.methods.registry import open_method
     from geoseg_ros.packs.place import Place, with_class
     from geoseg_ros.packs.scene_pack import TEACHER
@@ -77,11 +85,11 @@ def _added(pack: Pack, word: str, teacher: str) -> Pack:
     learnt, method = pack.info.get(TEACHER), open_method(pack.method)
     if not isinstance(learnt, dict) or method.settings is None:
         raise InputError(f"{pack.path}: was not learnt from a teacher; expected a pack of geoseg discover --teacher")
-    asked = teachers.open_teacher(teacher)
+    asked = teachers.open_teacher(teacher, open_backbone(pack.backbone) if teacher == "prototypes" else None)
     if asked.hash != learnt.get("hash"):
         raise InputError(f"--teacher: {teacher} is not the teacher of the pack ({learnt.get('name')}), or has other weights")
-    place = with_class(Place.from_pack(pack, method.settings()), word, asked.encode_text([word])[0].numpy())
-    return place.to_pack()
+    anchor = photographed_anchor(asked, open_images(images)) if images else asked.encode_text([word])[0].numpy()
+    return with_class(Place.from_pack(pack, method.settings()), word, anchor).to_pack()
 
 
 def _entries(texts: list[str]) -> dict[int, str]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -11,9 +11,14 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 
 from geoseg_ros.backbones.teacher import VisionLanguageTeacher
+from geoseg_ros.errors import InputError
 from geoseg_ros.io.posed_frames import PosedFrame
+from geoseg_ros.learning.foreground import ForegroundConfig, find_foreground
 from geoseg_ros.projection.frame_lifting import LiftConfig, seen
 from geoseg_ros.projection.lifted_scene import LiftedScene
+
+MOST_PHOTOGRAPHS = 100
+NEIGHBOURS = 5  # nearest places of another photograph over which recurrence is averaged
 
 
 @dataclass(frozen=True, eq=False)
@@ -81,3 +86,20 @@ def taught(teacher: VisionLanguageTeacher, names: Sequence[str], views: Sequence
     identity = (teacher.name, teacher.hash)
     own = tuple(names) if teacher.text else ()
     return Taught(identity, teacher.supervision, teacher.licence, teacher.scale, own, anchors.astype(np.float32), views)
+
+
+def photographed_anchor(teacher: VisionLanguageTeacher, photographs: Collection[NDArray[np.uint8]]) -> NDArray[np.float32]:
+    """The anchor float32 [D], unit, of what a few photographs show, for a teacher without a word for it.
+
+    It is the mean of what the teacher says of their foreground: what recurs in them and is not at their borders.
+
+    Raises:
+        InputError: fewer than two photographs, or very many.
+    """
+    if not 2 <= len(photographs) <= MOST_PHOTOGRAPHS:
+        raise InputError(f"photographs: expected 2 to {MOST_PHOTOGRAPHS} of what is named, in several places, got {len(photographs)}")
+    maps = [teacher.encode_image(photograph).float() for photograph in photographs]
+    centred = [F.normalize(item - item.mean(dim=(0, 1)), dim=-1) for item in maps]  # what differs from the rest of its photograph
+    chosen, _ = find_foreground(centred, maps[0].new_zeros(0, teacher.dim), NEIGHBOURS, ForegroundConfig())
+    shown = torch.cat([item[mask] for item, mask in zip(maps, chosen, strict=True)])
+    return F.normalize(shown.mean(dim=0), dim=0).cpu().numpy()

@@ -7,6 +7,7 @@ import json
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 from geoseg_ros.backbones import registry as backbones
 from geoseg_ros.backbones import teachers
@@ -105,7 +106,28 @@ def _add_a_name(pack, tmp_path, capsys) -> None:
         assert main(["name", str(pack), "--add", word, "--teacher", teacher]) == 2
         err = capsys.readouterr().err
         assert told in err and err.strip().count("\n") == 0
+    _add_a_name_by_photographs(pack, tmp_path, capsys)
     assert main(["name", str(pack), "--add", "stool"]) == 2 and "expected --teacher" in capsys.readouterr().err
+
+
+def _add_a_name_by_photographs(pack, tmp_path, capsys) -> None:
+    """Five photographs of a blue box before walls or on the floor: their anchor is that of what is not at their borders."""
+    box = NAMES.index("blue box")
+    (tmp_path / "photos").mkdir()
+    for k, (y, x) in enumerate(((24, 24), (24, 152), (152, 24), (152, 152), (88, 88))):
+        photo = np.tile(COLOURS[k % 2].astype(np.uint8), (240, 240, 1))
+        photo[y : y + 64, x : x + 64] = COLOURS[box]
+        Image.fromarray(photo).save(tmp_path / "photos" / f"{k}.png")
+    more, arguments = tmp_path / "photos.pack", ["name", str(pack), "--teacher", "colours"]
+    assert main([*arguments, "--add", "crate", "--images", str(tmp_path / "photos"), "--out", str(more), "--json"]) == 0
+    capsys.readouterr()
+    assert Pack.load(more).classes[-1] == "crate"
+    assert Pack.load(more).tensors["centroids"][-1].numpy() @ ANCHORS[box] > 0.9
+    for path in (tmp_path / "photos").glob("[1-4].png"):
+        path.unlink()
+    assert main([*arguments, "--add", "crate", "--images", str(tmp_path / "photos")]) == 2
+    assert "expected 2 to 100 of what is named" in capsys.readouterr().err
+    assert main(["name", str(pack), "--images", str(tmp_path / "photos")]) == 2 and "expected --add" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(
