@@ -24,7 +24,7 @@ from geoseg_ros.io.name_lists import check_names
 from geoseg_ros.learning.taught import taught
 from geoseg_ros.methods.base import Context, Material, Method, SetOptions
 from geoseg_ros.methods.registry import LIVE_SETTINGS, open_method
-from geoseg_ros.packs.pack import Pack
+from geoseg_ros.packs.pack import Pack, check_name
 from geoseg_ros.progress import Progress, silent
 from geoseg_ros.projection.token_cache import TokenCache
 from geoseg_ros.results import SetResult
@@ -268,20 +268,6 @@ def learn_parts(
         target.check_backbone(opened.name, opened.hash)
     context = Context(opened, scene=(config or PipelineConfig()).scene)
     return PartLearner(context, target, None if up is None else unit_vector(up)).learn(name, marks, method)
-
-
-def check_name(name: str, what: str = "name") -> None:
-    """Check that ``name`` can be a label.
-
-    Args:
-        name: of a target.
-        what: name of the argument or option, for the message.
-
-    Raises:
-        InputError: not 1 to 64 printable characters.
-    """
-    if not name.strip() or len(name) > 64 or not name.isprintable():
-        raise InputError(f"{what}: expected 1 to 64 printable characters, got {name!r}")
 
 
 def _material(name: str, images: Any, clouds: Any, without_images: Any, without_clouds: Any) -> Material:

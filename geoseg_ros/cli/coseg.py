@@ -130,7 +130,7 @@ def _inputs(options: argparse.Namespace) -> list[str | None]:
 
 def _check_options(options: argparse.Namespace) -> None:
     """Raise InputError for options that are wrong whatever the inputs hold."""
-    from geoseg_ros.api import check_name
+    from geoseg_ros.packs.pack import check_name
 
     check_name(options.name, "--name")
     check_seconds(options.seconds)

@@ -72,12 +72,12 @@ def run(options: argparse.Namespace) -> dict[str, Any]:
 
 def _added(pack: Pack, word: str, teacher: str, images: list[str] | None) -> Pack:
     """The pack with a class more, by what the teacher says of its name or of photographs of it."""
-    from geoseg_ros.api import check_name
     from geoseg_ros.backbones import teachers
     from geoseg_ros.backbones.registry import open_backbone
     from geoseg_ros.io.items import open_images
     from geoseg_ros.learning.taught import photographed_anchor
     from geoseg_ros.methods.registry import open_method
+    from geoseg_ros.packs.pack import check_name
     from geoseg_ros.packs.place import Place, with_class
     from geoseg_ros.packs.scene_pack import TEACHER
 

@@ -64,11 +64,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> dict[str, Any]:
     """Make the pack, try it, write it and the picture, and return the summary."""
-    from geoseg_ros.api import check_name
     from geoseg_ros.cli.backbone_options import open_image_backbone
     from geoseg_ros.methods.base import Context
     from geoseg_ros.methods.registry import open_part_method
-    from geoseg_ros.packs.pack import Pack
+    from geoseg_ros.packs.pack import Pack, check_name
     from geoseg_ros.runtime.part_learning import PartLearner
 
     begin = time.monotonic()

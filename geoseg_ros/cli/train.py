@@ -153,7 +153,7 @@ def run(options: argparse.Namespace) -> dict[str, object]:
 
 def _check_options(options: argparse.Namespace) -> None:
     """Raise InputError for options that are wrong whatever the inputs hold."""
-    from geoseg_ros.api import check_name
+    from geoseg_ros.packs.pack import check_name
 
     check_name(options.name, "--name")
     check_pack_file(Path(options.out), "--out", [*options.images, *options.clouds, *options.without, *options.without_clouds])

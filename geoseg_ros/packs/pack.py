@@ -126,8 +126,7 @@ class Pack:
             ):
                 raise KeyError("manifest")
             for label in pack.labels:
-                if not label.strip() or len(label) > 64 or not label.isprintable():
-                    raise InputError(f"{path}: name of a label: expected 1 to 64 printable characters, got {label[:80]!r}")
+                check_name(label, f"{path}: name of a label")
             if pack.version != manifest["version"]:
                 raise InputError(f"{path}: damaged pack (the content does not match its version)")
         except (SafetensorError, KeyError, TypeError, ValueError, OSError, RecursionError) as error:
@@ -135,6 +134,20 @@ class Pack:
                 raise
             raise InputError(f"{path}: not a pack, or a damaged one ({type(error).__name__}: {error})") from None
         return pack
+
+
+def check_name(name: str, what: str = "name") -> None:
+    """Check that ``name`` can be a label.
+
+    Args:
+        name: of a target.
+        what: name of the argument or option, for the message.
+
+    Raises:
+        InputError: not 1 to 64 printable characters.
+    """
+    if not name.strip() or len(name) > 64 or not name.isprintable():
+        raise InputError(f"{what}: expected 1 to 64 printable characters, got {name[:80]!r}")
 
 
 def is_pack(path: Path) -> bool:

@@ -17,13 +17,14 @@ from rclpy.parameter import Parameter
 from rclpy.signals import SignalHandlerOptions
 
 from geoseg_ros.errors import GeosegError, InputError
+from geoseg_ros.files import expanded
 from geoseg_ros.results import LabelSpace
 from geoseg_ros.ros.diagnostics import Diagnostics
 from geoseg_ros.ros.inputs import Inputs
 from geoseg_ros.ros.message_types import missing_interfaces
 from geoseg_ros.ros.parameters import declare, follow
 from geoseg_ros.ros.publishers import Outputs
-from geoseg_ros.ros.services import Control
+from geoseg_ros.ros.services import Control, LearnServices
 from geoseg_ros.ros.transforms import Frames
 from geoseg_ros.ros.worker import Worker, describe
 from geoseg_ros.runtime.node_parameters import NodeParameters
@@ -57,6 +58,7 @@ class CosegNode(LifecycleNode):
         arguments: of ``rclpy.node.Node``.
 
     Attributes:
+        parameters, inputs, worker, diagnostics: its parts.
         failure: why the last transition failed, or None.
         stillborn: coming up by itself has failed, for the reason in ``failure``.
         built: the parameter ``build_only`` was set, and what it asks for is done.
@@ -94,12 +96,13 @@ class CosegNode(LifecycleNode):
         self._outputs = Outputs(self)
         self.inputs = Inputs(self, self.parameters)
         self.mailbox = self.inputs.mailbox
-        self._diagnostics = Diagnostics(self, self.mailbox, self.inputs.streams, self.inputs.companions, self.parameters.status_period)
-        self._diagnostics.timeout = self.parameters.input_timeout
-        self._diagnostics.progress = lambda: getattr(factory, "progress", "")
+        self.diagnostics = Diagnostics(self, self.mailbox, self.inputs.streams, self.inputs.companions, self.parameters.status_period)
+        self.diagnostics.timeout = self.parameters.input_timeout
+        self.diagnostics.progress = lambda: getattr(factory, "progress", "")
         frames = Frames(self, self.parameters.target_frame)
         self.worker = Worker(self, self.mailbox, lambda: self.parameters, self.inputs.streams, self._outputs, frames)
-        Control(self, self.inputs, self._outputs, self._diagnostics, self.worker)
+        Control(self, self.inputs, self._outputs, self.diagnostics, self.worker)
+        self._learn = LearnServices(self)
         follow(self, self.parameters, self._refusal, self._store)
         self._service_change_state.callback = self._change_or_refuse(self._service_change_state.callback)
         self._opened = self.create_guard_condition(self._take_new_packs)
@@ -115,6 +118,7 @@ class CosegNode(LifecycleNode):
     def stop(self, timeout: float = 30.0) -> None:
         """Let the worker finish its item and end."""
         self._stop.set()
+        self._learn.close()
         self.worker.active = False
         self.mailbox.close()
         self.worker.join(timeout)
@@ -125,7 +129,7 @@ class CosegNode(LifecycleNode):
 
     def _come_up(self) -> None:
         self._autostart.cancel()
-        if self._diagnostics.state == "unconfigured" and self.trigger_configure() == TransitionCallbackReturn.SUCCESS:
+        if self.diagnostics.state == "unconfigured" and self.trigger_configure() == TransitionCallbackReturn.SUCCESS:
             if self.parameters.build_only:
                 self.built = True
             else:
@@ -134,18 +138,18 @@ class CosegNode(LifecycleNode):
 
     def on_configure(self, state: Any) -> TransitionCallbackReturn:
         """Open packs and backbone; the node stays unconfigured when that fails."""
-        self._diagnostics.doing = _OPENING
+        self.diagnostics.doing = _OPENING
         self._opening = Opening(self._factory, self.parameters, lambda: None)
         self._opening.start()
         try:
             while self._opening.is_alive():
-                self._diagnostics.update()
-                self._opening.join(min(self._diagnostics.period, 0.2))
+                self.diagnostics.update()
+                self._opening.join(min(self.diagnostics.period, 0.2))
                 if self._stop.is_set() or not self.context.ok():
                     return TransitionCallbackReturn.FAILURE
             return self._done("inactive", self._take_opened)
         finally:
-            self._diagnostics.doing = ""
+            self.diagnostics.doing = ""
 
     def on_activate(self, state: Any) -> TransitionCallbackReturn:
         """Subscribe; the node stays inactive when that fails."""
@@ -187,7 +191,7 @@ class CosegNode(LifecycleNode):
                 return change(request, response)
             except RuntimeError as error:  # RCLError
                 wanted = request.transition.label or request.transition.id
-                self.get_logger().error(f"no transition {wanted} in state {self._diagnostics.state}: {describe(error)}")
+                self.get_logger().error(f"no transition {wanted} in state {self.diagnostics.state}: {describe(error)}")
                 response.success = False
                 return response
 
@@ -200,11 +204,11 @@ class CosegNode(LifecycleNode):
         except Exception as error:
             line = describe(error)
             self.failure = error.with_traceback(None)  # which would keep all that was being opened
-            self._diagnostics.trouble = line
+            self.diagnostics.trouble = line
             self.get_logger().error(line)
             return TransitionCallbackReturn.FAILURE
-        self.failure, self._diagnostics.trouble = None, ""
-        self._diagnostics.state = state
+        self.failure, self.diagnostics.trouble = None, ""
+        self.diagnostics.state = state
         return TransitionCallbackReturn.SUCCESS
 
     def _quiet(self) -> None:
@@ -214,15 +218,16 @@ class CosegNode(LifecycleNode):
     def _unload(self) -> None:
         """All packs were taken away: free the pipeline, and wait for others."""
         self._idle = True
-        self._diagnostics.pipeline = None
+        self.diagnostics.pipeline = None
         self.worker.drop()
         self._outputs.publish_labels(LabelSpace(()))
         self.get_logger().info("no packs: idle until the parameter packs names some")
 
     def _forget(self) -> None:
+        self._learn.close()
         self._idle = False
         self._quiet()
-        self._diagnostics.pipeline = None
+        self.diagnostics.pipeline = None
         self.worker.drop()
 
     # ---- packs and parameters (executor thread)
@@ -241,7 +246,7 @@ class CosegNode(LifecycleNode):
         pipeline.config = self.parameters.pipeline  # a threshold may have been changed meanwhile
         self._idle = False
         self.worker.use(pipeline)
-        self._diagnostics.pipeline = pipeline
+        self.diagnostics.pipeline = pipeline
         names = ", ".join(f"{i} {name}" for i, name in enumerate(pipeline.labels.names, 1))
         if parts := getattr(pipeline, "part_names", ()):
             names += f"; parts {', '.join(f'{part} of {target}' for target, part in parts)}"
@@ -252,17 +257,42 @@ class CosegNode(LifecycleNode):
         """Packs were changed while the node runs, and have been opened."""
         if self._opening is None or not self._opening.finished:
             return
-        self._diagnostics.doing = ""
+        self.diagnostics.doing = ""
         if self.worker.pipeline is None and not self._idle:
             self._opening = None  # cleaned up meanwhile; a configure opens them
             return
+        failure = ""
         try:
             self._take_opened()
         except Exception as error:
-            self.get_logger().error(f"packs: {describe(error)}; the old ones stay")
+            failure = f"packs: {describe(error)}; the old ones stay"
+            self.get_logger().error(failure)
             self._reverting = True
             self.set_parameters([Parameter("packs", value=list(self._packs_before) or [""])])
             self._reverting = False
+        self._learn.opened(failure)
+
+    def load_pack(self, path: str) -> bool:
+        """Look for what a pack describes, beside the packs that are loaded; where it is one of them, it is opened again.
+
+        Returns:
+            False: others are being opened, ask again when they are.
+
+        Raises:
+            InputError: it cannot be used.
+        """
+        if self._opening is not None:
+            return False
+        packs = self.parameters.packs
+        if self.worker.pipeline is not None and path in map(expanded, packs):
+            self._check(packs)
+            self._packs_before = packs
+            self._open(self.parameters)
+        else:
+            taken = self.set_parameters([Parameter("packs", value=[*(p for p in packs if expanded(p) != path), path])])[0]
+            if not taken.successful:
+                raise InputError(taken.reason)
+        return True
 
     def _refusal(self, parameters: NodeParameters) -> str:
         """Why new parameters cannot be taken, or an empty string."""
@@ -282,7 +312,7 @@ class CosegNode(LifecycleNode):
 
     def _store(self, parameters: NodeParameters) -> None:
         before, self.parameters = self.parameters, parameters
-        self._diagnostics.timeout = parameters.input_timeout
+        self.diagnostics.timeout = parameters.input_timeout
         pipeline = self.worker.pipeline
         if pipeline is None and not self._idle:
             return
@@ -296,7 +326,11 @@ class CosegNode(LifecycleNode):
         if not parameters.packs:
             return
         self._packs_before = before.packs
-        self._diagnostics.doing = _OPENING
+        self._open(parameters)
+
+    def _open(self, parameters: NodeParameters) -> None:
+        """Open packs while the node runs."""
+        self.diagnostics.doing = _OPENING
         self._opening = Opening(self._factory, parameters, self._opened.trigger)
         self._opening.start()
 

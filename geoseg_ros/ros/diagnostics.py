@@ -34,6 +34,7 @@ class Diagnostics:
         progress: returns a more precise text, such as "engine: building 43 %", or an empty one.
         trouble: one line about an error that stops the node from working, or empty.
         paused: the node is paused.
+        learning: returns (something is wrong, message, values) of what is being learnt; None: nothing ever was.
     """
 
     def __init__(
@@ -50,6 +51,7 @@ class Diagnostics:
         self.doing = self.trouble = ""
         self.progress: Callable[[], str] = lambda: ""
         self.paused = False
+        self.learning: Callable[[], tuple[bool, str, Mapping[str, Any]]] | None = None
         self._diagnostics = node.create_publisher(DiagnosticArray, "/diagnostics", 1)
         self._status = node.create_publisher(geoseg_msgs.NodeStatus, "~/status", output_qos()) if geoseg_msgs else None
         # simulated time may stand still, and then a silent input must be noticed all the same
@@ -61,6 +63,10 @@ class Diagnostics:
         streams = [self._stream_status(stream, counts[stream.name]) for stream in self._streams.values()]
         companions = [self._companion_status(companion) for companion in self._companions.values()]
         array = DiagnosticArray(status=[self._pipeline_status(), *streams, *companions])
+        if self.learning is not None:
+            wrong, message, values = self.learning()
+            level = DiagnosticStatus.WARN if wrong else DiagnosticStatus.OK
+            array.status.append(DiagnosticStatus(name=f"{self._name}: learn", level=level, message=message, values=_values(values)))
         array.header.stamp = self._node.get_clock().now().to_msg()
         return array
 

@@ -80,6 +80,7 @@ class Inputs:
         mailbox: where messages go.
         paused: messages are counted and forgotten.
         newest: topic -> (type, newest message), companions of a depth image too; also of what is rejected later.
+        remember: called with (stream, message) while a thing is learnt, else None.
 
     Raises:
         InputError: there is no input at all, or the user has set a parameter that the node does not have.
@@ -95,6 +96,7 @@ class Inputs:
         self.companions: dict[str, CompanionState] = {}
         self.paused = False
         self.newest: dict[str, tuple[str, Any]] = {}
+        self.remember: Callable[[str, Any], None] | None = None
         self._colors = RecentImages() if message_filters is None else FilteredImages()
         source, transport = parameters.cloud_source, parameters.image_transport
         if source == "points":
@@ -177,8 +179,11 @@ class Inputs:
             self.newest[stream.topic] = (stream.message_type, message)
             if self.paused:
                 stream.paused += 1
-            else:
-                self.mailbox.put(name, Arrival(wrap(message), time.monotonic()))
+                return
+            wrapped = wrap(message)
+            self.mailbox.put(name, Arrival(wrapped, time.monotonic()))
+            if self.remember is not None:
+                self.remember(name, wrapped)
 
         self._plan.append((kind, topic, put))
 

@@ -14,6 +14,10 @@ try:
 except ImportError:
     Where = None
 try:
+    from geoseg_ros.srv import LearnAdd, LearnStart
+except ImportError:
+    LearnAdd = LearnStart = None
+try:
     import vision_msgs.msg as vision_msgs
 except ImportError:
     vision_msgs = None
@@ -37,9 +41,9 @@ def missing_interfaces() -> str:
     """What is not published because a message package is not installed: one line, or an empty string."""
     lines = []
     if geoseg_msgs is None:
-        lines.append("geoseg_ros was installed without its messages: no ~/objects, ~/parts, ~/where and ~/status")
-    elif not hasattr(geoseg_msgs, "PartArray") or Where is None:
-        lines.append("the messages of geoseg_ros are older than the package: no ~/parts and ~/where")
+        lines.append("geoseg_ros was installed without its messages: no ~/objects, ~/parts, ~/where, ~/learn and ~/status")
+    elif not hasattr(geoseg_msgs, "PartArray") or Where is None or LearnAdd is None:
+        lines.append("the messages of geoseg_ros are older than the package: no ~/parts, ~/where or ~/learn")
     if vision_msgs is None:
         lines.append("vision_msgs is not installed: no ~/detections and ~/vision_info")
     return "; ".join(lines)

@@ -1,7 +1,8 @@
-"""The services of the node: pause, snapshot, and where a part is."""
+"""The services of the node: pause, snapshot, where a part is, and learning."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,7 @@ from geoseg_ros.files import expanded
 from geoseg_ros.io.messages import part_entries
 from geoseg_ros.ros.diagnostics import Diagnostics
 from geoseg_ros.ros.inputs import Inputs
-from geoseg_ros.ros.message_types import InstalledTypes, Where
+from geoseg_ros.ros.message_types import InstalledTypes, LearnAdd, LearnStart, Where
 from geoseg_ros.ros.publishers import Outputs
 from geoseg_ros.ros.worker import Worker, describe
 
@@ -76,3 +77,65 @@ class Control:
             status.name: {"message": status.message, **{value.key: value.value for value in status.values}}
             for status in self._diagnostics.report().status
         }
+
+
+class LearnServices:
+    """``~/learn/start``, ``add``, ``finish`` and ``cancel``. What they need is loaded by the first start.
+
+    Args:
+        node: a CosegNode.
+    """
+
+    def __init__(self, node: Any) -> None:
+        self._node = node
+        self._learning: Any = None  # a Learning
+        if LearnStart is None:
+            return
+        node.create_service(LearnStart, "~/learn/start", self._answer(lambda request: self._begun().start(request.name)))
+        node.create_service(LearnAdd, "~/learn/add", self._add)
+        node.create_service(Trigger, "~/learn/finish", self._answer(lambda request: self._known().finish()))
+        node.create_service(Trigger, "~/learn/cancel", self._answer(lambda request: self._known().cancel()))
+
+    def opened(self, failure: str) -> None:
+        """Packs have been opened, or could not be for this reason; called by the node."""
+        if self._learning is not None:
+            self._learning.opened(failure)
+
+    def close(self) -> None:
+        """Give up what is being learnt, and wait for its child process."""
+        if self._learning is not None:
+            self._learning.close()
+
+    def _begun(self) -> Any:
+        if self._learning is None:
+            from geoseg_ros.ros.learning import Learning
+
+            self._learning = Learning(self._node)
+        return self._learning
+
+    def _known(self) -> Any:
+        if self._learning is None:
+            raise InputError("nothing is being learnt: call ~/learn/start first")
+        return self._learning
+
+    def _add(self, request: Any, response: Any) -> Any:
+        def add(request: Any) -> str:
+            message, taken = self._known().add(request)
+            response.taken = list(taken)
+            return message
+
+        return self._answer(add)(request, response)
+
+    def _answer(self, work: Callable[[Any], str]) -> Callable[[Any, Any], Any]:
+        """A service whose response has a success and a message, and whose errors are one line."""
+
+        def answer(request: Any, response: Any) -> Any:
+            try:
+                response.message, response.success = work(request), True
+                self._node.get_logger().info(f"learn: {response.message}")
+            except (InputError, OSError) as error:
+                response.message, response.success = f"{error}" if isinstance(error, OSError) else describe(error), False
+                self._node.get_logger().warning(f"learn: {response.message}")
+            return response
+
+        return answer

@@ -55,5 +55,8 @@ class NodeParameters(Settings):
         "", "folder that ~/snapshot writes to; empty: geoseg_snapshots in $ROS_HOME or ~/.ros", live=True, path=True
     )
     snapshot_keep: int = setting(10, "snapshots kept there; older ones of this node are removed", range=(1, 1000), live=True)
+    learn_folder: str = setting(
+        "", "folder of the packs that ~/learn/finish makes; empty: geoseg_packs in $ROS_HOME or ~/.ros", live=True, path=True
+    )
     tracking: TrackingConfig = section(TrackingConfig, "how objects of successive clouds become tracks")
     pipeline: PipelineConfig = section(PipelineConfig, "how concepts are found in clouds and images")

@@ -130,15 +130,7 @@ class StreamStep:
         pipeline, clock = self.pipeline, Stopwatch()
         if pipeline is None:
             return None
-        scene: Cloud | NDArray[np.uint8]
-        if isinstance(message, DepthFrame):
-            scene = self._depth_cloud(message, topic, parameters)
-        elif type_name == COMPRESSED_TYPE:
-            scene = codec.image_from_compressed(message, topic, parameters.max_image_pixels, self._warn)
-        elif type_name == IMAGE_TYPE:
-            scene = codec.image_from_message(message, topic, parameters.max_image_pixels, self._warn)
-        else:
-            scene = codec.cloud_from_message(message, topic, parameters.max_points, self._warn)
+        scene = self.decode(message, type_name, topic, parameters)
         if not wanted:
             return None
         clock.stop("decode")
@@ -147,6 +139,16 @@ class StreamStep:
         result = pipeline.process_cloud(scene) if isinstance(scene, Cloud) else pipeline.process_image(scene)
         clock.stop("pipeline")
         return Segmented(message.header, topic, scene, result, pipeline, clock=clock)
+
+    def decode(self, message: Any, type_name: str, topic: str, parameters: NodeParameters) -> Cloud | NDArray[np.uint8]:
+        """The cloud or image uint8 RGB [H, W, 3] of a message; arguments and errors as of ``segment``."""
+        if isinstance(message, DepthFrame):
+            return self._depth_cloud(message, topic, parameters)
+        if type_name == COMPRESSED_TYPE:
+            return codec.image_from_compressed(message, topic, parameters.max_image_pixels, self._warn)
+        if type_name == IMAGE_TYPE:
+            return codec.image_from_message(message, topic, parameters.max_image_pixels, self._warn)
+        return codec.cloud_from_message(message, topic, parameters.max_points, self._warn)
 
     def encode(self, found: Segmented, parameters: NodeParameters, wanted: Collection[str]) -> dict[str, Any]:
         """Track the objects, and make the output messages.

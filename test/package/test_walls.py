@@ -151,6 +151,13 @@ def test_commands_import_ros_only_when_they_run_and_through_its_room() -> None:
     assert not [str(i) for i in IMPORTS["cli"] if is_ros(i.name) and not (i.lazy and target(i.name) == "ros")]
 
 
+def test_the_node_loads_what_teaches_it_only_when_it_learns() -> None:
+    teaching = {"geoseg_ros.ros.learning", "geoseg_ros.runtime.teaching", "geoseg_ros.runtime.picking"}
+    users = [i for room in ("ros", "runtime") for i in IMPORTS[room] if any(i.name.startswith(f"{name}.") for name in teaching)]
+    own = {PACKAGE / "ros/learning.py", PACKAGE / "ros/services.py"}
+    assert {i.file for i in users} == own and all(i.lazy or i.file == PACKAGE / "ros/learning.py" for i in users)
+
+
 def test_rooms_form_no_cycle() -> None:
     graph: dict[str, set[str]] = {room: set() for room in ROOMS}
     for i in (i for room in ROOMS for i in IMPORTS[room]):

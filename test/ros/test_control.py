@@ -25,7 +25,7 @@ pytestmark = pytest.mark.dds
 
 def values(node, stream):
     """What the diagnostics say of a stream: (level, message, values)."""
-    status = next(s for s in node.node._diagnostics.report().status if s.name == f"coseg_node: {stream}")
+    status = next(s for s in node.node.diagnostics.report().status if s.name == f"coseg_node: {stream}")
     return status.level, status.message, {v.key: v.value for v in status.values}
 
 

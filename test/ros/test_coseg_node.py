@@ -226,7 +226,7 @@ def test_a_publisher_that_cannot_be_heard_is_named(live):
     line = node.lines[0]
     assert line.startswith("/coseg_node/points: a publisher cannot be heard, 2 publishers (")
     assert line.endswith("client offers less: set qos_overrides./coseg_node/points.subscription.reliability to best_effort")
-    cloud = next(s for s in node.node._diagnostics.report().status if s.name == "coseg_node: cloud")
+    cloud = next(s for s in node.node.diagnostics.report().status if s.name == "coseg_node: cloud")
     assert cloud.level == b"\x01" and "QoS of a publisher does not match" in cloud.message
 
 

@@ -113,7 +113,7 @@ def test_colour_that_does_not_come_is_told_and_counted(live):
     node.wait(lambda: len(node.lines) == 2)
     assert any("no colour image for it" in line and "the nearest is 10.000 s away" in line for line in node.lines)
     assert any("lens distortion" in line for line in node.lines)
-    report = {status.name: status for status in node.node._diagnostics.report().status}
+    report = {status.name: status for status in node.node.diagnostics.report().status}
     values = {value.key: value.value for value in report["coseg_node: cloud"].values}
     assert values["uncoloured"] == "1" and float(values["color_age_s"]) == 10.0
     assert {"coseg_node: color", "coseg_node: camera_info"} <= set(report)

@@ -30,7 +30,7 @@ def test_obstacles_and_objects_go_to_the_target_frame(live, monkeypatch):
     assert len(node.lines) == 1 and "no transform from 'lidar' to 'odom': Lookup would require extrapolation" in node.lines[0]
     assert node.received["points_obstacles"] == [] == node.received["objects"]
     node.node.inputs.streams["cloud"].watch(3600.0, 0)
-    status = next(s for s in node.node._diagnostics.report().status if s.name == "coseg_node: cloud")
+    status = next(s for s in node.node.diagnostics.report().status if s.name == "coseg_node: cloud")
     level, message, told = status.level, status.message, {v.key: v.value for v in status.values}
     assert level == b"\x01" and message.endswith("1 without transform") and told["unplaced"] == "1" and told["processed"] == "1"
     sent = cloud_message(points(), stamp=(100, 0))
