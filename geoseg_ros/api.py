@@ -197,10 +197,7 @@ def discover(
         raise InputError("names: expected a teacher that knows words (--teacher), such as lite2 or clip:FOLDER")
     method = method or ("pointdc" if teacher is None else "hicl")
     chosen = open_method(method)
-    if preset not in chosen.presets:
-        expected = f"one of {', '.join(chosen.presets)}" if chosen.presets else "another method, this one does not learn from rooms"
-        raise InputError(f"preset {preset} of the method {method}: expected {expected}")
-    given: Any = with_values(chosen.presets[preset], {**(settings or {}), **({} if classes is None else {"classes": classes})})
+    given = _room_settings(chosen, method, preset, settings, classes)
     scene = (config or PipelineConfig()).scene
     context, kept = _remembering(Context(_opened(backbone), None, scene, given, device, progress), resume)
     if resume is not None:
@@ -219,6 +216,14 @@ def discover(
     for line in [line for room in opened_rooms for line in room.warnings] + ([kept.trouble] if kept is not None and kept.trouble else []):
         python_warnings.warn(line, stacklevel=2)
     return pack
+
+
+def _room_settings(chosen: Method, method: str, preset: str, settings: Mapping[str, Any] | None, classes: int | None) -> Any:
+    """A preset of a method that learns from rooms, with the values that were given."""
+    if preset not in chosen.presets:
+        expected = f"one of {', '.join(chosen.presets)}" if chosen.presets else "another method, this one does not learn from rooms"
+        raise InputError(f"preset {preset} of the method {method}: expected {expected}")
+    return with_values(chosen.presets[preset], {**(settings or {}), **({} if classes is None else {"classes": classes})})
 
 
 def check_teacher(teacher: VisionLanguageTeacher, names: Sequence[str]) -> None:

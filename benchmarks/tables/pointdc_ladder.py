@@ -31,10 +31,11 @@ from geoseg_ros.evaluate.semantics.rooms import CLASSES, simulated_rooms
 from geoseg_ros.files import write_text
 from geoseg_ros.geometry.analysis import GeometryConfig
 from geoseg_ros.learning.clustering import choose_count, kmeans, nearest_centroid
-from geoseg_ros.learning.rooms import Room, View, group_means, point_features, room_of, target_of, view_features
+from geoseg_ros.learning.rooms import Room, View, group_means, room_of, target_of, view_features
 from geoseg_ros.methods.pointdc.config import PointDCConfig
 from geoseg_ros.methods.pointdc.method import new_network, place_of
 from geoseg_ros.methods.pointdc.training import Trainer
+from geoseg_ros.nets.base import point_features
 from geoseg_ros.projection.frame_lifting import lift_frames
 from geoseg_ros.projection.lifted_scene import LiftedScene, load_lifted, save_lifted
 from geoseg_ros.settings import with_values

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import argparse
+import copy
 import time
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -72,45 +73,33 @@ def run(options: argparse.Namespace, recipe: EncoderRecipe = RECIPE) -> dict[str
     from geoseg_ros.cli.train import UNFINISHED, keep_on_interrupt
     from geoseg_ros.evaluate.semantics.encoder_probe import probe
     from geoseg_ros.learning.cloud_distillation import agreement, mean_token, train_encoder
-    from geoseg_ros.nets.encoder_file import is_encoder, load_encoder, save_encoder
+    from geoseg_ros.nets.encoder_file import load_encoder, save_encoder
     from geoseg_ros.nets.point_encoder import PointEncoder
 
     begin, out = time.monotonic(), Path(options.out)
-    if given := [
-        f"--{name.replace('_', '-')}" for name in ("name", "images", "clouds", "without", "without_clouds") if getattr(options, name)
-    ]:
-        raise InputError(f"--recipe encoder: the rooms are simulated, it cannot be combined with {', '.join(given)}")
-    if out.suffix != ".safetensors":
-        raise InputError(f"--out: expected a .safetensors file, got '{out}'")
-    check_output(out, "--out", [], is_encoder, "an encoder")
+    _check(options, out)
     backbone = open_image_backbone(options)
     folder = out.with_name(f".{out.name}{UNFINISHED}")
-    config = EncoderConfig(**{**_fields(recipe.training), "minutes": options.seconds / 60}) if options.seconds else recipe.training
+    config = replace(recipe.training, minutes=options.seconds / 60) if options.seconds else recipe.training
     with Stages("step", options.json) as progress, keep_on_interrupt(folder, options.json):
         rooms = {split: make_rooms(recipe, split, backbone, folder, progress) for split in ("learn", "measure")}
-        mean = mean_token([room for room, _ in rooms["learn"]])
+        learn, measure = ([room for room, _ in rooms[split]] for split in ("learn", "measure"))
+        mean = mean_token(learn)
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(config.seed)
             untrained = PointEncoder(dim=backbone.dim, **recipe.network)
-            network = PointEncoder(dim=backbone.dim, **recipe.network)
-            network.load_state_dict(untrained.state_dict())
-        trained = train_encoder(
-            network,
-            [room for room, _ in rooms["learn"]],
-            mean,
-            config,
-            folder / "training.safetensors",
-            lambda state: progress("training", round(100 * state.progress), 100),
-        )
+            network = copy.deepcopy(untrained)
+        state = folder / "training.safetensors"
+        trained = train_encoder(network, learn, mean, config, state, lambda run: progress("training", round(100 * run.progress), 100))
         about: dict[str, Any] = {
             "rooms": recipe.rooms,
-            "clouds": sum(len(room.clouds) for room, _ in rooms["learn"]),
+            "clouds": sum(len(room.clouds) for room in learn),
             "preset": recipe.preset,
             "steps": trained.steps,
             "minutes": round(trained.minutes, 1),
             "loss": round(trained.loss, 4),
             "backbone": backbone.name,
-            "cosine_held_out": agreement(trained.encoder, [room for room, _ in rooms["measure"]], mean),
+            "cosine_held_out": agreement(trained.encoder, measure, mean),
             "config": asdict(config),
         }
         about["classes_by_neighbours"] = probe(trained.encoder, untrained.eval(), rooms["learn"], rooms["measure"])
@@ -119,17 +108,23 @@ def run(options: argparse.Namespace, recipe: EncoderRecipe = RECIPE) -> dict[str
         save_encoder(out, *parts, background_features(load_encoder(out), backbone, recipe.background))
         found = load_encoder(out)
     shutil.rmtree(folder, ignore_errors=True)
-    summary: dict[str, Any] = {
-        "out": str(out),
-        "bytes": out.stat().st_size,
-        "hash": found.hash,
-        **about,
-        "seconds": round(time.monotonic() - begin, 1),
-    }
     if not options.json:
-        print(f"{out}: {summary['bytes'] / 1e6:.1f} MB, {trained.steps} steps, loss {about['loss']}")
+        print(f"{out}: {out.stat().st_size / 1e6:.1f} MB, {trained.steps} steps, loss {about['loss']}")
         print(f"cosine on held-out rooms: {about['cosine_held_out']}")
-    return summary
+    seconds = round(time.monotonic() - begin, 1)
+    return {"out": str(out), "bytes": out.stat().st_size, "hash": found.hash, **about, "seconds": seconds}
+
+
+def _check(options: argparse.Namespace, out: Path) -> None:
+    """Raise InputError where options do not go with the recipe."""
+    from geoseg_ros.nets.encoder_file import is_encoder
+
+    names = ("name", "images", "clouds", "without", "without_clouds")
+    if given := [f"--{name.replace('_', '-')}" for name in names if getattr(options, name)]:
+        raise InputError(f"--recipe encoder: the rooms are simulated, it cannot be combined with {', '.join(given)}")
+    if out.suffix != ".safetensors":
+        raise InputError(f"--out: expected a .safetensors file, got '{out}'")
+    check_output(out, "--out", [], is_encoder, "an encoder")
 
 
 def background_features(encoder: TrainedEncoder, backbone: ImageBackbone, clouds: int) -> torch.Tensor:
@@ -144,10 +139,6 @@ def background_features(encoder: TrainedEncoder, backbone: ImageBackbone, clouds
     scenes = (CloudScene(cloud, backbone, SceneConfig(), features) for cloud in background_clouds(BackgroundConfig(lidar=clouds, depth=0)))
     found = [scene.proposal_features for scene in scenes]
     return torch.cat([torch.zeros(0, encoder.network.dim), *(rows for rows in found if rows is not None)])
-
-
-def _fields(config: EncoderConfig) -> dict[str, Any]:
-    return {name: getattr(config, name) for name in config.__dataclass_fields__}
 
 
 def make_rooms(

@@ -90,18 +90,23 @@ def object_proposals(
     pairs = _pairs(xyz, clusters, config.bridge * voxel)
     # stable: a cluster goes before the part that is all of it
     candidates = sorted([(len(s), s) for s in clusters + parts] + pairs, key=lambda candidate: -candidate[0])
+    return [free[s] for s in sorted(_distinct(candidates, len(free), config.max_proposals), key=_size_order)]
+
+
+def _distinct(candidates: Sequence[tuple[int, NDArray[np.int64]]], count: int, most: int) -> list[NDArray[np.int64]]:
+    """The first candidates that differ from those before: a part that is nearly its whole cluster, or a pair with a very small one, adds
+    nothing."""
     chosen: list[NDArray[np.int64]] = []
-    inside = np.zeros(len(free), bool)
+    inside = np.zeros(count, bool)
     for _, candidate in candidates:
-        if len(chosen) == config.max_proposals:
+        if len(chosen) == most:
             break
         inside[candidate] = True
-        # a part that is nearly its whole cluster, or a pair with a very small one, adds nothing
         alike = [other for other in chosen if _SAME * len(other) < len(candidate) < len(other) / _SAME]
         if not any(_same(len(candidate), inside, other) for other in alike):
             chosen.append(candidate)
         inside[candidate] = False
-    return [free[s] for s in sorted(chosen, key=_size_order)]
+    return chosen
 
 
 def membership(proposals: Sequence[NDArray[np.int64]], count: int) -> NDArray[np.float32]:

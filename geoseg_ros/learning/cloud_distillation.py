@@ -13,7 +13,6 @@ import math
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -29,7 +28,7 @@ from geoseg_ros.learning.loop import LoopConfig, Run, Task, train
 from geoseg_ros.learning.schedules import cosine, with_warm_up
 from geoseg_ros.learning.sensor_clouds import LearningRoom, SampleConfig, SensorCloud, draw_cloud
 from geoseg_ros.learning.steps import Step
-from geoseg_ros.nets.base import PreparedCloud
+from geoseg_ros.nets.base import PreparedCloud, point_features
 from geoseg_ros.nets.point_encoder import PointEncoder
 from geoseg_ros.settings import Settings, section, setting
 
@@ -187,14 +186,6 @@ def _digest(encoder: PointEncoder, target: torch.Tensor, config: EncoderConfig) 
     return found.hexdigest()
 
 
-@torch.inference_mode()
-def cloud_features(encoder: Any, xyz: NDArray[np.float32], rgb: NDArray[np.uint8] | None) -> NDArray[np.float32]:
-    """Unit feature of each point, float32 [N, D], zeros where a point has none. ``encoder``: a ``PointNetwork`` in evaluation mode."""
-    batch = encoder.collate([encoder.prepare(xyz, rgb)])
-    rows = F.normalize(encoder(*batch.inputs).float(), dim=1)
-    return torch.where(batch.inverse[:, None] >= 0, rows[batch.inverse.clamp_min(0)], 0.0).numpy()
-
-
 def agreement(encoder: PointEncoder, rooms: Sequence[LearningRoom], mean: NDArray[np.float32]) -> dict[str, float]:
     """Mean cosine of features and targets on whole clouds, by kind of sensor, and "... without colour"; each super-voxel that a cloud shows
     counts the same."""
@@ -206,7 +197,7 @@ def agreement(encoder: PointEncoder, rooms: Sequence[LearningRoom], mean: NDArra
             group = cloud.supervoxel[use]
             seen = np.unique(group)
             for colour in (True, False) if cloud.rgb is not None else (False,):
-                feature = cloud_features(encoder, cloud.xyz, cloud.rgb if colour else None)[use]
+                feature = point_features(encoder, cloud.xyz, cloud.rgb if colour else None)[use].numpy()
                 cosines = np.einsum("nd,nd->n", feature, target[group])
                 mean_cosine = (np.bincount(group, cosines) / np.maximum(np.bincount(group), 1))[seen].mean()
                 sums.setdefault(f"{cloud.kind}{'' if colour else ' without colour'}", []).append(float(mean_cosine))

@@ -9,12 +9,13 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from scipy.spatial.transform import Rotation
 
 from geoseg_ros.geometry.analysis import GeometryConfig, analyse_cloud
 from geoseg_ros.geometry.cloud import Cloud
 from geoseg_ros.geometry.poses import cloud_up, surface_up, upright
 from geoseg_ros.learning.clustering import unit_rows
-from geoseg_ros.nets.base import PointBatch, PointNetwork, PreparedCloud
+from geoseg_ros.nets.base import PointNetwork, PreparedCloud, point_features
 from geoseg_ros.nets.point_encoder import PointEncoder
 from geoseg_ros.projection.lifted_scene import LiftedScene
 from geoseg_ros.projection.shots import Shot
@@ -167,7 +168,7 @@ def draw_sample(room: Room, config: AugmentConfig, rng: np.random.Generator) -> 
         xyz = xyz @ part.lean.T
     point = _crop(xyz, config.crop, isinstance(part, Room) and rng.random() < config.balls, rng)
     tilt = np.deg2rad(rng.uniform(-config.tilt, config.tilt, 2))
-    turn = _about(2, rng.uniform(0, 2 * np.pi)) @ _about(1, tilt[1]) @ _about(0, tilt[0])
+    turn = Rotation.from_euler("xyz", [*tilt, rng.uniform(0, 2 * np.pi)]).as_matrix()
     xyz = (xyz[point] - xyz[point].mean(axis=0)) @ turn.T * rng.uniform(1 - config.scale, 1 + config.scale)
     xyz += rng.uniform(0, config.shift, 3)
     rgb = part.rgb[point]
@@ -185,25 +186,6 @@ def _crop(xyz: NDArray[np.float64], count: int, ball: bool, rng: np.random.Gener
     axes = 3 if ball else 2  # columns reach from floor to ceiling
     distance = np.square(xyz[:, :axes] - xyz[rng.integers(len(xyz)), :axes]).sum(axis=1)
     return np.sort(np.argpartition(distance, count)[:count])
-
-
-def _about(axis: int, angle: float) -> NDArray[np.float64]:
-    """Rotation about an axis, float64 [3, 3]."""
-    one, two = [k for k in range(3) if k != axis]
-    turn = np.eye(3)
-    turn[one, one] = turn[two, two] = np.cos(angle)
-    turn[one, two], turn[two, one] = -np.sin(angle), np.sin(angle)
-    return turn
-
-
-@torch.no_grad()
-def point_features(
-    network: PointNetwork, xyz: NDArray[np.float32], rgb: NDArray[np.uint8], device: str | torch.device = "cpu"
-) -> torch.Tensor:
-    """Unit features float32 [N, d] of points, zeros where a point has none; the network in the mode that it is in."""
-    batch: PointBatch = network.collate([network.prepare(xyz, rgb)]).to(device)
-    rows = torch.nn.functional.normalize(network(*batch.inputs).float(), dim=1)
-    return torch.where(batch.inverse[:, None] >= 0, rows[batch.inverse.clamp_min(0)], 0.0).cpu()
 
 
 def group_means(values: torch.Tensor, group: NDArray[np.int64], count: int) -> NDArray[np.float32]:

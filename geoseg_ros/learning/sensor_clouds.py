@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from scipy.spatial import cKDTree
+from scipy.spatial.transform import Rotation
 
 from geoseg_ros.errors import InputError
 from geoseg_ros.geometry.cloud import Cloud
@@ -148,7 +149,7 @@ def draw_cloud(room: LearningRoom, config: SampleConfig, rng: np.random.Generato
     point = _cropped(cloud, config, rng)
     point = point[rng.random(len(point)) < max(rng.uniform(config.keep, 1.0), 1 / len(point))]
     tilt = np.deg2rad(rng.normal(0, config.tilt, 2))
-    turn = _about(2, rng.uniform(0, 2 * np.pi)) @ _about(1, tilt[1]) @ _about(0, tilt[0]) @ np.diag([rng.choice([-1.0, 1.0]), 1, 1])
+    turn = Rotation.from_euler("xyz", [*tilt, rng.uniform(0, 2 * np.pi)]).as_matrix() @ np.diag([rng.choice([-1.0, 1.0]), 1, 1])
     xyz = cloud.xyz[point].astype(np.float64)
     xyz = (xyz - xyz.mean(axis=0)) @ turn.T * rng.uniform(1 - config.scale, 1 + config.scale) + rng.uniform(0, 1, 3)
     rgb = None
@@ -168,12 +169,3 @@ def _cropped(cloud: SensorCloud, config: SampleConfig, rng: np.random.Generator)
     if len(inside) > config.points:
         inside = np.sort(inside[np.argpartition(distance[inside], config.points)[: config.points]])
     return inside
-
-
-def _about(axis: int, angle: float) -> NDArray[np.float64]:
-    """Rotation about an axis, float64 [3, 3]."""
-    one, two = [k for k in range(3) if k != axis]
-    turn = np.eye(3)
-    turn[one, one] = turn[two, two] = np.cos(angle)
-    turn[one, two], turn[two, one] = -np.sin(angle), np.sin(angle)
-    return turn

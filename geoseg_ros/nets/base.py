@@ -164,3 +164,13 @@ def collate_inverse(clouds: Sequence[PreparedCloud]) -> torch.Tensor:
     """:attr:`PointBatch.inverse` of several clouds."""
     starts = np.cumsum([0, *(c.rows for c in clouds)])
     return torch.from_numpy(np.concatenate([np.where(c.inverse < 0, -1, c.inverse + s) for c, s in zip(clouds, starts, strict=False)]))
+
+
+@torch.no_grad()
+def point_features(
+    network: PointNetwork, xyz: NDArray[np.float32], rgb: NDArray[np.uint8] | None, device: str | torch.device = "cpu"
+) -> torch.Tensor:
+    """Unit features float32 [N, dim] of points, zeros where a point has none; the network in the mode that it is in."""
+    batch = network.collate([network.prepare(xyz, rgb)]).to(device)
+    rows = torch.nn.functional.normalize(network(*batch.inputs).float(), dim=1)
+    return torch.where(batch.inverse[:, None] >= 0, rows[batch.inverse.clamp_min(0)], 0.0).cpu()

@@ -13,7 +13,8 @@ from numpy.typing import NDArray
 
 from geoseg_ros.geometry.poses import cloud_up, upright
 from geoseg_ros.learning.clustering import nearest_centroid
-from geoseg_ros.learning.rooms import GREY, group_means, point_features, target_of
+from geoseg_ros.learning.rooms import GREY, group_means, target_of
+from geoseg_ros.nets.base import point_features
 from geoseg_ros.packs.place import Place, Spread
 from geoseg_ros.progress import Progress
 from geoseg_ros.projection.scene import CloudScene, ImageScene

@@ -10,8 +10,8 @@ from scipy.spatial import cKDTree
 
 from geoseg_ros.geometry.neighbours import knn
 from geoseg_ros.geometry.normals import normals
-from geoseg_ros.learning.cloud_distillation import cloud_features
 from geoseg_ros.learning.sensor_clouds import LearningRoom, SensorCloud
+from geoseg_ros.nets.base import point_features
 from geoseg_ros.nets.point_encoder import PointEncoder
 
 Labelled = Sequence[tuple[LearningRoom, Sequence[int]]]
@@ -26,8 +26,8 @@ ROOMS = 24  # rooms that neighbours are taken from
 def probe(trained: PointEncoder, untrained: PointEncoder, learn: Labelled, measure: Labelled) -> dict[str, dict[str, float]]:
     """Share of points whose class is that of most of their nearest neighbours, mean over classes, by kind of sensor and by descriptor."""
     ways: dict[str, Describe] = {
-        "encoder": lambda cloud, colour: cloud_features(trained, cloud.xyz, cloud.rgb if colour else None),
-        "untrained": lambda cloud, colour: cloud_features(untrained, cloud.xyz, cloud.rgb if colour else None),
+        "encoder": lambda cloud, colour: point_features(trained, cloud.xyz, cloud.rgb if colour else None).numpy(),
+        "untrained": lambda cloud, colour: point_features(untrained, cloud.xyz, cloud.rgb if colour else None).numpy(),
         "colour, normal, height": simple_features,
     }
     found: dict[str, dict[str, float]] = {}

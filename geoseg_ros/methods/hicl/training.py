@@ -20,12 +20,12 @@ from geoseg_ros.learning.clustering import kmeans, unit_rows
 from geoseg_ros.learning.fabric import open_fabric
 from geoseg_ros.learning.loop import LoopConfig, Run, train
 from geoseg_ros.learning.noisy_labels import label_view, refined
-from geoseg_ros.learning.rooms import Room, group_means, point_features
+from geoseg_ros.learning.rooms import Room, group_means
 from geoseg_ros.learning.schedules import cosine
 from geoseg_ros.learning.taught import Taught
 from geoseg_ros.methods.hicl.config import HICLConfig
 from geoseg_ros.methods.hicl.objectives import HICLLosses, HICLTask, TaughtRoom
-from geoseg_ros.nets.base import PointNetwork
+from geoseg_ros.nets.base import PointNetwork, point_features
 
 
 @dataclass(frozen=True, eq=False)

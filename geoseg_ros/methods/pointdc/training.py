@@ -19,7 +19,7 @@ from geoseg_ros.learning.checkpoint import Checkpoint
 from geoseg_ros.learning.clustering import choose_count, kmeans, nearest_centroid, unit_rows
 from geoseg_ros.learning.fabric import open_fabric
 from geoseg_ros.learning.loop import LoopConfig, Run, train
-from geoseg_ros.learning.rooms import Room, first_supervoxels, group_means, mean_token, point_features, target_of, view_features
+from geoseg_ros.learning.rooms import Room, first_supervoxels, group_means, mean_token, target_of, view_features
 from geoseg_ros.methods.pointdc.config import PointDCConfig
 from geoseg_ros.methods.pointdc.grouping import grown, spectral_embedding
 from geoseg_ros.methods.pointdc.objectives import (
@@ -31,7 +31,7 @@ from geoseg_ros.methods.pointdc.objectives import (
     PseudoLabels,
     stepped,
 )
-from geoseg_ros.nets.base import PointNetwork
+from geoseg_ros.nets.base import PointNetwork, point_features
 
 STAGES = ("distillation", "warm-up", "iterations")
 SHARES = (0.7, 0.1, 0.2)  # of the time, where it is limited
