@@ -36,7 +36,7 @@ __all__ = [
 __path__ = extend_path(__path__, __name__)
 __version__ = "0.2.0"
 
-# onnxruntime, from 1.29 on, tells its makers what it runs; not from a robot whose owner has not asked for it
+# onnxruntime, from 1.29 on, reports usage to its makers; not from a robot whose owner has not asked for it
 os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
 
 

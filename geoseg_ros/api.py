@@ -248,13 +248,13 @@ def learn_parts(
     method: str = "parts",
     config: PipelineConfig | None = None,
 ) -> Pack:
-    """Make a part pack: parts that are marked once are found on other things of their kind.
+    """Make a part pack: parts that are marked once are found on other objects of their kind.
 
     Args:
         name: of the pack, 1 to 64 printable characters.
         marks: name of a part -> (place, item): x, y, z in metres in a :class:`Cloud` or the file of a cloud or mesh, or x, y in pixels on a
-            photograph (uint8 RGB or a file). The thing of the first mark in a cloud becomes the template.
-        pack: concept pack whose objects have the parts; None: every cloud or photograph shows one thing and nothing else.
+            photograph (uint8 RGB or a file). The object of the first mark in a cloud becomes the template.
+        pack: concept pack whose objects have the parts; None: every cloud or photograph shows one object and nothing else.
         up: what is up in clouds without a concept pack; None: +z, or for a camera's cloud found from its level surfaces.
         backbone: name of an image backbone, or an open one; None: that of ``pack``, or the default one.
         method: one that finds parts.
@@ -264,7 +264,7 @@ def learn_parts(
         The pack; ``Pack.save(path)`` writes it, and ``open_pipeline([concept, parts])`` finds the parts: ``.parts`` of its results.
 
     Raises:
-        InputError: a mark outside the thing or the picture, on the background, or in a file that cannot be read.
+        InputError: a mark outside the object or the picture, on the background, or in a file that cannot be read.
     """
     check_name(name)
     target = pack if isinstance(pack, Pack) or pack is None else Pack.load(pack)

@@ -21,13 +21,13 @@ def fake_backbone():
 
 @pytest.fixture(scope="session")
 def fake_bank(fake_backbone):
-    """Its background bank: pictures and tables without red and blue things."""
+    """Its background bank: pictures and tables without red and blue objects."""
     from geoseg_ros.packs.bank import build_bank
     from support.fake_world import CONFIG, OTHERS, picture, table
 
     photos = [picture(1000 + k, OTHERS[: k % 4])[0] for k in range(24)]
     clouds = [table(1000 + k, (*OTHERS, "green"))[0] for k in range(6)]
-    return build_bank(fake_backbone, photos, clouds, "coloured things", CONFIG.scene)
+    return build_bank(fake_backbone, photos, clouds, "coloured objects", CONFIG.scene)
 
 
 @pytest.fixture(scope="session")

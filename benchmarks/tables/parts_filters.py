@@ -29,7 +29,7 @@ from geoseg_ros.geometry.geodesics import Geodesics
 from geoseg_ros.geometry.meshes import Mesh
 from geoseg_ros.methods.parts.candidates import FILTERS, candidates
 from geoseg_ros.methods.parts.descriptors import DescriptorConfig, describe
-from geoseg_ros.methods.parts.views import GRID, Surface, ThingView, view_of
+from geoseg_ros.methods.parts.views import GRID, ObjectView, Surface, view_of
 from geoseg_ros.projection.views import ViewConfig
 from geoseg_ros.simulation.part_truth import FRONTED, corresponding
 
@@ -37,7 +37,7 @@ VERTICES = 1000  # of a surface
 WRONG, GEODESIC = 0.1, 0.05  # shares of the diagonal
 SETS = {"tokens": 0.0, "tokens + descriptors": 1 / 3}
 CYCLES = {"cycle": 0.05, "every cell": None}
-Views = tuple[ThingView, ThingView]
+Views = tuple[ObjectView, ObjectView]
 QUICK = DescriptorConfig(elevations=(25.0,), views=ViewConfig(size=160, views=8, yaw=45.0))
 
 
@@ -46,7 +46,7 @@ def surface_of(mesh: Mesh, backbone: ImageBackbone, config: DescriptorConfig) ->
     return Surface(mesh, Geodesics(mesh), describe(mesh, backbone, config))
 
 
-def lifted(shot: Shot, surface: Surface, backbone: ImageBackbone) -> ThingView:
+def lifted(shot: Shot, surface: Surface, backbone: ImageBackbone) -> ObjectView:
     """A shot with what its cells show."""
     return view_of(shot.image, shot.mask, shot.camera, surface, backbone)
 
@@ -57,14 +57,14 @@ def prepared(pairs: Sequence[Pair], backbone: ImageBackbone, config: DescriptorC
     for pair in pairs:
         began = time.monotonic()
         shots = (pair.source, pair.target)
-        surfaces = [surface_of(shot.thing.surface(VERTICES), backbone, config) for shot in shots]
+        surfaces = [surface_of(shot.object.surface(VERTICES), backbone, config) for shot in shots]
         first, second = (lifted(shot, surface, backbone) for shot, surface in zip(shots, surfaces, strict=True))
         found.append((pair, (first, second)))
-        print(f"{pair.source.thing.family}: {time.monotonic() - began:.0f} s", file=sys.stderr, flush=True)
+        print(f"{pair.source.object.family}: {time.monotonic() - began:.0f} s", file=sys.stderr, flush=True)
     return found
 
 
-def cell_places(shot: Shot, view: ThingView) -> NDArray[np.float64]:
+def cell_places(shot: Shot, view: ObjectView) -> NDArray[np.float64]:
     """float64 [n, 3]: the true place that the middle of each cell shows; NaN at the border."""
     pixel = ((view.cell + 0.5) * len(shot.mask) / GRID).astype(int)
     return shot.xyz[pixel[:, 0], pixel[:, 1]].astype(np.float64)
@@ -73,9 +73,9 @@ def cell_places(shot: Shot, view: ThingView) -> NDArray[np.float64]:
 def errors_of(pair: Pair, views: Views, weight: float, cycle: float | None) -> dict[str, NDArray[np.float64]]:
     """Of the candidates with a known truth: ``truth``, the distance to the true place (share of the diagonal), and each filter's error."""
     found = candidates(*views, weight, cycle)
-    true = corresponding(pair.source.thing, pair.target.thing, cell_places(pair.source, views[0])[found.pairs[:, 0]])
+    true = corresponding(pair.source.object, pair.target.object, cell_places(pair.source, views[0])[found.pairs[:, 0]])
     reached = cell_places(pair.target, views[1])[found.pairs[:, 1]]
-    truth = np.linalg.norm(reached - true, axis=1) / pair.target.thing.diagonal
+    truth = np.linalg.norm(reached - true, axis=1) / pair.target.object.diagonal
     rows = np.isfinite(truth)
     return {"truth": truth[rows], **{name: error(*views, found.pairs[rows]) for name, error in FILTERS.items()}}
 

@@ -70,7 +70,7 @@ def measure(pairs: Sequence[tuple[Pair, torch.Tensor, torch.Tensor]], adapter: A
     for pair, first, second in pairs:
         sides = (float(len(pair.source.mask)), float(len(pair.target.mask)))
         place = nearest_places(features(first, adapter), features(second, adapter), pair.source_at, sides)
-        results.append(Found(place, pair.target_at, pair.target.extent, pair.mirror_at, pair.source.thing.family))
+        results.append(Found(place, pair.target_at, pair.target.extent, pair.mirror_at, pair.source.object.family))
     return results
 
 
@@ -90,7 +90,7 @@ def precision(pair: Pair, views: Views, pairs: NDArray[np.int64]) -> float:
     for shot, view, rows in zip((pair.source, pair.target), views, pairs.T, strict=True):
         pixel = ((view.cell[rows] + 0.5) * step).astype(int)
         seen.append(shot.xyz[pixel[:, 0], pixel[:, 1]])
-    error = np.linalg.norm(corresponding(pair.source.thing, pair.target.thing, seen[0]) - seen[1], axis=1) / pair.target.thing.diagonal
+    error = np.linalg.norm(corresponding(pair.source.object, pair.target.object, seen[0]) - seen[1], axis=1) / pair.target.object.diagonal
     error = error[np.isfinite(error)]
     return float((error <= 0.1).mean()) if len(error) else float("nan")
 

@@ -1,4 +1,4 @@
-"""Common words for things indoors and on roads, and the ImageNet classes (ILSVRC 2012, 0 .. 999) that each may mean."""
+"""Common words for objects indoors and on roads, and the ImageNet classes (ILSVRC 2012, 0 .. 999) that each may mean."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
 """Opening of teachers by name, and those that need no vision-language network: a classifier of images, and tokens without words.
 
-Neither is CLIP. The classifier knows the things that ImageNet's thousand classes name, and nothing else; the prototypes know no word.
+Neither is CLIP. The classifier knows the objects that ImageNet's thousand classes name, and nothing else; the prototypes know no word.
 """
 
 from __future__ import annotations

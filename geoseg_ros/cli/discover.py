@@ -8,7 +8,7 @@ What is learnt from, at least one of:
   --clouds  a folder of clouds of rooms, each drawn by virtual cameras that stand inside it
 
 With --names and --teacher the classes have names: class k of the pack, and of geoseg label, is line k of the file. Teachers: lite2 (class
-scores of an ImageNet classifier, no CLIP: it knows the things of ImageNet only), clip:FOLDER, open_clip:MODEL?weights=FILE,
+scores of an ImageNet classifier, no CLIP: it knows the objects of ImageNet only), clip:FOLDER, open_clip:MODEL?weights=FILE,
 onnx:FILE?words=FILE; without --names prototypes.
 
 The rooms are read first; then a network learns what they look like (--minutes). Beside --out a picture, home.classes.png for home.pack,

@@ -1,14 +1,14 @@
-"""Make a part pack: a part that is marked once, on one photograph or cloud, is found on other things of its kind. No labels, no models.
+"""Make a part pack: a part that is marked once, on one photograph or cloud, is found on other objects of its kind. No labels, no models.
 
 Each --mark names a part and says where it is: NAME=x,y,z@FILE in metres in a cloud (PCD, PLY, NPY, NPZ, BIN) or a mesh (OBJ, GLB), or
-NAME=x,y@FILE in pixels of a photograph. The thing of the first mark in a cloud is the template that others are compared with; clouds of
-the whole thing serve better than those of one side. Parts marked in clouds are found in clouds (colour is not needed), parts marked on
+NAME=x,y@FILE in pixels of a photograph. The object of the first mark in a cloud is the template that others are compared with; clouds of
+the whole object serve better than those of one side. Parts marked in clouds are found in clouds (colour is not needed), parts marked on
 photographs in images, and in coloured, organised clouds.
 
-With --pack the things are the objects of a concept pack, and the live node finds their parts where both packs are loaded. With --whole
-every cloud or photograph shows one thing and nothing else; then geoseg where uses the pack.
+With --pack the objects are the objects of a concept pack, and the live node finds their parts where both packs are loaded. With --whole
+every cloud or photograph shows one object and nothing else; then geoseg where uses the pack.
 
-Beside --out, a picture of the same name (.png) shows the template with its parts, and the parts found on every thing of --clouds,
+Beside --out, a picture of the same name (.png) shows the template with its parts, and the parts found on every object of --clouds,
 --recording (its clouds) and --meshes, on which the pack can be tried at once.
 
 example:
@@ -48,7 +48,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the options."""
     kind = parser.add_mutually_exclusive_group(required=True)
     kind.add_argument("--pack", metavar="PACK", help="concept pack whose objects have the parts")
-    kind.add_argument("--whole", action="store_true", help="every cloud or photograph shows one thing and nothing else")
+    kind.add_argument("--whole", action="store_true", help="every cloud or photograph shows one object and nothing else")
     parser.add_argument("--mark", action="append", default=[], required=True, metavar="NAME=PLACE@FILE", help="a part; see above")
     parser.add_argument("--clouds", nargs="+", action="extend", default=[], metavar="DIR", help="clouds to try the pack on")
     parser.add_argument("--recording", nargs="+", action="extend", default=[], metavar="BAG", help="recordings whose clouds it is tried on")
@@ -110,11 +110,11 @@ def run(options: argparse.Namespace) -> dict[str, Any]:
     if not options.json:
         for line in skipped:
             print(f"skipped {line}", file=sys.stderr)
-        of = "whole things" if target is None else f"objects of '{target.name}'"
+        of = "whole objects" if target is None else f"objects of '{target.name}'"
         print(f"{out}: {len(finder.names)} parts of {of} ({', '.join(finder.names)}), version {version}")
-        if tried["things"]:
-            given = ", ".join(f"{part} {count} of {tried['things']}" for part, count in tried["given"].items())
-            print(f"tried on {tried['things']} things: a point is given for {given}")
+        if tried["objects"]:
+            given = ", ".join(f"{part} {count} of {tried['objects']}" for part, count in tried["given"].items())
+            print(f"tried on {tried['objects']} objects: a point is given for {given}")
         if cells:
             print(f"{sheet}: the parts on the template and on what it was tried on")
     return summary
@@ -179,17 +179,17 @@ def _try(
     from geoseg_ros.display.pictures import fit
 
     cells = [fit(cell, _CELL) for cell in _marked(marks)]
-    tried: dict[str, Any] = {"things": 0, "given": dict.fromkeys(finder.names, 0)}
+    tried: dict[str, Any] = {"objects": 0, "given": dict.fromkeys(finder.names, 0)}
     skipped: list[str] = []
     with Stages("cloud", options.json) as progress:
         for number, (source, cloud) in enumerate(_instances(options, skipped), 1):
             try:
-                things = learner.things(cloud, source)
+                objects = learner.objects(cloud, source)
             except InputError as error:
                 skipped.append(str(error))
                 continue
-            parts = finder.cloud(things).parts
-            tried["things"] += len(things)
+            parts = finder.cloud(objects).parts
+            tried["objects"] += len(objects)
             for part in parts:
                 tried["given"][part.name] += part.point is not None
             if len(cells) < _MOST_TRIED:
@@ -203,7 +203,7 @@ def _marked(marks: dict[str, tuple[tuple[float, ...], Path]]) -> Iterator[NDArra
     from geoseg_ros.display.part_pictures import draw_cloud_parts, draw_image_parts
     from geoseg_ros.io.folders import read_image
     from geoseg_ros.results import PartPoint
-    from geoseg_ros.runtime.part_learning import read_thing
+    from geoseg_ros.runtime.part_learning import read_object
 
     for file in dict.fromkeys(path for _, path in marks.values()):
         own = {name: place for name, (place, path) in marks.items() if path == file}
@@ -212,7 +212,7 @@ def _marked(marks: dict[str, tuple[tuple[float, ...], Path]]) -> Iterator[NDArra
             yield draw_image_parts(read_image(file), pixels)
         else:
             points = [PartPoint("", name, 1, point=np.asarray(place), seen=True) for name, place in own.items()]
-            yield draw_cloud_parts(read_thing(file), points)
+            yield draw_cloud_parts(read_object(file), points)
 
 
 def _instances(options: argparse.Namespace, skipped: list[str]) -> Iterator[tuple[str, Cloud]]:

@@ -7,7 +7,7 @@ Where no point is given point is null, seen false, and reason says which check f
 file's name without its suffix, or with it where several files differ in the suffix only.
 
 A part pack of a concept needs that concept's pack: --pack, or a file of the name it had beside the part pack. One that was made with
---whole takes every file for one thing, and so does any with --whole here.
+--whole takes every file for one object, and so does any with --whole here.
 
 example:
   geoseg where --parts mug_parts.pack --pack mug.pack --clouds scans/ --out where/
@@ -47,7 +47,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     kind.add_argument(
         "--pack", metavar="PACK", help="concept pack whose objects have the parts (default: the one it was made with, if found)"
     )
-    kind.add_argument("--whole", action="store_true", help="every file shows one thing and nothing else")
+    kind.add_argument("--whole", action="store_true", help="every file shows one object and nothing else")
     parser.add_argument("--clouds", metavar="DIR", help="PCD, PLY, NPY, NPZ, KITTI BIN")
     parser.add_argument("--images", metavar="DIR", help="JPG, PNG and other pictures")
     parser.add_argument("--up", metavar="X,Y,Z", help="what is up in clouds, for a pack made with --whole (default: as geoseg parts)")
@@ -119,7 +119,7 @@ class _Finder:
         self._backbone: Any = None
         self._pipeline: Pipeline | None = None
         if self._whole and options.pack:
-            raise InputError(f"--pack: {options.parts} was made with --whole and takes every file for one thing; leave --pack out")
+            raise InputError(f"--pack: {options.parts} was made with --whole and takes every file for one object; leave --pack out")
         if self._whole:
             from geoseg_ros.methods.registry import open_part_method
 
@@ -134,15 +134,15 @@ class _Finder:
         """The parts in a cloud, in the frame of its file, and their picture."""
         from geoseg_ros.display.part_pictures import draw_cloud_parts
         from geoseg_ros.projection.scene import CloudScene, SceneConfig
-        from geoseg_ros.runtime.parts import moved_parts, whole_thing
+        from geoseg_ros.runtime.parts import moved_parts, whole_object
 
         if self._pipeline is None:
-            thing = whole_thing(cloud, self._up)
-            if not len(thing.xyz):
+            obj = whole_object(cloud, self._up)
+            if not len(obj.xyz):
                 raise InputError("no valid point")
             coloured = cloud.rgb is not None and cloud.shape is not None and bool(self._pack.tensors.get("mean") is not None)
             scene = CloudScene(cloud, self._opened(), SceneConfig()) if coloured else None
-            parts, rows = self._finder.cloud([thing], scene).parts, None
+            parts, rows = self._finder.cloud([obj], scene).parts, None
         else:
             result = self._pipeline.process_cloud(cloud)
             parts, rows = result.parts, np.flatnonzero(np.isin(result.instance, [part.instance for part in result.parts]))

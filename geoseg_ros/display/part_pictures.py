@@ -13,7 +13,7 @@ from geoseg_ros.display.pictures import Colour, Image, captioned, draw_cloud, in
 from geoseg_ros.geometry.cloud import Cloud
 from geoseg_ros.results import LabelSpace, PartPoint
 
-_FAR, _ROOM = 2.2, 3.0  # diagonals from which a thing is looked at; metres: larger clouds are rooms, and are not moved
+_FAR, _ROOM = 2.2, 3.0  # diagonals from which an object is looked at; metres: larger clouds are rooms, and are not moved
 _WIDTH = 480  # pixels; smaller pictures are enlarged, so that the names of a few parts fit
 _PALE = 90  # added to the colour of points that are on no object
 
@@ -61,7 +61,7 @@ def draw_image_parts(image: Image, parts: Sequence[PartPoint], mask: NDArray[np.
 
 
 def _step_back(cloud: Cloud) -> NDArray[np.float32]:
-    """The shift [3] of a single thing that lets the picture show all of it."""
+    """The shift [3] of a single object that lets the picture show all of it."""
     xyz = cloud.xyz[cloud.valid()]
     if not len(xyz):
         return np.zeros(3, np.float32)

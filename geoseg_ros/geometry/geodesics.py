@@ -127,7 +127,7 @@ class Geodesics:
 def bicyclic_error(
     source: Geodesics, target: Geodesics, pairs: NDArray[np.integer], forward: NDArray[np.integer], backward: NDArray[np.integer]
 ) -> NDArray[np.float64]:
-    """How far two ways to find the same place of another thing end apart, mean over both directions (3D-SC).
+    """How far two ways to find the same place of another object end apart, mean over both directions (3D-SC).
 
     Args:
         source, target: the two surfaces, of V and W points.

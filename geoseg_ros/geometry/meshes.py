@@ -1,4 +1,4 @@
-"""Triangle meshes of single things: cleaning, thinning, sampling. Files are read by :mod:`geoseg_ros.io.mesh_files`."""
+"""Triangle meshes of single objects: cleaning, thinning, sampling. Files are read by :mod:`geoseg_ros.io.mesh_files`."""
 
 from __future__ import annotations
 

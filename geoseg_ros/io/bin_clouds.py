@@ -59,7 +59,7 @@ def _floats_per_point(values: NDArray[np.float32], source: str) -> int:
         return 4
     likely = min(apart, key=lambda width: (apart[width], width))
     raise InputError(
-        f"{source}: cannot tell how many floats a point has ({likely} fit best); expected 4 (KITTI), or 5 (nuScenes, named *.pcd.bin)"
+        f"{source}: not clear how many floats a point has ({likely} fit best); expected 4 (KITTI), or 5 (nuScenes, named *.pcd.bin)"
     )
 
 

@@ -196,7 +196,7 @@ def group_means(values: torch.Tensor, group: NDArray[np.int64], count: int) -> N
 
 
 class RoomEncoder(PointEncoder):
-    """The encoder that compiles, for rooms, whose points are grey where they have no colour: then it is told that there is none."""
+    """The encoder that compiles, for rooms, whose points are grey where they have no colour: then the mask of missing colour is set."""
 
     def prepare(
         self,

@@ -228,7 +228,7 @@ class Method(ABC):
 
 
 @dataclass(frozen=True)
-class Thing:
+class ObjectPoints:
     """One object of a cloud, or a whole cloud.
 
     Attributes:
@@ -250,17 +250,17 @@ class Thing:
 
 @dataclass(frozen=True)
 class MarkedPoint:
-    """A part marked in a cloud. Attributes: name; point [3], metres, frame of the cloud; thing: that it is on; source: for messages."""
+    """A part marked in a cloud. Attributes: name; point [3], metres, frame of the cloud; object: that it is on; source: for messages."""
 
     name: str
     point: NDArray[np.floating]
-    thing: Thing
+    object: ObjectPoints
     source: str
 
 
 @dataclass(frozen=True)
 class MarkedPixel:
-    """A part marked on a photograph. Attributes: name; pixel x, y; image uint8 RGB [H, W, 3]; mask bool [H, W], the thing that it is on;
+    """A part marked on a photograph. Attributes: name; pixel x, y; image uint8 RGB [H, W, 3]; mask bool [H, W], the object that it is on;
     source: for messages. Marks on one photograph share its arrays."""
 
     name: str
@@ -277,7 +277,7 @@ class PartMaterial:
     Attributes:
         name: of the pack.
         target: the concept pack whose objects have the parts; None: every cloud or picture is one object.
-        points, pixels: the marks. The thing of the first point becomes the template.
+        points, pixels: the marks. The object of the first point becomes the template.
     """
 
     name: str
@@ -287,12 +287,12 @@ class PartMaterial:
 
 
 class PartAnswer(Protocol):
-    """The marked parts of the things of one cloud, and where other points of the template are on them."""
+    """The marked parts of the objects of one cloud, and where other points of the template are on them."""
 
     parts: list[PartPoint]
 
     def where(self, part: str, point: NDArray[np.floating]) -> list[PartPoint]:
-        """One entry per thing for a marked part, or, where ``part`` is empty, for a ``point`` [3] of the template, in its frame.
+        """One entry per object for a marked part, or, where ``part`` is empty, for a ``point`` [3] of the template, in its frame.
 
         Raises:
             InputError: no such part, or a point outside the template.
@@ -313,12 +313,12 @@ class PartFinder(Protocol):
     names: tuple[str, ...]
     config: Any
 
-    def cloud(self, things: Sequence[Thing], scene: CloudScene | None = None) -> PartAnswer:
-        """Find the parts on things of one cloud; ``scene``: the cloud, for parts that were marked on photographs."""
+    def cloud(self, objects: Sequence[ObjectPoints], scene: CloudScene | None = None) -> PartAnswer:
+        """Find the parts on objects of one cloud; ``scene``: the cloud, for parts that were marked on photographs."""
         ...
 
     def image(self, scene: ImageScene, masks: Sequence[NDArray[np.bool_]]) -> list[PartPoint]:
-        """Find the parts on things of one picture, each given by its mask bool [H, W]."""
+        """Find the parts on objects of one picture, each given by its mask bool [H, W]."""
         ...
 
 
@@ -332,7 +332,7 @@ class PartMethod(ABC):
         """Make a part pack.
 
         Raises:
-            InputError: no marks, a mark that is not on its thing, or a thing that cannot be used.
+            InputError: no marks, a mark that is not on its object, or an object that cannot be used.
         """
 
     @abstractmethod

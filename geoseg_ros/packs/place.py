@@ -1,4 +1,4 @@
-"""A scene pack's content: the classes of a place, the network that tells them apart, and how they lie in a file."""
+"""A scene pack's content: the classes of a place, the network that separates them, and how they lie in a file."""
 
 from __future__ import annotations
 

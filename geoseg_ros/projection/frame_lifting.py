@@ -31,7 +31,7 @@ from geoseg_ros.settings import Settings, section, setting
 COMBINE = ("mean", "max")
 FEW = 5  # frames of which none need see what another does
 SHARED = 0.1  # smallest share of what more frames measured that two of them did
-CONTRADICTED, REFUSED = 0.15, 0.4  # share of the measured surface that another frame looks through: told, refused
+CONTRADICTED, REFUSED = 0.15, 0.4  # share of the measured surface that another frame looks through: warned about, refused
 
 
 @dataclass(frozen=True)

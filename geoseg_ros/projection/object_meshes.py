@@ -1,4 +1,4 @@
-"""The surface of one thing from posed depth images and its mask in each. What was not seen stays open.
+"""The surface of one object from posed depth images and its mask in each. What was not seen stays open.
 
 Many views: a truncated signed distance field (Curless & Levoy 1996). Few: Poisson's surface (Kazhdan & Hoppe 2013), cut where points are
 thin; or an alpha shape (Edelsbrunner & Mücke 1994), which only joins neighbouring points. All by Open3D.
@@ -22,7 +22,7 @@ from geoseg_ros.settings import Settings, setting
 
 Way = Literal["auto", "tsdf", "poisson", "alpha"]
 _MANY = 8  # views from which on "auto" takes the distance field
-_LEAST = 200  # points of a thing
+_LEAST = 200  # points of an object
 _MOST_CELLS = 192  # along an edge of the distance field: 0.3 GB
 
 
@@ -31,7 +31,7 @@ class ObjectMeshConfig(Settings):
     """How a surface is made."""
 
     way: Way = setting("auto", "tsdf, poisson or alpha; auto: tsdf from 8 views on, else alpha")
-    voxel: float | None = setting(None, "edge of a cell; none: a 100th of the thing's diagonal", unit="m", range=(1e-4, 1.0))
+    voxel: float | None = setting(None, "edge of a cell; none: a 100th of the object's diagonal", unit="m", range=(1e-4, 1.0))
     erode: int = setting(1, "pixels at the border of a mask whose depth is not used", unit="pixels", range=(0, 100))
     trim: float = setting(0.08, "share of the vertices of Poisson's surface with the thinnest support that are cut off", range=(0.0, 0.9))
     vertices: int = setting(1500, "of the result, about", range=(50, 1_000_000))
@@ -42,7 +42,7 @@ class MeshQuality:
     """What a surface is worth.
 
     Attributes:
-        views: depth images that show the thing. points: depth pixels in all.
+        views: depth images that show the object. points: depth pixels in all.
         closed: 1 - length of open borders over the length of all edges; 1 = no hole.
         error: median distance of the surface's vertices to the nearest measured point, as a share of the diagonal.
         covered: share of the measured points within 2 % of the diagonal of the surface's vertices or 1.5 times their spacing.
@@ -60,7 +60,7 @@ class MeshQuality:
 def object_mesh(
     frames: Sequence[PosedFrame], masks: Sequence[NDArray[np.bool_]], config: ObjectMeshConfig | None = None
 ) -> tuple[Mesh, MeshQuality]:
-    """Fuse what posed depth images show of one thing.
+    """Fuse what posed depth images show of one object.
 
     Args:
         frames: that may show it. masks: bool [H, W] of each, where it is; empty ones are left out.
@@ -70,21 +70,21 @@ def object_mesh(
         The surface in the frame of the poses, coloured, and its quality.
 
     Raises:
-        InputError: too few points of the thing, or no usable surface.
+        InputError: too few points of the object, or no usable surface.
     """
     config = config or ObjectMeshConfig()
     if len(frames) != len(masks):
-        raise InputError(f"mesh of a thing: {len(frames)} frames and {len(masks)} masks")
+        raise InputError(f"mesh of an object: {len(frames)} frames and {len(masks)} masks")
     inner = [_eroded(frame, mask, config.erode) for frame, mask in zip(frames, masks, strict=True)]
     used = [(frame, mask) for frame, mask in zip(frames, inner, strict=True) if mask.any()]
     xyz, rgb, normal = _measured(used)
     if len(xyz) < _LEAST:
-        raise InputError(f"mesh of a thing: {len(xyz)} depth pixels show it, expected at least {_LEAST}")
+        raise InputError(f"mesh of an object: {len(xyz)} depth pixels show it, expected at least {_LEAST}")
     diagonal = float(np.linalg.norm(np.ptp(np.quantile(xyz, [0.005, 0.995], axis=0), axis=0)))
     voxel = config.voxel or diagonal / 100
     way = config.way if config.way != "auto" else "tsdf" if len(used) >= _MANY else "alpha"
     mesh = _fused(used, xyz, voxel) if way == "tsdf" else _from_points(xyz, rgb, normal, voxel, way, config.trim)
-    mesh = clean(even(mesh, config.vertices), name="mesh of a thing")
+    mesh = clean(even(mesh, config.vertices), name="mesh of an object")
     return mesh, quality_of(mesh, xyz, len(used))
 
 
@@ -108,7 +108,7 @@ def quality_of(mesh: Mesh, xyz: NDArray[np.floating], views: int) -> MeshQuality
 
 
 def _eroded(frame: PosedFrame, mask: NDArray[np.bool_], pixels: int) -> NDArray[np.bool_]:
-    """The mask where there is depth, without its border, whose depth mixes thing and background."""
+    """The mask where there is depth, without its border, whose depth mixes object and background."""
     if mask.shape != frame.depth.shape:
         raise InputError(f"{frame.name}: mask of {mask.shape[1]} x {mask.shape[0]} pixels, depth of {frame.depth.shape[::-1]}")
     import cv2
@@ -191,5 +191,5 @@ def _of_open3d(mesh: Any) -> Mesh:
         np.round(colour * 255).clip(0, 255).astype(np.uint8) if len(colour) else None,
     )
     if not len(found.faces):
-        raise InputError("mesh of a thing: the depth images give no surface")
+        raise InputError("mesh of an object: the depth images give no surface")
     return found

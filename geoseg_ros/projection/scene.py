@@ -47,7 +47,7 @@ class PointFeatures(Protocol):
 
     Attributes:
         hash: of its weights and settings. backbone: hash of the image backbone.
-        background: float32 [n, D], unit mean features of proposals of rooms that show everyday things.
+        background: float32 [n, D], unit mean features of proposals of rooms that show everyday objects.
     """
 
     hash: str

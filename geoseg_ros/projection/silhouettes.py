@@ -1,4 +1,4 @@
-"""Fit the pose of a mesh to the outline of the thing in pictures: render and compare (3D-SC).
+"""Fit the pose of a mesh to the outline of the object in pictures: render and compare (3D-SC).
 
 The silhouette is the sum of Gaussian spots of points of the surface, made soft by 1 - exp(-sum), in pure PyTorch, differentiable in size
 and position. First a loss of distance transforms, which also draws shapes together that do not overlap; then the soft intersection over
@@ -33,9 +33,9 @@ class RefineConfig(Settings):
     side: int = setting(96, "of the pictures that are compared", unit="pixels", range=(16, 1024))
     points: int = setting(3000, "of the surface, at most", range=(50, 100_000))
     steps: int = setting(100, "of each of the two losses", range=(1, 10_000))
-    rate: float = setting(0.02, "learning rate, in sizes of the thing", range=(1e-5, 1.0))
+    rate: float = setting(0.02, "learning rate, in sizes of the object", range=(1e-5, 1.0))
     overlap: float = setting(0.5, "intersection over union at which the second loss takes over", range=(0.0, 1.0))
-    depth: bool = setting(True, "fit the distance too; one picture alone hardly tells it from the size, which is fitted instead then")
+    depth: bool = setting(True, "fit the distance too; in one picture it looks like a change of size, which is fitted instead then")
 
 
 @dataclass(frozen=True)
@@ -59,7 +59,7 @@ class Refined:
 
 
 def refine_pose(xyz: Floats, views: Sequence[tuple[Camera, NDArray[np.bool_]]], config: RefineConfig | None = None) -> Refined:
-    """Find the size and the position at which the outline of a thing fits the masks in pictures.
+    """Find the size and the position at which the outline of an object fits the masks in pictures.
 
     Args:
         xyz: [N, 3], points spread evenly over the surface, in the frame of the cameras' poses.
@@ -67,7 +67,7 @@ def refine_pose(xyz: Floats, views: Sequence[tuple[Camera, NDArray[np.bool_]]], 
         config: settings.
 
     Raises:
-        InputError: an empty mask, or nothing of the thing before a camera.
+        InputError: an empty mask, or nothing of the object before a camera.
     """
     config = config or RefineConfig()
     points = np.asarray(xyz, np.float64)
@@ -99,11 +99,11 @@ def refine_pose(xyz: Floats, views: Sequence[tuple[Camera, NDArray[np.bool_]]], 
 def vote_yaw(
     estimate: Callable[[NDArray[np.uint8]], float], render: Callable[[float], NDArray[np.uint8]], views: int = 8
 ) -> tuple[int, float]:
-    """The quarter turn by which a thing's own front is off, by vote over pictures from known directions.
+    """The quarter turn by which an object's own front is off, by vote over pictures from known directions.
 
     Args:
-        estimate: yaw (degrees) of the thing in a picture, by any network or registration.
-        render: picture of the thing turned by so many degrees.
+        estimate: yaw (degrees) of the object in a picture, by any network or registration.
+        render: picture of the object turned by so many degrees.
         views: pictures that vote, evenly turned.
 
     Returns:
@@ -160,12 +160,12 @@ class _Picture:
         return 1 - torch.exp(-_GAIN * (down.T @ across))
 
     def swell(self, points: torch.Tensor, spacing: torch.Tensor) -> None:
-        """Make the mask as wide as the spots make silhouettes, else the fitted thing would be too small."""
+        """Make the mask as wide as the spots make silhouettes, else the fitted object would be too small."""
         depth = ((points - self.origin) @ self.rotation.T)[:, 2].clamp_min(1e-3)
         spread = float((0.6 * spacing * self.focal.mean() / depth).clamp_min(0.6).mean())
         inside = (self.mask >= 0.5).float().numpy()
         wide = cv2.GaussianBlur(inside, (0, 0), spread)
-        each = _LAYERS * 2 * np.pi * 0.6**2  # sum of the spots of both sides in the middle of the thing
+        each = _LAYERS * 2 * np.pi * 0.6**2  # sum of the spots of both sides in the middle of the object
         self.wide = torch.from_numpy(1 - np.exp(-_GAIN * each * wide))
 
 
@@ -176,7 +176,7 @@ class _Model:
         self.points, self.middle = torch.from_numpy(points).float(), torch.from_numpy(middle).float()
         self.size, self.pictures = size, pictures
         self.log_scale = torch.zeros((), requires_grad=True)
-        self.shift = torch.zeros(3, requires_grad=True)  # in sizes of the thing
+        self.shift = torch.zeros(3, requires_grad=True)  # in sizes of the object
         self.level = torch.eye(3)
         if not free:
             forward = pictures[0].rotation[2]
@@ -184,7 +184,7 @@ class _Model:
         area = 0.35 * size**2  # of the surface; only the width of the spots depends on it
         self.spacing = torch.tensor((area / len(points)) ** 0.5).float()
         if not ((self.placed().detach() - pictures[0].origin) @ pictures[0].rotation.T)[:, 2].gt(1e-3).any():
-            raise InputError("outline: nothing of the thing is before the camera")
+            raise InputError("outline: nothing of the object is before the camera")
         for picture in pictures:
             picture.swell(self.placed().detach(), self.spacing)
 

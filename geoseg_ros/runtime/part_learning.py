@@ -1,4 +1,4 @@
-"""From marks in files to a part pack: reads what was marked, and finds the thing that the mark is on."""
+"""From marks in files to a part pack: reads what was marked, and finds the object that the mark is on."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ from geoseg_ros.geometry.meshes import sample_surface
 from geoseg_ros.io.cloud_files import read_cloud
 from geoseg_ros.io.folders import IMAGE_SUFFIXES, read_image
 from geoseg_ros.io.mesh_files import read_mesh
-from geoseg_ros.methods.base import Context, MarkedPixel, MarkedPoint, PartMaterial, Thing
+from geoseg_ros.methods.base import Context, MarkedPixel, MarkedPoint, ObjectPoints, PartMaterial
 from geoseg_ros.methods.registry import open_part_method
 from geoseg_ros.packs.pack import Pack
-from geoseg_ros.runtime.parts import things_of_mask, whole_thing
+from geoseg_ros.runtime.parts import objects_of_mask, whole_object
 from geoseg_ros.runtime.pipeline import Pipeline
 
 MESH_SUFFIXES = (".obj", ".glb")  # a PLY file is read as the cloud of its vertices
@@ -32,7 +32,7 @@ Marks = Mapping[str, tuple[tuple[float, ...], Any]]
 :class:`Cloud` or an image."""
 
 
-def read_thing(item: Any) -> Cloud:
+def read_object(item: Any) -> Cloud:
     """A cloud, from a file of a cloud or a mesh, or as it is.
 
     Raises:
@@ -65,7 +65,7 @@ class PartLearner:
     target: Pack | None = None
     up: NDArray[np.float64] | None = None
     _pipeline: Pipeline | None = None
-    _clouds: dict[Any, list[Thing]] = field(default_factory=dict)
+    _clouds: dict[Any, list[ObjectPoints]] = field(default_factory=dict)
     _images: dict[Any, tuple[NDArray[np.uint8], NDArray[np.bool_]]] = field(default_factory=dict)
 
     @property
@@ -91,14 +91,14 @@ class PartLearner:
                 raise InputError(f"mark {part}: expected x,y of a photograph or x,y,z of a cloud, got {len(place)} numbers")
         return open_part_method(method).learn(PartMaterial(name, self.target, points, pixels), self.context)
 
-    def things(self, cloud: Cloud, source: str, known: bool = False) -> list[Thing]:
+    def objects(self, cloud: Cloud, source: str, known: bool = False) -> list[ObjectPoints]:
         """The objects in a cloud. Raises InputError where it is ``known`` to show one, but none is found."""
         if self.pipeline is None or self.target is None:
-            thing = whole_thing(cloud, self.up)
-            if not len(thing.xyz):
+            obj = whole_object(cloud, self.up)
+            if not len(obj.xyz):
                 raise InputError(f"{source}: no valid point")
-            return [thing]
-        found = self.pipeline.things(cloud, self.target.name, known)
+            return [obj]
+        found = self.pipeline.objects(cloud, self.target.name, known)
         if known and not found:
             raise InputError(f"{source}: no {self.target.name} found in it")
         return found
@@ -109,8 +109,8 @@ class PartLearner:
             raise InputError(f"mark {part}: x,y,z is a place in a cloud, {source} is a picture: expected x,y")
         key = source if isinstance(item, (str, os.PathLike)) else id(item)
         if key not in self._clouds:
-            self._clouds[key] = self.things(read_thing(item), source, known=True)
-        nearest = min(self._clouds[key], key=lambda thing: float(cKDTree(thing.xyz).query(point)[0]) if np.isfinite(point).all() else 0.0)
+            self._clouds[key] = self.objects(read_object(item), source, known=True)
+        nearest = min(self._clouds[key], key=lambda obj: float(cKDTree(obj.xyz).query(point)[0]) if np.isfinite(point).all() else 0.0)
         return MarkedPoint(part, point, nearest, source)
 
     def _pixel(self, part: str, pixel: tuple[float, float], item: Any) -> MarkedPixel:
@@ -123,7 +123,7 @@ class PartLearner:
             self._images[key] = image, self._mask(image, source)
         image, mask = self._images[key]
         inside = 0 <= pixel[0] < image.shape[1] and 0 <= pixel[1] < image.shape[0]
-        holding = [m for m in things_of_mask(mask, 1000) if inside and m[int(pixel[1]), int(pixel[0])]]
+        holding = [m for m in objects_of_mask(mask, 1000) if inside and m[int(pixel[1]), int(pixel[0])]]
         if len(holding) == 1 and not mask.all() and holding[0].sum() < mask.sum():
             mask = holding[0]
             self._images[key] = image, mask

@@ -15,13 +15,13 @@ from geoseg_ros.geometry.neighbours import knn
 from geoseg_ros.geometry.normals import normals
 from geoseg_ros.geometry.poses import cloud_up
 from geoseg_ros.geometry.voxels import choose_voxel, voxel_downsample
-from geoseg_ros.methods.base import CloudScene, ImageScene, PartAnswer, PartFinder, Thing
+from geoseg_ros.methods.base import CloudScene, ImageScene, ObjectPoints, PartAnswer, PartFinder
 from geoseg_ros.methods.registry import PART_METHODS, PartsConfig, open_part_method
 from geoseg_ros.packs.pack import Pack
 from geoseg_ros.results import ObjectInstance, PartPoint
 
 _UP_POINTS = 3000  # that the direction up of a cloud without planes is taken from
-_LEAST_SHARE = 0.1  # of the largest: smaller parts of a mask are no thing
+_LEAST_SHARE = 0.1  # of the largest: smaller parts of a mask are no object
 
 
 def is_part_pack(pack: Pack) -> bool:
@@ -105,34 +105,33 @@ def cloud_parts(
     answers = []
     for finder in finders:
         assert finder.target is not None
-        own = sorted((entry for entry in objects if entry.name == finder.target[0]), key=lambda entry: (-entry.count, entry.instance))[
-            :most
-        ]
-        things = [thing_of(scene, instance, entry) for entry in sorted(own, key=lambda entry: entry.instance)]
-        answers.append((finder.target[0], finder.cloud(things, scene)))
+        own = sorted((entry for entry in objects if entry.name == finder.target[0]), key=lambda entry: (-entry.count, entry.instance))
+        own = own[:most]
+        shown = [object_points(scene, instance, entry) for entry in sorted(own, key=lambda entry: entry.instance)]
+        answers.append((finder.target[0], finder.cloud(shown, scene)))
     return ObjectParts(answers)
 
 
-def thing_of(scene: CloudScene, instance: NDArray[np.integer], entry: ObjectInstance) -> Thing:
+def object_points(scene: CloudScene, instance: NDArray[np.integer], entry: ObjectInstance) -> ObjectPoints:
     """The points of an object; ``instance`` int [N], the object of each point of the cloud."""
     rows = np.flatnonzero((instance == entry.instance) & scene.cloud.valid())
-    return Thing(scene.cloud.xyz[rows], scene.geometry.up, entry.name, entry.label, entry.instance, rows)
+    return ObjectPoints(scene.cloud.xyz[rows], scene.geometry.up, entry.name, entry.label, entry.instance, rows)
 
 
 def image_parts(
     finders: Sequence[PartFinder], scene: ImageScene, mask: NDArray[np.integer], names: Sequence[str], most: int
 ) -> list[PartPoint]:
-    """Find the parts of the things in a picture; ``mask`` [H, W] holds label ids, ``names`` their names from 1 on."""
+    """Find the parts of the objects in a picture; ``mask`` [H, W] holds label ids, ``names`` their names from 1 on."""
     parts = []
     for finder in finders:
         assert finder.target is not None
         label = names.index(finder.target[0]) + 1
-        found = finder.image(scene, things_of_mask(mask == label, most))
+        found = finder.image(scene, objects_of_mask(mask == label, most))
         parts += [replace(part, label=label) for part in found]
     return parts
 
 
-def things_of_mask(mask: NDArray[np.bool_], most: int) -> list[NDArray[np.bool_]]:
+def objects_of_mask(mask: NDArray[np.bool_], most: int) -> list[NDArray[np.bool_]]:
     """The connected parts of a mask, the largest first; small ones are left out."""
     count, label, about, _ = cv2.connectedComponentsWithStats(mask.astype(np.uint8), connectivity=8)
     sizes = about[1:, cv2.CC_STAT_AREA]
@@ -140,8 +139,8 @@ def things_of_mask(mask: NDArray[np.bool_], most: int) -> list[NDArray[np.bool_]
     return [label == k + 1 for k in order]
 
 
-def whole_thing(cloud: Cloud, up: NDArray[np.float64] | None = None) -> Thing:
-    """A cloud that shows one thing and nothing else.
+def whole_object(cloud: Cloud, up: NDArray[np.float64] | None = None) -> ObjectPoints:
+    """A cloud that shows one object and nothing else.
 
     Args:
         up: float64 [3]; None: +z, or, where a camera that looks along +z has seen the cloud, the direction near -y that most level surfaces
@@ -149,7 +148,7 @@ def whole_thing(cloud: Cloud, up: NDArray[np.float64] | None = None) -> Thing:
     """
     rows = np.flatnonzero(cloud.valid() & (np.abs(cloud.xyz) > 0).any(axis=1))
     xyz = cloud.xyz[rows]
-    return Thing(xyz, _up(xyz) if up is None else up, rows=rows)
+    return ObjectPoints(xyz, _up(xyz) if up is None else up, rows=rows)
 
 
 def _up(xyz: NDArray[np.float32]) -> NDArray[np.float64]:

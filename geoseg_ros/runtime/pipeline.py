@@ -19,7 +19,7 @@ from geoseg_ros.backbones.registry import open_backbone
 from geoseg_ros.errors import InputError
 from geoseg_ros.geometry.analysis import GeometryConfig, example_cloud
 from geoseg_ros.geometry.cloud import Cloud
-from geoseg_ros.methods.base import Context, Evidence, PartFinder, Segmenter, Thing
+from geoseg_ros.methods.base import Context, Evidence, ObjectPoints, PartFinder, Segmenter
 from geoseg_ros.methods.registry import LIVE_SETTINGS, CosegConfig, PartsConfig, open_method
 from geoseg_ros.packs.pack import Pack
 from geoseg_ros.projection.scene import CloudScene, ImageScene, PointFeatures, SceneConfig
@@ -28,7 +28,7 @@ from geoseg_ros.results import MOST_LABELS, CloudResult, ImageResult, LabelSpace
 from geoseg_ros.runtime.engines.backbone import with_engine
 from geoseg_ros.runtime.engines.options import EngineOptions
 from geoseg_ros.runtime.objects import build_objects
-from geoseg_ros.runtime.parts import check_part_packs, cloud_parts, image_parts, is_part_pack, open_parts, thing_of
+from geoseg_ros.runtime.parts import check_part_packs, cloud_parts, image_parts, is_part_pack, object_points, open_parts
 from geoseg_ros.settings import Settings, section
 
 
@@ -155,7 +155,7 @@ class Pipeline:
         """
         return self._process(CloudScene(cloud, self.backbone, self.config.scene, self.encoder), shown)
 
-    def things(self, cloud: Cloud, name: str, known: bool = False) -> list[Thing]:
+    def objects(self, cloud: Cloud, name: str, known: bool = False) -> list[ObjectPoints]:
         """The objects of one label in a cloud, the largest first.
 
         Args:
@@ -165,7 +165,7 @@ class Pipeline:
         scene = CloudScene(cloud, self.backbone, self.config.scene, self.encoder)
         result = self._process(scene, (name,) if known else ())
         own = [entry for entry in result.objects if entry.name == name]
-        return [thing_of(scene, result.instance, entry) for entry in sorted(own, key=lambda entry: -entry.count)]
+        return [object_points(scene, result.instance, entry) for entry in sorted(own, key=lambda entry: -entry.count)]
 
     def _process(self, scene: CloudScene, shown: Collection[str]) -> CloudResult:
         found = [(segmenter.cloud(scene, shown), segmenter.dense, ids) for segmenter, ids in self._segmenters]

@@ -1,7 +1,7 @@
 """Exact correspondences between instances of a simulated family: which place of one is which place of another.
 
 A solid of one instance corresponds to the solid of another that has the same part and kind, and the same position among its like: left or
-right, front or back, lower or higher, in groups of equal number. So left and right legs are told apart by construction. Within a solid,
+right, front or back, lower or higher, in groups of equal number. So left and right legs are distinguished by construction. Within a solid,
 places correspond by their share of its lengths. What has no counterpart, or one hidden inside another solid, corresponds to nothing.
 """
 
@@ -27,17 +27,17 @@ FRONTED = ("chair", "office_chair", "armchair", "sofa", "bed", "toilet", "monito
 """Families of which one can see where front, left and right are."""
 _TURNING = {("office_chair", BASE)}  # parts that stand at any angle
 _MIDDLE = 0.12  # share of the half size within which a solid is neither left nor right, neither front nor back
-_LEVEL = 0.03  # metres; solids of one group whose heights differ by less cannot be told apart
+_LEVEL = 0.03  # metres; solids of one group whose heights differ by less count as one level
 _THICKER = 0.004  # metres that fused surfaces lie outside the true ones, so that thin boards do not vanish between values of the grid
 _HIDDEN = 0.006  # metres inside another solid
 
 
 @dataclass(frozen=True, eq=False)
-class Thing:
+class PartedObject:
     """One instance of a family in its own frame: z up, floor at 0, front towards +x; metres.
 
     Attributes:
-        family: name. solids: P of them. scene: it alone on a floor, for pictures and scans; the thing is instance 1.
+        family: name. solids: P of them. scene: it alone on a floor, for pictures and scans; the object is instance 1.
     """
 
     family: str
@@ -46,7 +46,7 @@ class Thing:
 
     @cached_property
     def keys(self) -> list[Key | None]:
-        """What each solid is known by among those of other instances; None where it cannot be told from another."""
+        """What each solid is known by among those of other instances; None where several are alike."""
         low, high = self.solids.bounds()
         offset = (self.solids.centre - (low + high) / 2) / np.maximum((high - low) / 2, 1e-6)
         side = (np.sign(offset) * (np.abs(offset) > _MIDDLE)).astype(int)
@@ -95,7 +95,7 @@ class Thing:
         return clean(even(iso_surface(field, low, cell), vertices), name=self.family)
 
 
-def make_thing(family: str, seed: int, texture_seed: int | None = None, catalogue: Catalogue = FURNITURE) -> Thing:
+def make_object(family: str, seed: int, texture_seed: int | None = None, catalogue: Catalogue = FURNITURE) -> PartedObject:
     """The instance of a family with these seeds. Raises InputError for an unknown family."""
     catalogue.check([family])
     solids = catalogue.solids(family, seed)
@@ -111,10 +111,10 @@ def make_thing(family: str, seed: int, texture_seed: int | None = None, catalogu
         height=2.6,
         ids={},
     )
-    return Thing(family, solids, scene)
+    return PartedObject(family, solids, scene)
 
 
-def corresponding(source: Thing, target: Thing, xyz: Floats) -> NDArray[np.float64]:
+def corresponding(source: PartedObject, target: PartedObject, xyz: Floats) -> NDArray[np.float64]:
     """The places of the target that places on the source's surface correspond to, float64 [N, 3]; NaN where there is none.
 
     Args:

@@ -1,4 +1,4 @@
-"""Baselines on things that they must find, must not find, or must find nothing in."""
+"""Baselines on objects that they must find, must not find, or must find nothing in."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def tools(fake_backbone, fake_bank):
 
 @pytest.fixture(scope="module")
 def red() -> CosegSet:
-    """Pictures and tables with something red among other things, and some without; a blue rival that is in half of the pictures."""
+    """Pictures and tables with something red among other objects, and some without; a blue rival that is in half of the pictures."""
     images, clouds = [], []
     for k in range(4):
         rgb, truth = picture(50 + k, ("red", "green", "blue")[: 2 + k % 2])
@@ -69,7 +69,7 @@ def test_methods_that_know_the_concept_find_it(tools, red, name) -> None:
 
 
 @pytest.mark.parametrize("name", ["late fusion, 2-means", "late fusion, contrast"])
-def test_late_fusion_finds_the_thing_in_clouds(tools, red, name) -> None:
+def test_late_fusion_finds_the_object_in_clouds(tools, red, name) -> None:
     answers = method(tools, name).run(red, 0)
     assert answers.clouds is not None and answers.images is not None
     clouds = figures(red.clouds, answers.clouds)
@@ -123,7 +123,7 @@ def test_trivial_answers_on_a_table() -> None:
     xyz = cloud.xyz.copy()
     xyz[0] = np.nan
     holes = Cloud(xyz, cloud.rgb)
-    both = CosegSet("thing", "", Material("thing"), clouds=[Item("both", holes, instance > 0)])
+    both = CosegSet("object", "", Material("object"), clouds=[Item("both", holes, instance > 0)])
     one = CosegSet("cube", "", Material("cube"), clouds=[Item("cube", holes, instance == 1)])
     none = CosegSet("none", "", Material("none"), clouds=[Item("none", holes, instance > 2)])
 
@@ -172,7 +172,7 @@ def test_groups_and_border_rule() -> None:
 
 
 def test_two_means_of_a_bright_square(tools) -> None:
-    """A red square on grey: the smaller group in the middle is the thing."""
+    """A red square on grey: the smaller group in the middle is the object."""
     rgb = np.full((96, 128, 3), 128, np.uint8)
     rgb[32:64, 48:80] = COLOURS["red"]
     truth = np.zeros((96, 128), bool)
@@ -202,12 +202,12 @@ def test_squash_is_the_papers() -> None:
 
 
 def scene_tokens() -> tuple[torch.Tensor, torch.Tensor]:
-    """Tokens [8, 28 * 28, 16] of pictures whose middle is a thing on varied ground, and bool [784] of the thing."""
+    """Tokens [8, 28 * 28, 16] of pictures whose middle is an object on varied ground, and bool [784] of the object."""
     generator = torch.Generator().manual_seed(1)
     inside = torch.zeros(28, 28, dtype=torch.bool)
     inside[9:19, 9:19] = True
-    thing, grounds = torch.randn(16, generator=generator), torch.randn(8, 16, generator=generator)
-    tokens = torch.where(inside.flatten()[None, :, None], thing, grounds[:, None]) + 0.3 * torch.randn(8, 784, 16, generator=generator)
+    obj, grounds = torch.randn(16, generator=generator), torch.randn(8, 16, generator=generator)
+    tokens = torch.where(inside.flatten()[None, :, None], obj, grounds[:, None]) + 0.3 * torch.randn(8, 784, 16, generator=generator)
     return torch.nn.functional.normalize(tokens, dim=2), inside.flatten()
 
 

@@ -11,7 +11,7 @@ from geoseg_ros.methods.base import Material
 
 
 def _items():
-    """Seven pictures: in picture k the thing covers the first 10 + k columns of 20; 6 does not show it. Two clouds."""
+    """Seven pictures: in picture k the object covers the first 10 + k columns of 20; 6 does not show it. Two clouds."""
     pictures = []
     for k in range(7):
         truth = np.zeros((12, 20), bool)
@@ -19,7 +19,7 @@ def _items():
         pictures.append(Item(f"p{k}", np.full((12, 20, 3), 100, np.uint8), truth))
     xyz = np.random.default_rng(0).normal(size=(200, 3)).astype(np.float32) + (3, 0, 0)
     clouds = [Item(f"c{k}", Cloud(xyz.astype(np.float32)), np.arange(200) < 50) for k in range(2)]
-    return CosegSet("mug", "things", Material("mug"), images=pictures, clouds=clouds, given="pictures")
+    return CosegSet("mug", "objects", Material("mug"), images=pictures, clouds=clouds, given="pictures")
 
 
 def _ten_columns(items, seed):
@@ -31,19 +31,19 @@ def test_the_best_and_the_worst_are_kept_and_drawn(tmp_path):
     extremes = Extremes(2)
     measure([_items()], [NamedMethod("ten columns", _ten_columns, random=True)], [3, 4], look=extremes.look)
     (key, judged), (_, clouds) = extremes._found.items()
-    assert key == ("things", "pictures", "robot", "images", "ten columns")
+    assert key == ("objects", "pictures", "robot", "images", "ten columns")
     assert [one.name for one in judged] == ["mug, p0", "mug, p1", "mug, p4", "mug, p5"]  # not p6, which does not show it; one seed
     np.testing.assert_allclose([one.iou for one in judged], [1, 10 / 11, 10 / 14, 10 / 15])
     assert [one.iou for one in clouds] == [1, 1]
     paths = extremes.write(tmp_path)
-    assert [path.name for path in paths] == [f"things_pictures_robot_{kind}_ten_columns.jpg" for kind in ("images", "clouds")]
+    assert [path.name for path in paths] == [f"objects_pictures_robot_{kind}_ten_columns.jpg" for kind in ("images", "clouds")]
     drawn = [cv2.imread(str(path)) for path in paths]
     assert drawn[0].shape[0] > 700 and len(np.unique(drawn[0].reshape(-1, 3), axis=0)) > 50  # two rows, in colour
 
 
-def test_without_what_shows_the_thing_nothing_is_written(tmp_path):
+def test_without_what_shows_the_object_nothing_is_written(tmp_path):
     items = _items()
     extremes = Extremes()
-    absent = CosegSet("mug", "things", Material("mug"), images=items.images[6:], given="pictures")
+    absent = CosegSet("mug", "objects", Material("mug"), images=items.images[6:], given="pictures")
     measure([absent], [NamedMethod("ten columns", _ten_columns)], [0], look=extremes.look)
     assert extremes.write(tmp_path) == [] and list(tmp_path.iterdir()) == []

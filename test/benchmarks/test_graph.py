@@ -66,7 +66,7 @@ def test_the_printed_formula_hardly_tells_tokens_apart() -> None:
     assert float(printed.max() - printed.min()) < 0.2 < 0.5 < float(graph.max() - graph.min())
 
 
-def test_graphs_find_the_thing_by_pictures_alone(fake_backbone, fake_bank) -> None:
+def test_graphs_find_the_object_by_pictures_alone(fake_backbone, fake_bank) -> None:
     clouds = []
     for k in range(3):
         cloud, label = table(50 + k, ("red", "green", "blue"))
@@ -106,7 +106,7 @@ def test_world_crossing_gives_clouds_and_asks_for_pictures(fake_backbone, fake_b
     assert all(not c.images and c.clouds for s in made for c in (s.own, *s.rivals))
     assert made[0].own is made[1].rivals[0]  # learnt once
     found = contrast(Tools(fake_backbone, fake_bank, CONFIG)).run(made[0], 0)
-    assert figures(images, found.images)["iou"] > 0.3  # a coloured view tells what the thing looks like
+    assert figures(images, found.images)["iou"] > 0.3  # a coloured view tells what the object looks like
 
 
 def test_mixed_crossing_measures_other_scenes(monkeypatch) -> None:

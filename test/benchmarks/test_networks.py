@@ -45,7 +45,7 @@ def concept(name: str, start: int) -> Material:
 
 @pytest.fixture(scope="module")
 def red() -> CosegSet:
-    """Red things with a blue rival; one measured cloud has hardly any point."""
+    """Red objects with a blue rival; one measured cloud has hardly any point."""
     images = [Item(f"image{k}", *picture(50 + k, ("red", "green"))) for k in range(2)]
     clouds = []
     for k in range(2):
@@ -79,7 +79,7 @@ def test_every_variant_sees_the_clouds_equally_often(budget) -> None:
     assert by_name["GeoFree on views"].network.sampler.mutual == "intended"
 
 
-def test_networks_on_views_find_the_thing_that_the_pictures_show(networks, red) -> None:
+def test_networks_on_views_find_the_object_that_the_pictures_show(networks, red) -> None:
     """Untrained: the graph between drawings and photographs, and the contrast as its evidence, are there from the start."""
     for name, own, rival in (("red", red.own, red.rivals[0]), ("blue", red.rivals[0], red.own)):
         clouds = []
@@ -127,7 +127,7 @@ def test_masks_are_kept_where_the_judge_marks_something(red) -> None:
 
 
 def test_forced_masks_behind_the_contrast(networks, red) -> None:
-    """Of two clouds one lacks the thing: the network marks something in both, and only the first is left."""
+    """Of two clouds one lacks the object: the network marks something in both, and only the first is left."""
     cloud, label = table(60, ("red", "blue", "green"))
     without, empty = table(61, ("blue", "green"))
     items = replace(red, images=(), clouds=[Item("with", cloud, label == 1), Item("without", without, np.zeros_like(empty, bool))])

@@ -25,11 +25,11 @@ def fake(monkeypatch, fake_backbone, fake_bank):
 
 @pytest.fixture(scope="module")
 def folders(tmp_path_factory):
-    """Folders ``images``, ``clouds``, ``without`` (both kinds): red things; image 5 does not show it."""
+    """Folders ``images``, ``clouds``, ``without`` (both kinds): red objects; image 5 does not show it."""
     root = tmp_path_factory.mktemp("sets")
     for k in range(6):
-        things = ("green", "yellow") if k == 5 else ("red", "green", "yellow")[: 1 + k % 3]
-        write_image(root / "images" / f"photo{k}.png", picture(k, things, (90 + k, 120))[0])
+        objects = ("green", "yellow") if k == 5 else ("red", "green", "yellow")[: 1 + k % 3]
+        write_image(root / "images" / f"photo{k}.png", picture(k, objects, (90 + k, 120))[0])
     for k in range(3):
         write_ply(root / "clouds" / f"scan{k}.ply", table(k, CLOUD_THINGS[k])[0])
         write_image(root / "without" / f"{k}.png", picture(50 + k, ("green",))[0])

@@ -16,7 +16,7 @@ from support.fake_world import picture
 
 
 @pytest.fixture
-def things(tmp_path, fake_backbone, fake_packs, monkeypatch):
+def objects(tmp_path, fake_backbone, fake_packs, monkeypatch):
     """Arguments of each command, on a backbone of colours and a machine without a GPU."""
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     for module in ("backbones.registry", "runtime.pipeline"):
@@ -43,23 +43,23 @@ def run(name, arguments, *more):
     return cli.main([name.split()[0], *map(str, arguments), *more])
 
 
-def test_what_is_asked_for_and_not_here_is_refused_in_one_line(things, tmp_path, capsys):
-    for name, arguments in things.items():
+def test_what_is_asked_for_and_not_here_is_refused_in_one_line(objects, tmp_path, capsys):
+    for name, arguments in objects.items():
         assert run(name, arguments, "--backend", "tensorrt") == 2, name
         out, err = capsys.readouterr()
         assert err == f"geoseg {name.split()[0]}: backend tensorrt: backbone 'fake' cannot be exported\n" and out == "", name
     assert not (tmp_path / "result").exists() and not (tmp_path / "new.pack").exists() and not (tmp_path / "out.mcap").exists()
 
 
-def test_an_unknown_one_is_refused_by_name(things, capsys):
-    for name, arguments in things.items():
+def test_an_unknown_one_is_refused_by_name(objects, capsys):
+    for name, arguments in objects.items():
         with pytest.raises(SystemExit) as ended:
             run(name, arguments, "--backend", "tpu")
         assert ended.value.code == 2 and "--backend: invalid choice: 'tpu'" in capsys.readouterr().err, name
 
 
-def test_the_result_says_what_ran_it(things, capsys):
-    assert run("replay", things["replay"], "--json", "--backend", "torch") == 0
+def test_the_result_says_what_ran_it(objects, capsys):
+    assert run("replay", objects["replay"], "--json", "--backend", "torch") == 0
     assert json.loads(capsys.readouterr().out)["backend"] == "torch-cpu"
-    assert run("replay", things["replay"]) == 0
+    assert run("replay", objects["replay"]) == 0
     assert "backend: torch-cpu (the backbone cannot be exported)" in capsys.readouterr().out

@@ -64,7 +64,7 @@ def test_coseg_writes_what_it_promises(fake, folders, tmp_path, capsys):
         assert (tmp_path / "b" / name).read_bytes() == (result / name).read_bytes()
 
 
-def test_items_without_the_thing_are_judged_by_the_others_and_say_so(fake, tmp_path, capsys):
+def test_items_without_the_object_are_judged_by_the_others_and_say_so(fake, tmp_path, capsys):
     for k in range(8):
         write_image(tmp_path / "images" / f"{k}.png", picture(k, ("green", "yellow") if k in (2, 5) else ("red", "green"))[0])
     for k in range(7):
@@ -87,11 +87,11 @@ def test_items_without_the_thing_are_judged_by_the_others_and_say_so(fake, tmp_p
 
 
 def test_coseg_says_that_nothing_is_common(fake, tmp_path, capsys, monkeypatch):
-    things = [(), ("green",), ("yellow",), ("cyan",)]
+    objects = [(), ("green",), ("yellow",), ("cyan",)]
     for k in range(10):
-        write_image(tmp_path / "images" / f"{k}.png", picture(k, things[k % 4])[0])
+        write_image(tmp_path / "images" / f"{k}.png", picture(k, objects[k % 4])[0])
     for k in range(4):
-        write_ply(tmp_path / "clouds" / f"{k}.ply", table(k, (*things[k], "green"))[0])
+        write_ply(tmp_path / "clouds" / f"{k}.ply", table(k, (*objects[k], "green"))[0])
     given = ["coseg", "--images", tmp_path / "images", "--clouds", tmp_path / "clouds"]
     code, out, err = run(capsys, *given, "--out", tmp_path / "out")
     assert code == 0, err
@@ -123,7 +123,7 @@ def test_coseg_says_that_nothing_is_common(fake, tmp_path, capsys, monkeypatch):
     again = json.loads((tmp_path / "again" / "summary.json").read_text())
     assert (again["common"], again["common_p_value"]) == (False, summary["common_p_value"])
 
-    # told that every item shows the thing, it marks something, and says what it thinks of that
+    # told that every item shows the object, it marks something, and says what it thinks of that
     code, out, err = run(capsys, *given, "--no-outliers", "--out", tmp_path / "told")
     assert code == 0 and "nothing in common" not in out
     assert sum("the items do not look related" in line for line in err.splitlines()) == 1
@@ -155,17 +155,17 @@ def test_coseg_with_one_modality_and_unreadable_files(fake, folders, tmp_path, c
 
 
 def test_coseg_keeps_files_of_one_stem_apart(fake, tmp_path, capsys):
-    things = tmp_path / "clouds"
+    objects = tmp_path / "clouds"
     sizes = {}
     for k, name in enumerate(("a.ply", "a.npy", "b.ply")):
         cloud = table(k, ("red", "green", "cyan")[: 2 + k % 2])[0]
         sizes[name] = len(cloud)
         if name.endswith(".ply"):
-            write_ply(things / name, cloud)
+            write_ply(objects / name, cloud)
         else:
-            with atomic_path(things / name) as temporary:
+            with atomic_path(objects / name) as temporary:
                 np.save(temporary, np.concatenate([cloud.xyz, cloud.rgb], axis=1))
-    code, _, err = run(capsys, "coseg", "--clouds", things, "--out", tmp_path / "out")
+    code, _, err = run(capsys, "coseg", "--clouds", objects, "--out", tmp_path / "out")
     assert code == 0, err
     summary = json.loads((tmp_path / "out" / "summary.json").read_text())
     assert {entry["file"]: entry["labels"] for entry in summary["clouds"]} == {

@@ -136,7 +136,7 @@ def _add_a_name_by_photographs(pack, tmp_path, capsys) -> None:
         (b"", "colours", "expected 2 to 254 names, one a line, got 0"),
         (b"floor\nwall\nFloor\n", "colours", "line 3: the name 'Floor' is that of line 1"),
         (b"floor\n\nwall\n", "colours", "line 2: expected a name"),
-        ("\n".join(f"thing {k}" for k in range(2000)).encode(), "colours", "got 2000"),
+        ("\n".join(f"object {k}" for k in range(2000)).encode(), "colours", "got 2000"),
         ("floor\nwall\n".encode("utf-16"), "colours", "expected a text file in UTF-8"),
         ("Stuhl\nTür\n".encode("latin-1"), "colours", "expected a text file in UTF-8"),
         (b"floor\ndragon\n", "colours", "does not know 'dragon'"),

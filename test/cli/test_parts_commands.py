@@ -59,7 +59,7 @@ def test_parts_of_whole_clouds(made, places, tmp_path, capsys) -> None:
     pack, told = made
     summary = json.loads(told)
     assert summary["parts"] == ["handle", "bottom"] and summary["target"] is None
-    assert summary["tried"]["things"] == 3 and summary["tried"]["given"]["handle"] == 2, "a can has no handle"
+    assert summary["tried"]["objects"] == 3 and summary["tried"]["given"]["handle"] == 2, "a can has no handle"
     assert len(summary["skipped"]) == 1 and "broken.ply" in summary["skipped"][0]
     assert (tmp_path / "mug.png").is_file()
     out = tmp_path / "out"
@@ -67,8 +67,8 @@ def test_parts_of_whole_clouds(made, places, tmp_path, capsys) -> None:
     assert code == 0 and "handle 2 of 2" in told and "broken.ply" in err
     for k in range(2):
         truth = mug(k + 1, 0.8 + 0.4 * k, 1.0 + k)[1]
-        (thing,) = json.loads((out / f"mug{k}.json").read_text())
-        handle, bottom = thing
+        (obj,) = json.loads((out / f"mug{k}.json").read_text())
+        handle, bottom = obj
         assert handle["name"] == "handle" and handle["seen"] and np.linalg.norm(handle["point"] - truth["handle"]) < 0.04
         assert len(bottom["normal"]) == 3 and (out / f"mug{k}.png").is_file()
     assert json.loads((out / "summary.json").read_text())["parts"]["handle"] == {"asked": 2, "given": 2, "seen": 2}
@@ -80,8 +80,8 @@ def test_parts_of_photographs(fake, places, tmp_path, capsys, monkeypatch, fake_
     assert run(capsys, "parts", "--whole", *marks, "--out", tmp_path / "x.pack")[0] == 0
     code, told, _ = run(capsys, "where", "--parts", tmp_path / "x.pack", "--images", places / "images", "--out", tmp_path / "out", "--json")
     assert code == 0 and json.loads(told)["parts"]["left"] == {"asked": 1, "given": 1, "seen": 1}
-    (thing,) = json.loads((tmp_path / "out" / "a.json").read_text())
-    assert 96 <= thing[0]["pixel"][0] < 112 <= thing[1]["pixel"][0] < 128
+    (obj,) = json.loads((tmp_path / "out" / "a.json").read_text())
+    assert 96 <= obj[0]["pixel"][0] < 112 <= obj[1]["pixel"][0] < 128
 
 
 def test_parts_of_a_concept(fake, fake_packs, fake_backbone, tmp_path, capsys, monkeypatch) -> None:
@@ -105,8 +105,8 @@ def test_parts_of_a_concept(fake, fake_packs, fake_backbone, tmp_path, capsys, m
     assert run(capsys, *where, "--whole")[0] == 0
     assert len(json.loads((tmp_path / "out" / "other.json").read_text())) == 1
     assert run(capsys, *where, "--pack", tmp_path / "other.pack")[0] == 0
-    (thing,) = json.loads((tmp_path / "out" / "other.json").read_text())
-    assert thing[0]["object"] == "red" and np.linalg.norm(thing[0]["point"] - truth["handle"]) < 0.05
+    (obj,) = json.loads((tmp_path / "out" / "other.json").read_text())
+    assert obj[0]["object"] == "red" and np.linalg.norm(obj[0]["point"] - truth["handle"]) < 0.05
 
 
 def test_bad_input_is_one_line(fake, made, places, fake_packs, tmp_path, capsys) -> None:
@@ -117,7 +117,7 @@ def test_bad_input_is_one_line(fake, made, places, fake_packs, tmp_path, capsys)
     parts = ("parts", "--whole", "--out", tmp_path / "z.pack", "--mark")
     where = ("where", "--out", tmp_path / "w", "--clouds", places / "clouds", "--parts")
     cases = [
-        ((*parts, f"handle=3,3,3@{ref}"), "mark handle: outside the thing in"),
+        ((*parts, f"handle=3,3,3@{ref}"), "mark handle: outside the object in"),
         ((*parts, f"handle=1@{ref}"), "expected NAME=x,y@photo.jpg or NAME=x,y,z@cloud.ply"),
         ((*parts, f"handle=0,zero,0@{ref}"), "expected NAME=x,y@photo.jpg or NAME=x,y,z@cloud.ply"),
         ((*parts, f"handle=nan,0,0@{ref}"), "expected NAME=x,y@photo.jpg or NAME=x,y,z@cloud.ply"),

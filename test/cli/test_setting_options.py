@@ -21,7 +21,7 @@ class Config(Settings):
     def __post_init__(self) -> None:
         super().__post_init__()
         if self.mode == "good" and self.loop:
-            raise InputError("good things end")
+            raise InputError("good objects end")
 
 
 NAMES = [entry.name for entry in list_settings(Config())]
@@ -55,7 +55,7 @@ def test_values(parser: argparse.ArgumentParser) -> None:
 def test_bad_values_name_the_option(parser: argparse.ArgumentParser) -> None:
     with pytest.raises(InputError, match="^--frame-rate: expected 0.5 .. 100 Hz, got 0.0$"):
         settings_from_options(Config(), parser.parse_args(["--frame-rate", "0"]), *NAMES)
-    with pytest.raises(InputError, match="^good things end$"):
+    with pytest.raises(InputError, match="^good objects end$"):
         settings_from_options(Config(), parser.parse_args(["--mode", "good", "--loop"]), *NAMES)
     with pytest.raises(SystemExit):
         parser.parse_args(["--mode", "best"])

@@ -91,7 +91,7 @@ def test_objects_outside_the_picture_do_no_harm(center: tuple[float, float, floa
     assert (draw_boxes(drawing, [block(1, center)], PALETTE) == drawing.image).all()
 
 
-def test_one_coloured_things_show_their_shape() -> None:
+def test_one_coloured_objects_show_their_shape() -> None:
     """A block of one colour has an edge that can be seen."""
     cloud, label = with_block()
     drawing = draw_cloud(cloud, label_colours(cloud, label, PALETTE), (320, 240))
@@ -122,7 +122,7 @@ def test_a_frame_shows_what_is_there() -> None:
     half = both.shape[1] // 2
     np.testing.assert_array_equal(both[:, : half - 6], one[:, : half - 6])
     np.testing.assert_array_equal(both[:, half + 6 :], other[:, 9:])
-    # the colours of the legend and of the things
+    # the colours of the legend and of the objects
     assert is_colour(one, 1).sum() > 5000 and is_colour(other, 1).sum() == 0 and is_colour(other, 2).sum() > 100
     elsewhere = draw_frame(LabelledFrame(LABELS, LabelledCloud(12_345_000_000, "lidar", cloud, label, (), "odom")))
     assert (elsewhere[:40] != one[:40]).any(), "the caption says so"
@@ -130,7 +130,7 @@ def test_a_frame_shows_what_is_there() -> None:
         draw_frame(LabelledFrame(LABELS))
 
 
-def test_a_labelled_thing_near_the_ceiling_is_drawn() -> None:
+def test_a_labelled_object_near_the_ceiling_is_drawn() -> None:
     rng = np.random.default_rng(0)
     floor = np.column_stack([rng.uniform(-2, 2, (5000, 2)), np.zeros(5000)])
     lamp = np.column_stack([rng.uniform(-0.3, 0.3, (3000, 2)), np.full(3000, 2.5)])

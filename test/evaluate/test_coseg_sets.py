@@ -89,7 +89,7 @@ def test_pictures_are_of_other_rooms_than_clouds(s3dis_root, pictures_root) -> N
     scanned = {c.name.partition("#")[0] for s in (chair, sofa) for c in s.clouds}
     pictured = {i.name.partition(" ")[0] for s in (chair, sofa) for i in s.images}
     assert scanned == {f"Area_1/{name}" for name in SCANNED[:2]} and scanned.isdisjoint(pictured)
-    assert len(chair.clouds) == 4 and len(chair.images) == 10  # at most 10 of a thing and area
+    assert len(chair.clouds) == 4 and len(chair.images) == 10  # at most 10 of an object and area
     assert all(abs(i.truth.mean() - 0.25) < 0.01 and i.counted is not None and not i.counted[-1].any() for i in chair.images)
     (large,) = sofa.images
     assert large.data.shape == (512, 512, 3) and large.truth.shape == (512, 512)

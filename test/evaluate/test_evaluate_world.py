@@ -1,4 +1,4 @@
-"""The procedural world as sets: unpaired, with rivals, rooms without the thing, and the switch test."""
+"""The procedural world as sets: unpaired, with rivals, rooms without the object, and the switch test."""
 
 from __future__ import annotations
 

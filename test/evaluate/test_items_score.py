@@ -38,7 +38,7 @@ def test_perfect_answers_score_one() -> None:
 def test_figures_by_hand() -> None:
     other = square(2)
     items = [image_item("a", square(2)), image_item("b", square(8), other=other), image_item("none", np.zeros((12, 16), bool))]
-    # a: half of the square; b: the other thing; none: 4 pixels where nothing is
+    # a: half of the square; b: the other object; none: 4 pixels where nothing is
     half, few = square(2) & ~square(4), square(0, 2)
     answers = [Prediction(half, 0.9, 0.9), Prediction(other, 0.1, 0.1), Prediction(few, 0.5, 0.5)]
     result = figures(items, answers)
@@ -100,13 +100,13 @@ def test_paper_protocol_crops_each_instance() -> None:
         centre, side = (own.min(0) + own.max(0)) / 2, (own.max(0) - own.min(0)).max()
         around = item.data.xyz[~item.truth]
         assert np.linalg.norm(around - centre, axis=1).max() <= side + 1e-6
-        # all of the table within the radius is in the crop, and another instance of the same thing is not
+        # all of the table within the radius is in the crop, and another instance of the same object is not
         rest = whole.xyz[label == 0 if item.name.startswith("two") else label != instance]
         assert len(around) == np.count_nonzero(np.linalg.norm(rest - centre, axis=1) <= side)
     assert [c is i.data for c, i in zip(found.own.clouds, found.clouds, strict=True)] == [True] * 3
 
 
-def test_paper_protocol_without_the_thing() -> None:
+def test_paper_protocol_without_the_object() -> None:
     items = pictures()
     with pytest.raises(InputError, match="no item shows"):
         paper_protocol(CosegSet("square", "squares", items.own, images=items.images[2:]))

@@ -22,7 +22,7 @@ def answers(images, clouds, backbone, bank):
     return [bool(a.mask.any()) for a in found.images], [bool(a.mask.any()) for a in found.clouds], found
 
 
-def test_items_without_the_thing_get_empty_masks(fake_backbone, fake_bank):
+def test_items_without_the_object_get_empty_masks(fake_backbone, fake_bank):
     images = [Item(f"{k}", *picture(k, ("red", "green"))) for k in range(6)]
     images += [Item(f"other {k}", picture(60 + k, ("green", "yellow"))[0], np.zeros((96, 128), bool)) for k in range(2)]
     clouds = []
@@ -36,17 +36,17 @@ def test_items_without_the_thing_get_empty_masks(fake_backbone, fake_bank):
 
 
 def test_where_nothing_is_common_every_mask_is_empty_and_scores_stay(fake_backbone, fake_bank):
-    things = [(), ("green",), ("yellow",), ("cyan",)]
-    images = [Item(f"{k}", picture(k, things[k % 4])[0], np.zeros((96, 128), bool)) for k in range(10)]
+    objects = [(), ("green",), ("yellow",), ("cyan",)]
+    images = [Item(f"{k}", picture(k, objects[k % 4])[0], np.zeros((96, 128), bool)) for k in range(10)]
     in_images, _, found = answers(images, [], fake_backbone, fake_bank)
     assert not any(in_images)
     assert len({a.score for a in found.images}) > 3
 
 
 def test_without_outliers_no_item_is_refused_and_sets_of_other_items_are_left_out(fake_backbone, fake_bank):
-    things = [(), ("green",), ("yellow",), ("cyan",)]
-    images = [Item(f"{k}", picture(k, things[k % 4])[0], np.zeros((96, 128), bool)) for k in range(10)]
-    clouds = [Item(f"{k}", *table(k, (*things[k], "green"))) for k in range(4)]
+    objects = [(), ("green",), ("yellow",), ("cyan",)]
+    images = [Item(f"{k}", picture(k, objects[k % 4])[0], np.zeros((96, 128), bool)) for k in range(10)]
+    clouds = [Item(f"{k}", *table(k, (*objects[k], "green"))) for k in range(4)]
     first, method = own_methods(Tools(fake_backbone, fake_bank, CONFIG))
     items = transductive("red", "folder", images, clouds, "itself")
     plain, found = first.run(items, 0), method.run(items, 0)

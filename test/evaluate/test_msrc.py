@@ -12,12 +12,12 @@ from geoseg_ros.evaluate.msrc import CLASSES, MODES, SPLITS, SURROUNDINGS, Photo
 COW, SHEEP, GRASS = (CLASSES.index(name) for name in ("cow", "sheep", "grass"))
 
 
-def photograph(name: str, *things: int, share: float = 0.25) -> Photograph:
-    """Grass with a bar of each thing, ``share`` of the picture each."""
+def photograph(name: str, *objects: int, share: float = 0.25) -> Photograph:
+    """Grass with a bar of each object, ``share`` of the picture each."""
     label = np.full((40, 60), GRASS, np.uint8)
     width = round(60 * share)
-    for k, thing in enumerate(things):
-        label[:, k * width : (k + 1) * width] = thing
+    for k, obj in enumerate(objects):
+        label[:, k * width : (k + 1) * width] = obj
     return Photograph(name, np.zeros((40, 60, 3), np.uint8), label)
 
 
@@ -29,11 +29,11 @@ def write(root, photographs) -> None:
         cv2.imwrite(str(root / "labels" / f"{p.name}.png"), p.label)
 
 
-def test_splits_are_apart_and_hold_every_thing() -> None:
+def test_splits_are_apart_and_hold_every_object() -> None:
     assert set(SPLITS["development"]) == {"cow", "car", "sign"}
     assert set(SPLITS["report"]).isdisjoint(SPLITS["development"])
     assert {*SPLITS["report"], *SPLITS["development"], *SURROUNDINGS} == set(CLASSES)
-    # one photograph with both kinds of things is in the report only
+    # one photograph with both kinds of objects is in the report only
     both = photograph("both", COW, SHEEP)
     assert not in_split(both, "development") and in_split(both, "report")
     assert in_split(photograph("cow", COW), "development") and in_split(photograph("empty"), "development")

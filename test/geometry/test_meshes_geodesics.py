@@ -75,8 +75,8 @@ def test_cleaning_leaves_one_surface(torus):
 
 
 def test_too_little_and_too_much_surface(torus, monkeypatch):
-    with pytest.raises(InputError, match="thing: 10 usable faces, expected at least 20"):
-        clean(torus.select(np.arange(len(torus.faces)) < 10), name="thing")
+    with pytest.raises(InputError, match="object: 10 usable faces, expected at least 20"):
+        clean(torus.select(np.arange(len(torus.faces)) < 10), name="object")
     monkeypatch.setattr("geoseg_ros.geometry.meshes.MOST_FACES", 1000)
     with pytest.raises(InputError, match="1152 faces, expected at most 1000"):
         clean(torus)

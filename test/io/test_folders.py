@@ -132,12 +132,12 @@ def test_mask_round_trip_and_overlay(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("shape", [(1, 1), (5, 7), (24, 32), (600, 1100)])
-@pytest.mark.parametrize("things", [0, 1, 4])
-def test_overlay_is_the_mean_with_the_colour_and_the_colour_at_the_edges(shape: tuple[int, int], things: int) -> None:
-    rng = np.random.default_rng(things)
+@pytest.mark.parametrize("objects", [0, 1, 4])
+def test_overlay_is_the_mean_with_the_colour_and_the_colour_at_the_edges(shape: tuple[int, int], objects: int) -> None:
+    rng = np.random.default_rng(objects)
     image = rng.integers(0, 256, (*shape, 3)).astype(np.uint8)
     mask = np.zeros(shape, np.uint8)
-    for _ in range(things):  # some reach the border of the image
+    for _ in range(objects):  # some reach the border of the image
         top, left = (int(rng.integers(0, size)) for size in shape)
         mask[top : top + int(rng.integers(1, shape[0] + 1)), left : left + int(rng.integers(1, shape[1] + 1))] = rng.integers(0, 5)
     palette = rng.integers(0, 256, (4, 3)).astype(np.uint8)

@@ -1,4 +1,4 @@
-"""Meshes of single things from files."""
+"""Meshes of single objects from files."""
 
 from __future__ import annotations
 

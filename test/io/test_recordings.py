@@ -103,8 +103,8 @@ def test_one_type_for_a_topic_and_only_known_types(tmp_path: Path) -> None:
         writer.write_image("/image", 0, "camera", IMAGE)
         with pytest.raises(ValueError, match="/image"):
             writer.write_cloud("/image", 0, "camera", PLAIN)
-        with pytest.raises(GeosegError, match="nobody_msgs/msg/Thing"):
-            writer.write("/thing", "nobody_msgs/msg/Thing", 0, b"")
+        with pytest.raises(GeosegError, match="nobody_msgs/msg/Object"):
+            writer.write("/object", "nobody_msgs/msg/Object", 0, b"")
 
 
 def test_own_messages_and_latching(tmp_path: Path) -> None:

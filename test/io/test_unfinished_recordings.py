@@ -176,10 +176,10 @@ def test_a_topic_of_unknown_type_in_a_database(tmp_path: Path) -> None:
     with closing(sqlite3.connect(tmp_path / "a.db3")) as database:
         columns = [row[1] for row in database.execute("pragma table_info(topics)")]
         topic = dict(zip(columns, database.execute("select * from topics").fetchone(), strict=True))
-        topic |= {"id": 99, "name": "/odd", "type": "my_pkg/msg/Thing"}
+        topic |= {"id": 99, "name": "/odd", "type": "my_pkg/msg/Object"}
         database.execute(f"insert into topics values ({','.join('?' * len(columns))})", list(topic.values()))
         database.execute("insert into messages (topic_id, timestamp, data) values (99, 5, x'00010000')")
         database.commit()
     assert len(stamps(tmp_path / "a.db3", "/text")) == 3
-    with pytest.raises(InputError, match="topic /odd: no definition of my_pkg/msg/Thing"):
+    with pytest.raises(InputError, match="topic /odd: no definition of my_pkg/msg/Object"):
         stamps(tmp_path / "a.db3", "/odd")

@@ -35,9 +35,9 @@ def test_equal_references_each_count_once():
     assert affinity(same[:1], same, 2).item() == 1.0
 
 
-def test_an_item_without_the_thing_changes_recurrence_by_less_than_one_part_in_the_number_of_items():
-    thing = unit_tokens(9, 1, 64)
-    items = [torch.cat([thing.expand(5, -1), unit_tokens(10 + k, 30, 64)]) for k in range(6)]
+def test_an_item_without_the_object_changes_recurrence_by_less_than_one_part_in_the_number_of_items():
+    obj = unit_tokens(9, 1, 64)
+    items = [torch.cat([obj.expand(5, -1), unit_tokens(10 + k, 30, 64)]) for k in range(6)]
     before = recurrence(items, 3, partners=20)
     after = recurrence([*items, unit_tokens(99, 35, 64)], 3, partners=20)
     change = torch.stack([(a - b).abs().max() for a, b in zip(after[:6], before, strict=True)])

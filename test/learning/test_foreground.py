@@ -14,7 +14,7 @@ def planted_set(images=8, height=12, width=16, dim=32, still=False):
     def unit(array):
         return array / np.linalg.norm(array, axis=-1, keepdims=True)
 
-    thing = unit(unit(rng.normal(size=dim)) + 0.7 * unit(rng.normal(size=(3, 4, dim))))  # its parts have a look in common
+    obj = unit(unit(rng.normal(size=dim)) + 0.7 * unit(rng.normal(size=(3, 4, dim))))  # its parts have a look in common
     kinds = unit(rng.normal(size=(5, dim)))  # of ground, common to the set and the bank
     ground = kinds[rng.integers(5, size=(height, width))]
     maps, truths = [], []
@@ -23,7 +23,7 @@ def planted_set(images=8, height=12, width=16, dim=32, still=False):
             ground = kinds[rng.integers(5, size=(height, width))]
         tokens = ground + 0.05 * rng.normal(size=(height, width, dim))
         top, left = rng.integers(2, height - 5), rng.integers(2, width - 6)
-        tokens[top : top + 3, left : left + 4] = thing + 0.05 * rng.normal(size=(3, 4, dim))
+        tokens[top : top + 3, left : left + 4] = obj + 0.05 * rng.normal(size=(3, 4, dim))
         truth = np.zeros((height, width), bool)
         truth[top : top + 3, left : left + 4] = True
         maps.append(torch.from_numpy(unit(tokens)).float())
@@ -60,7 +60,7 @@ def test_the_share_of_the_foreground_is_bounded():
     assert 0 < share <= train.foreground_most + 0.01
 
 
-def test_a_thing_that_fills_a_third_of_the_pictures_is_found_whole():
+def test_a_object_that_fills_a_third_of_the_pictures_is_found_whole():
     rng = np.random.default_rng(5)
     kinds = rng.normal(size=(6, 32)) / np.sqrt(32)
     maps, truths = [], []

@@ -128,15 +128,15 @@ def test_float64_far_from_the_origin_keeps_its_millimetres_and_goes_back():
 def test_markers_that_are_filled_again_are_as_new_ones():
     palette = PALETTE
 
-    def things(count):
+    def objects(count):
         return [
-            ObjectInstance(1 + i % 2, f"thing {i}", i + 1, 0.9, 0.1, np.full(3, float(i)), np.eye(3), np.full(3, 1.0 + i), 5, track=i)
+            ObjectInstance(1 + i % 2, f"object {i}", i + 1, 0.9, 0.1, np.full(3, float(i)), np.eye(3), np.full(3, 1.0 + i), 5, track=i)
             for i in range(count)
         ]
 
     message = None
     for count in (2, 0, 3, 1):
-        given, header = things(count), Header(frame_id=f"frame {count}")
+        given, header = objects(count), Header(frame_id=f"frame {count}")
         poses = codec.object_poses(TYPES, given)
         message = codec.marker_array(TYPES, header, given, poses, palette, message)
         assert message == codec.marker_array(TYPES, header, given, poses, palette) and len(message.markers) == 1 + 2 * count

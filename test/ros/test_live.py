@@ -117,8 +117,8 @@ def test_everything_played_is_answered_recorded_and_judged(tmp_path: Path) -> No
 
 def test_a_node_that_dies_is_told_with_its_last_line(tmp_path: Path) -> None:
     write_bag(tmp_path / "bag", 2, 2)
-    with pytest.raises(GeosegError, match="the node ended with code 1: thing.pack: truncated"):
-        run_live(make_run(tmp_path, "-c", "import sys; sys.exit('starting\\n[FATAL] [17.5] [coseg_node]: thing.pack: truncated')"))
+    with pytest.raises(GeosegError, match="the node ended with code 1: object.pack: truncated"):
+        run_live(make_run(tmp_path, "-c", "import sys; sys.exit('starting\\n[FATAL] [17.5] [coseg_node]: object.pack: truncated')"))
     assert left_over(tmp_path) == [] and not (tmp_path / "OUT.mcap").exists()
 
 
@@ -201,7 +201,7 @@ def test_demo_refuses_bad_input_in_one_line(
     assert last.startswith("geoseg demo: ") and text in last
 
 
-def test_demo_trains_a_pack_per_thing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+def test_demo_trains_a_pack_per_object(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     given = []
     live_runs = []
 

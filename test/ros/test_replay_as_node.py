@@ -48,15 +48,15 @@ def write_transform(writer: RecordingWriter, stamp: int) -> None:
 
 
 def write_clouds(path: Path) -> None:
-    """Tables with things that come and go, images, and transforms from the second cloud on; one cloud and one image cannot be read."""
+    """Tables with objects that come and go, images, and transforms from the second cloud on; one cloud and one image cannot be read."""
     with RecordingWriter(path) as writer:
-        for i, things in enumerate([("red", "green"), ("red", "blue"), ("red", "blue"), ("red",), ("green", "cyan"), ("red", "blue")]):
+        for i, objects in enumerate([("red", "green"), ("red", "blue"), ("red", "blue"), ("red",), ("green", "cyan"), ("red", "blue")]):
             stamp = START + i * SECOND // 4
             if i:
                 write_transform(writer, stamp)
-            cloud, _ = table(70, things)
+            cloud, _ = table(70, objects)
             writer.write_cloud("/lidar", stamp, "lidar", Cloud(cloud.xyz, cloud.rgb))
-            image = picture(80 + i, things[:1])[0]
+            image = picture(80 + i, objects[:1])[0]
             writer.write_image("/camera", stamp + 7, "camera", image)
             if i == 2:
                 writer.write_image("/camera", stamp + 8, "camera", np.zeros((1, 0, 3), np.uint8))

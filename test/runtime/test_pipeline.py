@@ -26,7 +26,7 @@ def overlap(found, truth):
     return (found & truth).sum() / max((found | truth).sum(), 1)
 
 
-def test_the_thing_is_found_in_new_pictures(one):
+def test_the_object_is_found_in_new_pictures(one):
     for seed in (70, 71, 72):
         image, truth = picture(seed, ("red", "green", "blue"))
         result = one.process_image(image)
@@ -38,24 +38,24 @@ def test_the_thing_is_found_in_new_pictures(one):
         assert set(result.seconds) == {"tokens", "evidence", "mask"} and min(result.seconds.values()) >= 0
 
 
-def test_a_picture_without_the_thing_gets_an_empty_mask_and_says_so(one):
+def test_a_picture_without_the_object_gets_an_empty_mask_and_says_so(one):
     answers = [one.process_image(picture(seed, ("green", "yellow", "cyan"))[0]) for seed in range(80, 100)]
     absent = [a for a in answers if not a.presence[0].present]
     assert len(absent) >= 18  # p < 0.05 is allowed to happen
     assert all(a.mask.max() == 0 and a.presence[0].share == 0 for a in absent)
 
 
-def test_the_thing_is_found_in_new_clouds_in_the_order_of_the_points(one):
+def test_the_object_is_found_in_new_clouds_in_the_order_of_the_points(one):
     cloud, truth = table(70, ("red", "green", "cyan"))
     result = one.process_cloud(cloud)
     assert result.label.dtype == result.instance.dtype == np.uint32 and result.confidence.dtype == np.float32
     assert len(result.label) == len(result.instance) == len(result.confidence) == len(cloud)
     assert overlap(result.label == 1, truth == 1) > 0.8
-    (thing,) = result.objects
-    assert thing.count == np.count_nonzero(result.label) == np.count_nonzero(result.instance == 1)
-    assert np.linalg.norm(thing.center - cloud.xyz[truth == 1].mean(0)) < 0.06
-    assert np.linalg.det(thing.rotation) == pytest.approx(1)
-    assert 0 < thing.confidence <= 1 and thing.p_value < 0.05
+    (obj,) = result.objects
+    assert obj.count == np.count_nonzero(result.label) == np.count_nonzero(result.instance == 1)
+    assert np.linalg.norm(obj.center - cloud.xyz[truth == 1].mean(0)) < 0.06
+    assert np.linalg.det(obj.rotation) == pytest.approx(1)
+    assert 0 < obj.confidence <= 1 and obj.p_value < 0.05
     assert ((result.confidence > 0) == (result.label > 0)).all()
     assert ((result.instance > 0) == (result.label > 0)).all()
 
@@ -78,12 +78,12 @@ def test_an_answer_is_a_function_of_the_input(one):
     assert first[0].presence == second[0].presence and first[1].presence == second[1].presence
 
 
-def test_a_cloud_without_the_thing_is_all_zero(one):
+def test_a_cloud_without_the_object_is_all_zero(one):
     result = one.process_cloud(table(74, ("green", "cyan", "yellow"))[0])
     assert not result.label.any() and not result.objects and not result.presence[0].present
 
 
-def test_an_item_that_is_known_to_show_the_thing_needs_no_p_value(fake_backbone, fake_packs):
+def test_an_item_that_is_known_to_show_the_object_needs_no_p_value(fake_backbone, fake_packs):
     """Nothing is present at p_max = 0; what is known to be there is marked, and only where it is likeliest."""
     packs = [fake_packs[name] for name in ("red", "blue")]
     strict = Pipeline(fake_backbone, packs, PipelineConfig(coseg=dataclasses.replace(CONFIG.coseg, p_max=0.0)))
@@ -92,10 +92,10 @@ def test_an_item_that_is_known_to_show_the_thing_needs_no_p_value(fake_backbone,
     known = strict.process_cloud(cloud, shown={"red"})
     assert overlap(known.label == 1, truth == 1) > 0.8 and not (known.label == 2).any()
     assert [presence.present for presence in known.presence] == [True, False] and len(known.objects) == 1
-    image, thing = picture(70, ("red", "green", "blue"))
+    image, obj = picture(70, ("red", "green", "blue"))
     assert not strict.process_image(image).mask.any()
     seen = strict.process_image(image, shown=["red"])
-    assert overlap(seen.mask == 1, thing) > 0.6 and seen.mask.max() == 1
+    assert overlap(seen.mask == 1, obj) > 0.6 and seen.mask.max() == 1
     assert [presence.present for presence in seen.presence] == [True, False]
 
 

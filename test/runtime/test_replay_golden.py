@@ -23,8 +23,8 @@ def pipeline(fake_backbone, fake_packs):
 
 
 def test_labels_and_tracks_of_a_recording(tmp_path: Path, pipeline: Pipeline) -> None:
-    clouds = [table(70, things) for things in CLOUDS]
-    images = [picture(80 + i, things) for i, things in enumerate(IMAGES)]
+    clouds = [table(70, objects) for objects in CLOUDS]
+    images = [picture(80 + i, objects) for i, objects in enumerate(IMAGES)]
     with RecordingWriter(tmp_path / "in.mcap") as writer:
         for i, (cloud, _) in enumerate(clouds):
             writer.write_cloud("/lidar", 10**18 + i * 2 * 10**8, "lidar", Cloud(cloud.xyz, cloud.rgb))
@@ -39,17 +39,17 @@ def test_labels_and_tracks_of_a_recording(tmp_path: Path, pipeline: Pipeline) ->
     with Recording(tmp_path / "a/out.mcap") as recording:
         for message in recording.messages():
             found.setdefault(message.topic.rsplit("/", 1)[1], []).append(recording.decode(message))
-    for (_, truth), message, things in zip(clouds, found["points_labeled"], CLOUDS, strict=True):
+    for (_, truth), message, objects in zip(clouds, found["points_labeled"], CLOUDS, strict=True):
         label = np.frombuffer(message.data, np.uint32).reshape(-1, 7)[:, 4]
         for number, name in ((1, "red"), (2, "blue")):
-            if name in things:
-                golden = np.count_nonzero(truth == 1 + things.index(name))
-                assert abs(np.count_nonzero(label == number) - golden) < 0.2 * golden, (things, name)
+            if name in objects:
+                golden = np.count_nonzero(truth == 1 + objects.index(name))
+                assert abs(np.count_nonzero(label == number) - golden) < 0.2 * golden, (objects, name)
             else:
-                assert not (label == number).any(), (things, name)
+                assert not (label == number).any(), (objects, name)
     reds = [[entry.track_id for entry in message.objects if entry.name == "red"] for message in found["objects"]]
     assert reds == [[0], [], [0], [1], [1]], "one sighting is no track; the same number once there are two in a row"
-    for (_, truth), message, things in zip(images, found["mask"], IMAGES, strict=True):
+    for (_, truth), message, objects in zip(images, found["mask"], IMAGES, strict=True):
         red = np.asarray(message.data) == 1
-        golden = np.count_nonzero(truth) if "red" in things else 0
-        assert abs(np.count_nonzero(red) - golden) <= 0.4 * golden, things
+        golden = np.count_nonzero(truth) if "red" in objects else 0
+        assert abs(np.count_nonzero(red) - golden) <= 0.4 * golden, objects

@@ -119,7 +119,7 @@ def test_units_and_axes(suffix, arguments, half, tmp_path):
 
 
 def test_size_known_from_elsewhere_replaces_the_unit(tmp_path):
-    path = tmp_path / "thing.obj"
+    path = tmp_path / "object.obj"
     box(30, 80, 50).export(path)  # x, y up, z to the front
     assert read_mesh_of_size(path, (0.6, 0.4, 1.8)).half() == pytest.approx([0.3, 0.2, 0.9], abs=1e-6)
     for size in ((0.6, 0.4, 9.0), (0.6, 0.0, 0.9)):
@@ -132,10 +132,10 @@ def test_a_family_of_several_meshes_draws_one_by_the_seed(tmp_path):
     for k, colour in enumerate([RED, GREEN]):
         box(0.4, 0.8 + k / 2, 0.4, colour=(*colour, 255)).export(tmp_path / f"{k}.ply")
         meshes.append(read_mesh(tmp_path / f"{k}.ply", up="y"))
-    catalogue = Catalogue((mesh_family("thing", meshes),))
+    catalogue = Catalogue((mesh_family("object", meshes),))
     drawn = set()
     for seed in range(8):
-        solids, materials = catalogue.solids("thing", seed), catalogue.materials("thing", seed)
+        solids, materials = catalogue.solids("object", seed), catalogue.materials("object", seed)
         mesh = materials[solids.material[0]]
         assert isinstance(mesh, TexturedMesh) and solids.size[0] == pytest.approx(mesh.half())
         drawn.add(float(mesh.half()[2]))

@@ -9,17 +9,17 @@ from geoseg_ros.errors import InputError
 from geoseg_ros.evaluate.parts.world import make_pair, seen_at, take_shot
 from geoseg_ros.geometry.iso_surface import iso_surface
 from geoseg_ros.geometry.meshes import sample_surface
-from geoseg_ros.simulation.part_truth import FRONTED, corresponding, make_thing, signed_distance
+from geoseg_ros.simulation.part_truth import FRONTED, corresponding, make_object, signed_distance
 from geoseg_ros.simulation.shapes import LEG
 
 
 @pytest.fixture(scope="module")
 def bag():
-    return make_thing("bag", 1)
+    return make_object("bag", 1)
 
 
-def on_surface(thing, count=400):
-    return sample_surface(thing.surface(900), count)[0].astype(np.float64)
+def on_surface(obj, count=400):
+    return sample_surface(obj.surface(900), count)[0].astype(np.float64)
 
 
 def test_iso_surface_is_closed_and_turned_outwards():
@@ -34,7 +34,7 @@ def test_iso_surface_is_closed_and_turned_outwards():
 
 @pytest.mark.parametrize("family", FRONTED)
 def test_distances_to_solids(family):
-    solids = make_thing(family, 4).solids
+    solids = make_object(family, 4).solids
     rng = np.random.default_rng(0)
     for k in range(len(solids)):
         inside = signed_distance(solids, k, solids.centre[k : k + 1])[0]
@@ -43,7 +43,7 @@ def test_distances_to_solids(family):
 
 
 def test_a_place_comes_back_to_itself_and_lies_on_the_other(bag):
-    other = make_thing("bag", 2)
+    other = make_object("bag", 2)
     places = on_surface(bag)
     found = corresponding(bag, other, places)
     known = np.isfinite(found).all(axis=1)
@@ -57,7 +57,7 @@ def test_a_place_comes_back_to_itself_and_lies_on_the_other(bag):
 
 
 def test_left_stays_left_and_front_stays_front():
-    one, two = make_thing("bed", 1), make_thing("bed", 3)
+    one, two = make_object("bed", 1), make_object("bed", 3)
     legs = [k for k in range(len(one.solids)) if one.solids.part[k] == LEG]
     assert len({one.keys[k] for k in legs}) == len(legs) == 4
     centres = one.solids.centre[legs] + one.solids.rotation[legs][:, :, 0] * one.solids.size[legs][:, :1]
@@ -68,19 +68,19 @@ def test_left_stays_left_and_front_stays_front():
 
 
 def test_what_cannot_be_told_apart_corresponds_to_nothing():
-    case = make_thing("bookcase", 0)
+    case = make_object("bookcase", 0)
     books = [k for k, key in enumerate(case.keys) if key is None]
     assert books
-    assert np.isnan(corresponding(case, make_thing("bookcase", 1), case.solids.centre[books[:1]])).all()
-    star = make_thing("office_chair", 0)
+    assert np.isnan(corresponding(case, make_object("bookcase", 1), case.solids.centre[books[:1]])).all()
+    star = make_object("office_chair", 0)
     assert sum(key is None for key in star.keys) == 10  # five arms with castors, which stand at any angle
     with pytest.raises(InputError, match="family mug"):
-        make_thing("mug", 0)
+        make_object("mug", 0)
 
 
 def test_pairs_show_the_same_places(bag):
     rng = np.random.default_rng(1)
-    source, target = take_shot(bag, rng, 160), take_shot(make_thing("bag", 2), rng, 160)
+    source, target = take_shot(bag, rng, 160), take_shot(make_object("bag", 2), rng, 160)
     for shot in (source, target):
         rows = np.argwhere(shot.mask)[::50]
         places = shot.xyz[rows[:, 0], rows[:, 1]]
@@ -90,7 +90,7 @@ def test_pairs_show_the_same_places(bag):
     pair = make_pair(source, target, rng, 15)
     assert len(pair.source_at) == len(pair.target_at) == 15
     at = pair.source_at.astype(int)
-    true = corresponding(source.thing, target.thing, source.xyz[at[:, 1], at[:, 0]])
+    true = corresponding(source.object, target.object, source.xyz[at[:, 1], at[:, 0]])
     np.testing.assert_allclose(target.camera.project(true)[0], pair.target_at)
     mirrored = np.isfinite(pair.mirror_at).all(axis=1)
     assert mirrored.any()

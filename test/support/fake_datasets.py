@@ -21,8 +21,8 @@ def furnished(seed: int = 0) -> list[tuple[int, np.ndarray, tuple[int, int, int]
     1.2 m apart, a sofa, and the floor."""
     rng = np.random.default_rng(seed)
     floor = np.concatenate([rng.uniform(0, 4, (20 * P, 2)), np.zeros((20 * P, 1))], axis=1)
-    things = [(CHAIR, 0.5, (1.0, 1.0, 0.0)), (CHAIR, 0.5, (2.2, 1.0, 0.0)), (SOFA, 0.8, (2.0, 3.0, 0.0))]
-    solid = [(kind, np.array(corner) + rng.uniform(0, side, (P, 3)), (200, 10 * kind, 0)) for kind, side, corner in things]
+    objects = [(CHAIR, 0.5, (1.0, 1.0, 0.0)), (CHAIR, 0.5, (2.2, 1.0, 0.0)), (SOFA, 0.8, (2.0, 3.0, 0.0))]
+    solid = [(kind, np.array(corner) + rng.uniform(0, side, (P, 3)), (200, 10 * kind, 0)) for kind, side, corner in objects]
     return [(FLOOR, floor, (60, 70, 80)), *solid]
 
 
@@ -78,15 +78,15 @@ def write_objects(folder: Path, part: str, kinds: list[str], points: int = 256, 
     return path
 
 
-def write_picture(root: Path, area: str, room: str, frame: int, thing: str, share: float = 0.25, side: int = 96) -> Path:
-    """A picture of 2D-3D-S: the upper rows floor, the rightmost ``share`` of the columns the thing, a row of no label below."""
+def write_picture(root: Path, area: str, room: str, frame: int, obj: str, share: float = 0.25, side: int = 96) -> Path:
+    """A picture of 2D-3D-S: the upper rows floor, the rightmost ``share`` of the columns the object, a row of no label below."""
     entry = {name.split("_")[0]: k for k, name in enumerate(LABELS)}
     number = np.full((side, side), entry["floor"])
-    number[:, side - round(share * side) :] = entry[thing]
+    number[:, side - round(share * side) :] = entry[obj]
     number[-1] = 0x0D0D0D
     semantic = np.stack([number % 256, number // 256 % 256, number // 65536], axis=-1).astype(np.uint8)  # OpenCV writes B, G, R
     rgb = np.full((side, side, 3), 90, np.uint8)
-    rgb[number == entry[thing]] = (0, 0, 255)
+    rgb[number == entry[obj]] = (0, 0, 255)
     stem = f"camera_{'0a' * 16}_{room}_frame_{frame}_domain_"
     for folder in ("rgb", "semantic"):
         (root / area / "data" / folder).mkdir(parents=True, exist_ok=True)

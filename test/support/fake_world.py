@@ -1,4 +1,4 @@
-"""A backbone that sees colours only, and pictures and clouds of coloured things: quick, deterministic, and easy to reason about."""
+"""A backbone that sees colours only, and pictures and clouds of coloured objects: quick, deterministic, and easy to reason about."""
 
 from __future__ import annotations
 
@@ -37,13 +37,13 @@ class FakeBackbone:
         return tokens, tokens.mean((1, 2))
 
 
-def _paint(rng, thing):
-    """Things of one colour are not of quite the same colour."""
-    return np.array(COLOURS[thing]) + rng.normal(0, 18, 3)
+def _paint(rng, obj):
+    """Objects of one colour are not of quite the same colour."""
+    return np.array(COLOURS[obj]) + rng.normal(0, 18, 3)
 
 
-def picture(seed, things, size=(96, 128)):
-    """uint8 RGB [H, W, 3]: a square of each colour in ``things`` on a mottled grey ground; and bool [H, W] of the first one."""
+def picture(seed, objects, size=(96, 128)):
+    """uint8 RGB [H, W, 3]: a square of each colour in ``objects`` on a mottled grey ground; and bool [H, W] of the first one."""
     rng = np.random.default_rng(seed)
     height, width = size
     mottled = cv2.resize(rng.normal(0, 12, (6, 8)).astype(np.float32), (width, height), interpolation=cv2.INTER_CUBIC)
@@ -51,17 +51,17 @@ def picture(seed, things, size=(96, 128)):
     side = height // 4
     slots = rng.permutation([(r, c) for r in (0.2, 0.5) for c in (0.15, 0.42, 0.68)])
     truth = np.zeros(size, bool)
-    for k, thing in enumerate(things):
+    for k, obj in enumerate(objects):
         top, left = int(slots[k][0] * height), int(slots[k][1] * width)
-        image[top : top + side, left : left + side] = _paint(rng, thing) + rng.normal(0, 6, (side, side, 3))
+        image[top : top + side, left : left + side] = _paint(rng, obj) + rng.normal(0, 6, (side, side, 3))
         if k == 0:
             truth[top : top + side, left : left + side] = True
     return np.clip(image, 0, 255).astype(np.uint8), truth
 
 
-def table(seed, things):
-    """A coloured cloud (optical frame, metres) of a grey table top with a ball of each colour in ``things``, and uint8 [N]: k + 1 on the
-    k-th thing."""
+def table(seed, objects):
+    """A coloured cloud (optical frame, metres) of a grey table top with a ball of each colour in ``objects``, and uint8 [N]: k + 1 on the
+    k-th object."""
     rng = np.random.default_rng(seed)
     parts, colours, truth = [], [], []
 
@@ -73,11 +73,11 @@ def table(seed, things):
     x, z = np.meshgrid(np.linspace(-0.6, 0.6, 70), np.linspace(0.8, 1.8, 60))
     add(np.stack([x.ravel(), np.full(x.size, 0.4) + rng.normal(0, 0.001, x.size), z.ravel()], 1), rng.uniform(90, 160, 3), 0)
     places = rng.permutation([(-0.4, 1.05), (0.0, 1.05), (0.4, 1.05), (-0.4, 1.5), (0.0, 1.5), (0.4, 1.5)])
-    for k, thing in enumerate(things):
+    for k, obj in enumerate(objects):
         direction = rng.normal(size=(700, 3))
         direction /= np.linalg.norm(direction, axis=1, keepdims=True)
         direction[:, 2] = -np.abs(direction[:, 2])  # the side that the sensor sees
         centre = np.array([places[k][0], 0.4 - 0.13, places[k][1]])
-        add(centre + 0.1 * direction, _paint(rng, thing), k + 1)
+        add(centre + 0.1 * direction, _paint(rng, obj), k + 1)
     xyz = np.concatenate(parts).astype(np.float32)
     return Cloud(xyz, np.concatenate(colours).astype(np.uint8)), np.concatenate(truth)

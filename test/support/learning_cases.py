@@ -1,4 +1,4 @@
-"""The fake things of the tests of ``geoseg train``, ``coseg`` and ``bank``, and how a command is run."""
+"""The fake objects of the tests of ``geoseg train``, ``coseg`` and ``bank``, and how a command is run."""
 
 from geoseg_ros.cli.main import main
 

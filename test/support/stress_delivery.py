@@ -3,7 +3,7 @@
 Prints what was sent, received, dropped, processed and answered, and the node's share of one CPU; its resident memory, open files and
 threads at the start (after a warm-up) and at the end; the slope of its memory in the second half, and how the latency drifts from the
 first to the last quarter. Exit code 0 if every processed message was answered, nothing was rejected, and nothing grew; else 1 and a line
-for each thing that is wrong.
+for each object that is wrong.
 
   PYTHONPATH=test python -m support.stress_delivery --seconds 60 --reliable
   PYTHONPATH=test python -m support.stress_delivery --seconds 60 --profile config/fastdds_shm.xml

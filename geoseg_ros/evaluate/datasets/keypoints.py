@@ -34,7 +34,7 @@ class KeyPointPair:
     Attributes:
         source, target: files. category: of the pair.
         source_at, target_at: float64 [K, 2], pixels (x, y).
-        extent: longer side of the box around the thing in the target, pixels.
+        extent: longer side of the box around the object in the target, pixels.
         geo_aware: bool [K], in the geometry-aware subset; none where the lists are not known.
     """
 
@@ -87,10 +87,10 @@ def _read(root: Path, file: Path, groups: dict[str, list[set[str]]]) -> KeyPoint
 
 def _animals(root: Path, file: Path, data: dict[str, Any], groups: dict[str, list[set[str]]]) -> KeyPointPair:
     parts = [_inside(root, str(data[key])) for key in ("src_json_path", "trg_json_path")]
-    things = [_json(part) for part in parts]
-    points = [np.asarray(thing["keypoints"], np.float64).reshape(-1, 3) for thing in things]
+    objects = [_json(part) for part in parts]
+    points = [np.asarray(obj["keypoints"], np.float64).reshape(-1, 3) for obj in objects]
     both = (points[0][:, 2] > 0) & (points[1][:, 2] > 0)
-    box = np.asarray(things[1]["bbox"], np.float64)  # left, top, width, height
+    box = np.asarray(objects[1]["bbox"], np.float64)  # left, top, width, height
     images = [root / "JPEGImages" / part.relative_to(root / "ImageAnnotation").with_suffix(".jpg") for part in parts]
     shown = [str(k) for k in np.flatnonzero(points[1][:, 2] > 0)]
     names = [str(k) for k in np.flatnonzero(both)]

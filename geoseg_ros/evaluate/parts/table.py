@@ -98,7 +98,7 @@ def _real(root: Path, items: int | None) -> Iterator[tuple[str, KeyPointPair]]:
 def _shots(pair: Any, backbone: ImageBackbone, features: Features) -> Found:
     first, second = (_features(shot.image, backbone, features) for shot in (pair.source, pair.target))
     place = nearest_places(first, second, pair.source_at, (float(len(pair.source.mask)), float(len(pair.target.mask))))
-    return Found(place, pair.target_at, pair.target.extent, pair.mirror_at, pair.source.thing.family)
+    return Found(place, pair.target_at, pair.target.extent, pair.mirror_at, pair.source.object.family)
 
 
 def _photographs(pair: KeyPointPair, backbone: ImageBackbone, features: Features) -> Found:

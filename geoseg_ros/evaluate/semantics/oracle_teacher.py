@@ -1,4 +1,4 @@
-"""A teacher that knows the truth of simulated rooms and lies as much as it is told to: for tests and ladders, never for use."""
+"""A teacher that knows the truth of simulated rooms and errs as often as it is set to: for tests and ladders, never for use."""
 
 from __future__ import annotations
 

@@ -1,8 +1,8 @@
-"""Alignment of a thing to the template of its kind: a turn about the vertical axis, a shift, and a stretch along and across it.
+"""Alignment of an object to the template of its kind: a turn about the vertical axis, a shift, and a stretch along and across it.
 
 Gravity is known, so turns about the vertical axis are tried, each is refined by iterated closest points both ways (Besl and McKay 1992,
-trimmed as by Chetverikov et al. 2002), and the one that leaves least over is taken. Things of a kind differ in proportion, therefore height
-and width are fitted apart, within limits.
+trimmed as by Chetverikov et al. 2002), and the one that leaves least over is taken. Objects of a kind differ in proportion, therefore
+height and width are fitted apart, within limits.
 """
 
 from __future__ import annotations
@@ -21,15 +21,15 @@ _KEPT = 5  # starts that are refined finely
 _NORMAL_WEIGHT = 0.12  # of a normal, in diagonals of the template
 _STRETCH = 1.35  # most by which height or width leave their first guess
 _SAME_TURN = np.pi / 6  # radians: nearer turns are one
-_TRIM = 0.7  # share of the template that a partly seen thing must cover
+_TRIM = 0.7  # share of the template that a partly seen object must cover
 
 
 @dataclass(frozen=True)
 class Alignment:
-    """A thing placed over the template.
+    """An object placed over the template.
 
     Attributes:
-        matrix: float64 [4, 4], from the frame of the thing to that of the template.
+        matrix: float64 [4, 4], from the frame of the object to that of the template.
         cost: what is left over, in diagonals of the template; smaller is better.
         turn: radians about the vertical axis.
     """
@@ -39,27 +39,27 @@ class Alignment:
     turn: float
 
     def apply(self, xyz: NDArray[np.floating]) -> NDArray[np.float64]:
-        """Points [n, 3] of the thing in the frame of the template."""
+        """Points [n, 3] of the object in the frame of the template."""
         return np.asarray(xyz, np.float64) @ self.matrix[:3, :3].T + self.matrix[:3, 3]
 
     def back(self, xyz: NDArray[np.floating]) -> NDArray[np.float64]:
-        """Points [n, 3] of the template in the frame of the thing."""
+        """Points [n, 3] of the template in the frame of the object."""
         return (np.asarray(xyz, np.float64) - self.matrix[:3, 3]) @ np.linalg.inv(self.matrix[:3, :3]).T
 
 
-def align(template: Shape, thing: Shape, turns: int = TURNS) -> list[Alignment]:
+def align(template: Shape, obj: Shape, turns: int = TURNS) -> list[Alignment]:
     """The best alignments, the best first; of turns that end at the same place only one is kept.
 
     Args:
         turns: about the vertical axis that are tried.
     """
-    height = float(np.ptp(template.xyz[:, 2]) / max(np.ptp(thing.xyz[:, 2]), 1e-6))
-    width = _radius(template) / max(_radius(thing), 1e-6)
+    height = float(np.ptp(template.xyz[:, 2]) / max(np.ptp(obj.xyz[:, 2]), 1e-6))
+    width = _radius(template) / max(_radius(obj), 1e-6)
     height, width = float(np.clip(height, 0.2, 5)), float(np.clip(width, 0.2, 5))
     angle = np.arange(turns) * 2 * np.pi / turns
     same = 1 / 1.2 < height / width < 1.2
     guesses = [(a, s, height) for s in ({height} if same else {height, width}) for a in angle]
-    state = _State(template, thing, np.array(guesses))
+    state = _State(template, obj, np.array(guesses))
     state.iterate(*_COARSE)
     state.keep(_KEPT)
     state.iterate(*_FINE)
@@ -71,13 +71,13 @@ def _radius(shape: Shape) -> float:
 
 
 class _State:
-    """Several placements of a thing at once. Attributes: turn complex [b], with the horizontal stretch; shift [b, 2]; rise [b, 2], stretch
-    and shift along the vertical axis; cost [b]."""
+    """Several placements of an object at once. Attributes: turn complex [b], with the horizontal stretch; shift [b, 2]; rise [b, 2],
+    stretch and shift along the vertical axis; cost [b]."""
 
-    def __init__(self, template: Shape, thing: Shape, guesses: NDArray[np.float64]) -> None:
+    def __init__(self, template: Shape, obj: Shape, guesses: NDArray[np.float64]) -> None:
         self._diagonal = template.diagonal
         self._template = [_spread(template, count) for count, _ in (_COARSE, _FINE)]
-        self._thing = [_spread(thing, count) for count, _ in (_COARSE, _FINE)]
+        self._object = [_spread(obj, count) for count, _ in (_COARSE, _FINE)]
         self._level = 0
         self.turn = guesses[:, 1] * np.exp(1j * guesses[:, 0])
         self._first = guesses[:, 1:].copy()
@@ -115,7 +115,7 @@ class _State:
     def _step(self, last: bool = False) -> None:
         """One iteration of closest points both ways; ``last``: only the cost."""
         goal, goal_normal = self._template[self._level]
-        own, own_normal = self._thing[self._level]
+        own, own_normal = self._object[self._level]
         flat = own[:, 0] + 1j * own[:, 1]
         placed = self.turn[:, None] * flat + (self.shift[:, 0] + 1j * self.shift[:, 1])[:, None]
         z = self.rise[:, :1] * own[None, :, 2] + self.rise[:, 1:]

@@ -15,10 +15,10 @@ from geoseg_ros.geometry.geodesics import bicyclic_error
 from geoseg_ros.geometry.sampling import farthest_points
 from geoseg_ros.methods.parts.descriptors import fuse
 from geoseg_ros.methods.parts.matching import nearest
-from geoseg_ros.methods.parts.views import ThingView
+from geoseg_ros.methods.parts.views import ObjectView
 
 Floats = NDArray[np.floating]
-Filter = Callable[[ThingView, ThingView, NDArray[np.int64]], NDArray[np.float64]]
+Filter = Callable[[ObjectView, ObjectView, NDArray[np.int64]], NDArray[np.float64]]
 """Error [K], the larger the worse, of candidates int64 [K, 2]: rows of the cells of two views."""
 
 
@@ -34,7 +34,7 @@ class Candidates:
         return Candidates(self.pairs[kept], self.score[kept])
 
 
-def candidates(source: ThingView, target: ThingView, descriptor_weight: float = 1 / 3, cycle: float | None = 0.05) -> Candidates:
+def candidates(source: ObjectView, target: ObjectView, descriptor_weight: float = 1 / 3, cycle: float | None = 0.05) -> Candidates:
     """The most similar cell of the target for every cell of the source.
 
     Args:
@@ -51,7 +51,7 @@ def candidates(source: ThingView, target: ThingView, descriptor_weight: float = 
     return Candidates(pairs, score).select(apart < cycle * source.extent)
 
 
-def geodesic_error(source: ThingView, target: ThingView, pairs: NDArray[np.int64]) -> NDArray[np.float64]:
+def geodesic_error(source: ObjectView, target: ObjectView, pairs: NDArray[np.int64]) -> NDArray[np.float64]:
     """Bicyclic geodesic error: where the descriptors of the surface alone lead, against the candidate."""
     vertices = np.stack([source.vertex[pairs[:, 0]], target.vertex[pairs[:, 1]]], axis=1)
     a, b = source.surface, target.surface
@@ -62,20 +62,20 @@ def geodesic_error(source: ThingView, target: ThingView, pairs: NDArray[np.int64
     return bicyclic_error(a.geodesics, b.geodesics, vertices, forward, backward)
 
 
-def spherical_error(source: ThingView, target: ThingView, pairs: NDArray[np.int64]) -> NDArray[np.float64]:
-    """Angle (radians) between the directions from the middle of each thing, in the frame that both stand in."""
+def spherical_error(source: ObjectView, target: ObjectView, pairs: NDArray[np.int64]) -> NDArray[np.float64]:
+    """Angle (radians) between the directions from the middle of each object, in the frame that both stand in."""
     a, b = (_unit(_boxed(view)[rows]) for view, rows in zip((source, target), pairs.T, strict=True))
     return np.arccos(np.clip((a * b).sum(axis=1), -1, 1))
 
 
-def triplane_error(source: ThingView, target: ThingView, pairs: NDArray[np.int64]) -> NDArray[np.float64]:
-    """Largest distance on the three coordinate planes, in half sizes of the boxes around the things."""
+def triplane_error(source: ObjectView, target: ObjectView, pairs: NDArray[np.int64]) -> NDArray[np.float64]:
+    """Largest distance on the three coordinate planes, in half sizes of the boxes around the objects."""
     apart = _boxed(source)[pairs[:, 0]] - _boxed(target)[pairs[:, 1]]
     planes = [np.linalg.norm(np.delete(apart, axis, axis=1), axis=1) for axis in range(3)]
     return np.max(planes, axis=0)
 
 
-def similarity_error(source: ThingView, target: ThingView, pairs: NDArray[np.int64]) -> NDArray[np.float64]:
+def similarity_error(source: ObjectView, target: ObjectView, pairs: NDArray[np.int64]) -> NDArray[np.float64]:
     """1 - cosine of the descriptors of the surface."""
     return 1 - (source.descriptor[pairs[:, 0]] * target.descriptor[pairs[:, 1]]).sum(axis=1).astype(np.float64)
 
@@ -88,7 +88,7 @@ FILTERS: dict[str, Filter] = {
 }
 
 
-def capped(view: ThingView, found: Candidates, regions: int = 48, most: int = 30, seed: int = 0) -> Candidates:
+def capped(view: ObjectView, found: Candidates, regions: int = 48, most: int = 30, seed: int = 0) -> Candidates:
     """At most ``most`` candidates from each of ``regions`` regions of the source, so that large faces do not outweigh small parts."""
     points = view.surface.mesh.vertices
     centres = points[farthest_points(points, min(regions, len(points)))]
@@ -120,14 +120,14 @@ def chained(steps: Sequence[Candidates]) -> Candidates:
     return found
 
 
-def _features(view: ThingView, weight: float) -> Floats:
+def _features(view: ObjectView, weight: float) -> Floats:
     if not 0 < weight < 1:
         return view.token if weight <= 0 else view.descriptor
     return fuse([view.token, view.descriptor], [1 - weight, weight])
 
 
-def _boxed(view: ThingView) -> Floats:
-    """Places [n, 3] of the cells in the box around the thing, -1 to 1."""
+def _boxed(view: ObjectView) -> Floats:
+    """Places [n, 3] of the cells in the box around the object, -1 to 1."""
     points = view.surface.mesh.vertices.astype(np.float64)
     low, high = points.min(axis=0), points.max(axis=0)
     return ((points - (low + high) / 2) / np.maximum((high - low) / 2, 1e-9))[view.vertex]

@@ -1,4 +1,4 @@
-"""Descriptors of the points of a thing: what it looks like, how its surface is bent, and where on the thing a point is.
+"""Descriptors of the points of an object: what it looks like, how its surface is bent, and where on the object a point is.
 
 Each provider gives unit rows; they are joined with the square roots of their weights, so that the cosine of two joined rows is the weighted
 mean of the providers' cosines.
@@ -38,10 +38,10 @@ class DescriptorConfig(Settings):
 
     tokens: float = setting(0.5, "weight of the backbone's tokens, carried to the points from virtual views", range=(0.0, 1.0))
     surface: float = setting(0.2, "weight of heat- and wave-kernel signatures", range=(0.0, 1.0))
-    place: float = setting(0.3, "weight of the place in the box around the thing", range=(0.0, 1.0))
+    place: float = setting(0.3, "weight of the place in the box around the object", range=(0.0, 1.0))
     frame: Frame = setting(
         "gravity",
-        "what is known of the thing's axes: full (z up, front along x); gravity (z up: a place is height and distance from the middle); "
+        "what is known of the object's axes: full (z up, front along x); gravity (z up: a place is height and distance from the middle); "
         "none (no places)",
     )
     samples: int = setting(20_000, "points of a mesh that are drawn", range=(100, 1_000_000))
@@ -93,7 +93,7 @@ def unit_rows(values: Floats) -> Floats:
 
 
 def place_descriptors(points: Floats, frame: Frame = "full") -> NDArray[np.float32]:
-    """Where in the box around the thing each point is: random waves (Rahimi & Recht 2007) of the normalised place, whose cosine falls off
+    """Where in the box around the object each point is: random waves (Rahimi & Recht 2007) of the normalised place, whose cosine falls off
     with the distance of two places as a Gaussian.
 
     Args:
@@ -114,7 +114,7 @@ def place_descriptors(points: Floats, frame: Frame = "full") -> NDArray[np.float
 
 
 def token_descriptors(shape: Mesh | Cloud, backbone: ImageBackbone, config: DescriptorConfig) -> NDArray[np.float32]:
-    """Tokens of virtual views from all around, carried to the points; the thing's mean token is taken out. Unit rows float32 [V, D]."""
+    """Tokens of virtual views from all around, carried to the points; the object's mean token is taken out. Unit rows float32 [V, D]."""
     points = shape.vertices if isinstance(shape, Mesh) else shape.xyz
     xyz, normal, rgb, owner = _drawn(shape, config.samples)
     middle = (points.min(axis=0) + points.max(axis=0)) / 2

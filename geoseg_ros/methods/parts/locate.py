@@ -1,10 +1,10 @@
-"""Where the marks of a template are on another thing of its kind, and which of them the checks let pass.
+"""Where the marks of a template are on another object of its kind, and which of them the checks let pass.
 
-1. The thing is placed over the template (:mod:`~geoseg_ros.methods.parts.align`).
+1. The object is placed over the template (:mod:`~geoseg_ros.methods.parts.align`).
 2. Every mark's nearest point there, by place and slope, is its candidate; the way back must end at the mark (relaxed cycle).
 3. The bicyclic geodesic error compares the candidate with the one that descriptors give that know nothing of the placement.
-4. A second turn of the thing that fits about as well and puts the mark elsewhere makes its place ambiguous; where the template looks like
-   itself after that turn, the thing is symmetric, and each of the places is right.
+4. A second turn of the object that fits about as well and puts the mark elsewhere makes its place ambiguous; where the template looks like
+   itself after that turn, the object is symmetric, and each of the places is right.
 """
 
 from __future__ import annotations
@@ -28,25 +28,25 @@ from geoseg_ros.methods.parts.shape import Shape
 VERSION = "place 3 surface 2 slope 1"  # of the descriptors of a template
 _NEAR = 0.08  # of a diagonal: a candidate farther from its mark, once placed, is not on the measured surface
 _TURNS, _MOST, _SAME = 72, 0.95, 0.06  # of a circle; share of the points that must be so near, in diagonals, to call two turns alike
-_AROUND = 0.25  # of a diagonal: an origin this near to the thing is no sensor, so that nothing is hidden
+_AROUND = 0.25  # of a diagonal: an origin this near to the object is no sensor, so that nothing is hidden
 _BESIDE = 0.04  # of a diagonal: points this near to a ray, and so much nearer to the sensor, hide what is behind
 _APART = 0.1  # of a diagonal: two places are different
 _REACHES = (0.2, 0.12, 0.08)  # of a diagonal: neighbourhoods that are deformed alike
-_ALIKE = 0.04  # share of the points whose descriptors count as equally near: they cannot tell left from right
+_ALIKE = 0.04  # share of the points whose descriptors count as equally near: left and right look alike to them
 _SPHERE = 3.0  # where rows are lifted to unit length, so that their cosine orders them by distance
 _SLOPE = 0.12  # of a normal beside places, in diagonals
 
 
 @dataclass(frozen=True)
 class Found:
-    """One mark on a thing.
+    """One mark on an object.
 
     Attributes:
         point: float64 [3], metres, frame of the input; None where no point is given.
-        normal: float64 [3], unit, away from the thing; None where there is no point.
+        normal: float64 [3], unit, away from the object; None where there is no point.
         confidence: 0 .. 1; 0 without a point.
         seen: the point lies on the measured surface.
-        symmetric: the thing looks the same from several sides; this is one of several places.
+        symmetric: the object looks the same from several sides; this is one of several places.
         reason: why no point is given, or empty.
     """
 
@@ -66,7 +66,7 @@ def describe_shape(shape: Shape) -> NDArray[np.float32]:
 
 
 class Template:
-    """The thing that was marked.
+    """The object that was marked.
 
     Attributes:
         shape: its points.
@@ -119,18 +119,18 @@ class Template:
 
 
 class Placed:
-    """A thing placed over the template. It answers where marks are, as often as it is asked.
+    """An object placed over the template. It answers where marks are, as often as it is asked.
 
     Args:
         template: of its kind.
-        thing: its shape.
+        object: its shape.
         points: [m, 3], all of its valid points, frame of the input; found points are moved to the nearest of them.
     """
 
-    def __init__(self, template: Template, thing: Shape, points: NDArray[np.floating]) -> None:
-        self.template, self.thing = template, thing
+    def __init__(self, template: Template, obj: Shape, points: NDArray[np.floating]) -> None:
+        self.template, self.object = template, obj
         self._points = cKDTree(points)
-        self.alignments = align(template.shape, thing)
+        self.alignments = align(template.shape, obj)
 
     @property
     def best(self) -> Alignment:
@@ -143,8 +143,8 @@ class Placed:
 
         Every point is drawn to the nearest one of the template, and all of a neighbourhood alike; the neighbourhoods shrink.
         """
-        xyz = self.best.apply(self.thing.xyz)
-        normal = self.thing.normal @ np.linalg.inv(self.best.matrix[:3, :3])
+        xyz = self.best.apply(self.object.xyz)
+        normal = self.object.normal @ np.linalg.inv(self.best.matrix[:3, :3])
         normal /= np.maximum(np.linalg.norm(normal, axis=1, keepdims=True), 1e-12)
         squared = np.square(xyz[:, None] - xyz[None]).sum(axis=2)
         for reach in _REACHES:
@@ -155,10 +155,10 @@ class Placed:
 
     @cached_property
     def _checks(self) -> tuple[NDArray[np.float32], Geodesics]:
-        return describe_shape(self.thing), Geodesics(self.thing.xyz)
+        return describe_shape(self.object), Geodesics(self.object.xyz)
 
     def find(self, marks: NDArray[np.floating], config: PartsConfig) -> list[Found]:
-        """Where marks [k, 3] of the template are on the thing."""
+        """Where marks [k, 3] of the template are on the object."""
         template = self.template
         if self.best.cost > config.fit:
             return [self._refused(f"does not fit the template ({self.best.cost:.3f} of a diagonal)") for _ in marks]
@@ -170,7 +170,7 @@ class Placed:
         found = []
         for k, mark in enumerate(np.asarray(marks, np.float64)):
             at, row = int(vertex[k]), int(matches.target[k])
-            moved = self.thing.xyz[row] + (mark - template.shape.xyz[at]) @ np.linalg.inv(self.best.matrix[:3, :3]).T
+            moved = self.object.xyz[row] + (mark - template.shape.xyz[at]) @ np.linalg.inv(self.best.matrix[:3, :3]).T
             away = float(np.linalg.norm(placed[row] - template.shape.xyz[at])) / template.shape.diagonal
             several, symmetric = self._elsewhere(mark, config)
             if several and not symmetric:
@@ -183,14 +183,14 @@ class Placed:
                 found.append(self._refused(f"geodesic check: {geodesic[k]:.2f} of a diagonal between two ways to find it"))
             else:
                 trust = (1 - self.best.cost / (2 * config.fit)) * (1 - geodesic[k] / (2 * config.geodesic + 1e-9))
-                found.append(self._given(moved, self.thing.normal[row], trust, symmetric))
+                found.append(self._given(moved, self.object.normal[row], trust, symmetric))
         return found
 
     @cached_property
     def _spacing(self) -> float:
-        """Distance of neighbouring points of the thing, as a share of its diagonal: no way back ends nearer than that."""
-        xyz = self.thing.xyz
-        return float(np.median(cKDTree(xyz).query(xyz, k=2)[0][:, 1])) / self.thing.diagonal
+        """Distance of neighbouring points of the object, as a share of its diagonal: no way back ends nearer than that."""
+        xyz = self.object.xyz
+        return float(np.median(cKDTree(xyz).query(xyz, k=2)[0][:, 1])) / self.object.diagonal
 
     def _geodesic(self, vertex: int, row: int) -> float:
         """Bicyclic geodesic error of a candidate, as a share of the diagonals: from each end the way over the surface to the nearest of
@@ -210,24 +210,24 @@ class Placed:
         turns = [
             a.turn - self.best.turn
             for a in self.alignments[1:]
-            if a.cost <= limit and np.linalg.norm(a.back(mark[None])[0] - here) > _APART * self.thing.diagonal
+            if a.cost <= limit and np.linalg.norm(a.back(mark[None])[0] - here) > _APART * self.object.diagonal
         ]
         return bool(turns), bool(turns) and all(self.template.symmetric(turn) for turn in turns)
 
     def _given(self, place: NDArray[np.float64], normal: NDArray[np.floating], trust: float, symmetric: bool) -> Found:
         point = self._input(place)
-        turned = self.thing.pose[:3, :3] @ np.asarray(normal, np.float64)
+        turned = self.object.pose[:3, :3] @ np.asarray(normal, np.float64)
         nearest, row = self._points.query(point)
-        if nearest < 0.05 * self.thing.diagonal:
+        if nearest < 0.05 * self.object.diagonal:
             point = self._points.data[row]
         return Found(np.asarray(point), turned, float(np.clip(trust, 0, 1)) * (0.5 if symmetric else 1.0), True, symmetric)
 
     def _unmeasured(self, mark: NDArray[np.float64], normal: NDArray[np.floating], symmetric: bool, config: PartsConfig) -> Found:
-        """A mark that no measured surface is near to: inferred where the thing itself hides it from the sensor, else refused."""
+        """A mark that no measured surface is near to: inferred where the object itself hides it from the sensor, else refused."""
         place = self._input(self.best.back(mark[None])[0])
         if not config.hidden or not self._occluded(place):
             return self._refused("not seen: no measured surface there")
-        turned = self.thing.pose[:3, :3] @ (self.best.matrix[:3, :3].T @ np.asarray(normal, np.float64))
+        turned = self.object.pose[:3, :3] @ (self.best.matrix[:3, :3].T @ np.asarray(normal, np.float64))
         turned *= np.sign(turned @ place) or 1.0  # away from the sensor, which does not see it
         turned /= max(float(np.linalg.norm(turned)), 1e-12)
         trust = 0.5 * (1 - self.best.cost / (2 * config.fit)) * (0.5 if symmetric else 1.0)
@@ -235,20 +235,20 @@ class Placed:
 
     def _occluded(self, place: NDArray[np.float64]) -> bool:
         """Whether measured points lie between the sensor, which is the origin of the input, and a place."""
-        corner = self.thing.pose[:3, :3].T @ -self.thing.pose[:3, 3]  # the sensor in the frame of the thing
-        margin = _AROUND * self.thing.diagonal
-        low, high = self.thing.xyz.min(axis=0) - margin, self.thing.xyz.max(axis=0) + margin
+        corner = self.object.pose[:3, :3].T @ -self.object.pose[:3, 3]  # the sensor in the frame of the object
+        margin = _AROUND * self.object.diagonal
+        low, high = self.object.xyz.min(axis=0) - margin, self.object.xyz.max(axis=0) + margin
         far = float(np.linalg.norm(place))
         if ((corner > low) & (corner < high)).all() or far < 1e-6:
             return False
         points = np.asarray(self._points.data)
         along = points @ (place / far)
         aside = np.linalg.norm(points - along[:, None] * place / far, axis=1)
-        size = self.thing.diagonal
+        size = self.object.diagonal
         return bool(((aside < _BESIDE * size) & (along < far - _BESIDE * size)).sum() >= 3)
 
     def _input(self, place: NDArray[np.float64]) -> NDArray[np.float64]:
-        return np.asarray(self.thing.pose[:3, :3] @ place + self.thing.pose[:3, 3])
+        return np.asarray(self.object.pose[:3, :3] @ place + self.object.pose[:3, 3])
 
     @staticmethod
     def _refused(reason: str) -> Found:

@@ -1,4 +1,4 @@
-"""Candidates between two things, and the checks that they pass: relaxed cycle consistency, and the bicyclic geodesic error."""
+"""Candidates between two objects, and the checks that they pass: relaxed cycle consistency, and the bicyclic geodesic error."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ class Matches:
     """K candidates, one for each row that was asked for.
 
     Attributes:
-        source, target: int64 [K], rows of the two things.
+        source, target: int64 [K], rows of the two objects.
         score: float32 [K], cosine of their descriptors.
         cycle: float64 [K], distance between the source and where the way back ends, as a share of the source's diagonal; NaN: not checked.
         geodesic: float64 [K], bicyclic geodesic error; NaN: not checked; infinite across parts that are not connected.
@@ -69,13 +69,13 @@ def match(
     check: tuple[Floats, Floats] | None = None,
     config: MatchConfig | None = None,
 ) -> Matches:
-    """Candidates from one thing to another by nearest descriptors, and their checks.
+    """Candidates from one object to another by nearest descriptors, and their checks.
 
     Args:
-        query: unit rows [M, D] of all points of the first thing.
+        query: unit rows [M, D] of all points of the first object.
         target: unit rows [V, D] of all points of the second.
-        rows: int [K], the points of the first thing that are looked for; None: all.
-        query_xyz: [M, 2 or 3], where the points of the first thing are; with it the way back is checked.
+        rows: int [K], the points of the first object that are looked for; None: all.
+        query_xyz: [M, 2 or 3], where the points of the first object are; with it the way back is checked.
         query_geodesics, target_geodesics: the two surfaces, of M and V points; with both the bicyclic geodesic error is checked.
         check: other descriptors [M, E] and [V, E] that the geodesic check finds its counterparts with, such as those of geometry alone;
             None: ``query`` and ``target``, so that only the way back can differ.

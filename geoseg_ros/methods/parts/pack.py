@@ -1,4 +1,4 @@
-"""Part packs: the thing that was marked, its marks, and what a photograph's marks look like."""
+"""Part packs: the object that was marked, its marks, and what a photograph's marks look like."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ _TARGET = "target"  # of the manifest: name and version of the concept pack, or 
 
 @dataclass(frozen=True)
 class Photo:
-    """What a marked photograph shows of the thing.
+    """What a marked photograph shows of the object.
 
     Attributes:
         tokens: float32 [n, D], unit rows, the pack's mean subtracted.
@@ -62,7 +62,7 @@ class PartPack:
         target: name and version of the concept pack whose objects have the parts; None: every cloud or picture is one object.
         backbone, backbone_hash: whose tokens photographs have.
         marks: the parts.
-        template: the marked thing; None where only photographs were marked.
+        template: the marked object; None where only photographs were marked.
         mean: float32 [D], subtracted from tokens; empty without photographs.
         photos: the marked ones.
         pictures: JPEG files as uint8: the template with its parts first.

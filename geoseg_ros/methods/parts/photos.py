@@ -1,4 +1,4 @@
-"""Marks on photographs: the tokens of the thing there, and the pixel of another picture that a marked pixel's token is most like."""
+"""Marks on photographs: the tokens of the object there, and the pixel of another picture that a marked pixel's token is most like."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ from geoseg_ros.methods.parts.config import PartsConfig
 from geoseg_ros.methods.parts.pack import Mark, Photo
 from geoseg_ros.projection.scene import ImageScene
 
-_CANDIDATES, _SEPARATE = 4, 0.15  # places of a picture that are considered for a mark; shares of the thing's size that they are apart
+_CANDIDATES, _SEPARATE = 4, 0.15  # places of a picture that are considered for a mark; shares of the object's size that they are apart
 _FINE, _REACH = 0.15, 0.25  # cosine that a place loses where it is this share of the size, or more, from where the layout puts it
 _ALIKE = 0.02  # cosine by which tokens do not differ
-_COVER = 0.5  # share of a token's pixels that must show the thing
+_COVER = 0.5  # share of a token's pixels that must show the object
 
 
 def masked_tokens(scene: ImageScene, mask: NDArray[np.bool_], mean: NDArray[np.float32]) -> Photo | None:
-    """The tokens of a thing in a picture.
+    """The tokens of an object in a picture.
 
     Args:
         mask: bool [H, W], where it is.
@@ -69,7 +69,7 @@ def find_pixels(
     Args:
         marks: each with a token.
         photos: of the pack.
-        seen: tokens of the thing in the picture.
+        seen: tokens of the object in the picture.
 
     Returns:
         Pixel x, y or None; confidence; why there is none.
@@ -87,7 +87,7 @@ def find_pixels(
         if score < config.similarity:
             found.append((None, 0.0, f"not seen: nothing is like it (cosine {score:.2f})"))
         elif off > config.cycle + step:
-            found.append((None, 0.0, f"cycle check: the way back ends {off:.2f} of the thing's size off"))
+            found.append((None, 0.0, f"cycle check: the way back ends {off:.2f} of the object's size off"))
         else:
             place = _refined(seen, chosen, mark.token)
             found.append((place, float(np.clip(score, 0, 1)), ""))

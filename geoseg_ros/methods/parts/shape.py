@@ -1,4 +1,4 @@
-"""One thing as few points in an upright frame of its own, in which things of a kind can be compared."""
+"""One object as few points in an upright frame of its own, in which objects of a kind can be compared."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ from geoseg_ros.geometry.poses import upright
 from geoseg_ros.geometry.voxels import choose_voxel, voxel_downsample
 
 BUDGET = 600  # points that are aimed at
-LEAST = 30  # points of the smallest thing that can be compared
+LEAST = 30  # points of the smallest object that can be compared
 _MOST_READ = 20_000  # points looked at: more do not change the shape
 _NEIGHBOURS = 12  # that a normal is fitted to
 
 
 @dataclass(frozen=True)
 class Shape:
-    """One thing in an upright frame: z up, its lowest point at z = 0, the middle of its bounding box over the origin.
+    """One object in an upright frame: z up, its lowest point at z = 0, the middle of its bounding box over the origin.
 
     Attributes:
         xyz: float32 [n, 3], metres.
@@ -40,7 +40,7 @@ class Shape:
 
 
 def make_shape(xyz: NDArray[np.floating], up: NDArray[np.floating], budget: int = BUDGET) -> Shape:
-    """The shape of a thing.
+    """The shape of an object.
 
     Args:
         xyz: [n, 3], metres; invalid points are left out.
@@ -58,7 +58,7 @@ def make_shape(xyz: NDArray[np.floating], up: NDArray[np.floating], budget: int 
     standing = points @ turn.T.astype(np.float32)
     low, high = np.quantile(standing, (0.002, 0.998), axis=0)  # a few stray points must not shift the frame
     if float(np.linalg.norm(high - low)) < 1e-3:
-        raise InputError("expected a thing of more than a millimetre, all points are in one place")
+        raise InputError("expected an object of more than a millimetre, all points are in one place")
     margin = 0.05 * np.linalg.norm(high - low)
     standing = standing[((standing > low - margin) & (standing < high + margin)).all(axis=1)]
     corner = np.array([(low[0] + high[0]) / 2, (low[1] + high[1]) / 2, low[2]], np.float32)

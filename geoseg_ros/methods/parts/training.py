@@ -35,7 +35,7 @@ class AdapterTraining(Settings):
     grid: int = setting(30, "cells along a side that features are compared on", range=(4, 256))
     temperature: float = setting(0.02, "of the soft-argmax", range=(1e-4, 10.0))
     window: float = setting(0.25, "side of the window around the best cell that the soft-argmax sees, share of the grid", range=(0.01, 1.0))
-    noise: float = setting(0.05, "spread that is added to the labels, share of the thing's extent", range=(0.0, 1.0))
+    noise: float = setting(0.05, "spread that is added to the labels, share of the object's extent", range=(0.0, 1.0))
     dense: float = setting(1.0, "weight of the dense loss, which is in cells", range=(0.0, 1000.0))
     seed: int = setting(0, "of everything random", range=(0, 2**31))
 
@@ -53,7 +53,7 @@ class LabelledPair:
     Attributes:
         first, second: float32 [h, w, D], tokens of the pictures, as the backbone gives them.
         first_at, second_at: float64 [K, 2], row and column of each label as shares of the side, 0 to 1.
-        extents: longer sides of the boxes around the things, shares of the side.
+        extents: longer sides of the boxes around the objects, shares of the side.
     """
 
     first: NDArray[np.float32]
@@ -71,7 +71,7 @@ def train_adapter(
     Args:
         pairs: with at least 2 labels each; all tokens of one width.
         config: how. adapter: sizes; None: one level, features as wide as the tokens, rounded up to a multiple of 128.
-        progress: told the steps.
+        progress: called with every step.
 
     Raises:
         InputError: no pair, or one without labels.

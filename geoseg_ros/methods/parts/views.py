@@ -1,4 +1,4 @@
-"""One picture of a thing together with its surface: what every cell of a grid over the picture shows."""
+"""One picture of an object together with its surface: what every cell of a grid over the picture shows."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ _SAMPLES = 60_000  # points of the surface that are drawn into the grid
 
 @dataclass(frozen=True, eq=False)
 class Surface:
-    """A thing in 3D. Attributes: mesh: V vertices. geodesics: distances on it. descriptors: unit rows float32 [V, E]."""
+    """An object in 3D. Attributes: mesh: V vertices. geodesics: distances on it. descriptors: unit rows float32 [V, E]."""
 
     mesh: Mesh
     geodesics: Geodesics
@@ -35,11 +35,11 @@ class Surface:
 
 
 @dataclass(frozen=True, eq=False)
-class ThingView:
-    """The n cells of a square picture that show a thing, row by row.
+class ObjectView:
+    """The n cells of a square picture that show an object, row by row.
 
     Attributes:
-        surface: the thing.
+        surface: the object.
         tokens: float32 [h, w, D], the picture's, not normalised.
         cell: int64 [n, 2], row and column, of GRID each way.
         vertex: int64 [n], the vertex of the surface that each cell shows.
@@ -65,11 +65,11 @@ class ThingView:
 
 def view_of(
     image: NDArray[np.uint8], mask: NDArray[np.bool_], camera: Camera, surface: Surface, backbone: ImageBackbone, side: int = 480
-) -> ThingView:
-    """Lift a picture onto the surface of the thing in it.
+) -> ObjectView:
+    """Lift a picture onto the surface of the object in it.
 
     Args:
-        image: RGB [S, S, 3], square. mask: bool [S, S], the thing.
+        image: RGB [S, S, 3], square. mask: bool [S, S], the object.
         camera: of the picture, in the frame of the surface.
         side: of the picture for the backbone, pixels.
 
@@ -85,7 +85,7 @@ def view_of(
     cell = np.argwhere(shown)
     dense = interpolate(tokens.permute(2, 0, 1)[None], (GRID, GRID), mode="bilinear", align_corners=False)[0].permute(1, 2, 0).numpy()
     token = dense[shown]
-    return ThingView(surface, tokens.numpy(), cell, vertex[shown], unit_rows(token - token.mean(axis=0)).astype(np.float32))
+    return ObjectView(surface, tokens.numpy(), cell, vertex[shown], unit_rows(token - token.mean(axis=0)).astype(np.float32))
 
 
 def rasterise(mesh: Mesh, camera: Camera, shown: NDArray[np.bool_]) -> NDArray[np.int64]:

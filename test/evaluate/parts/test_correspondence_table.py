@@ -81,8 +81,8 @@ def test_animal_files(tmp_path):
     folder.mkdir(parents=True)
     for name, seen in (("1", [2, 2, 0]), ("2", [2, 0, 1])):
         points = [v for k in range(3) for v in (10 * k + 1, 20 * k + 2, seen[k])]
-        thing = {"keypoints": points, "bbox": [5, 6, 70, 40], "width": 100, "height": 90}
-        (folder / f"{name}.json").write_text(json.dumps(thing))
+        obj = {"keypoints": points, "bbox": [5, 6, 70, 40], "width": 100, "height": 90}
+        (folder / f"{name}.json").write_text(json.dumps(obj))
     pairs = tmp_path / "PairAnnotation/test_cross_species"
     pairs.mkdir(parents=True)
     names = {f"{side}_json_path": f"data/ap-10k/ImageAnnotation/felidae/cat/{k}.json" for side, k in (("src", 1), ("trg", 2))}

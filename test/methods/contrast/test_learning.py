@@ -19,7 +19,7 @@ from support.fake_world import CONFIG, picture, table
 
 
 def small(backbone, bank, **changes):
-    """A concept of four pictures and two clouds of red things."""
+    """A concept of four pictures and two clouds of red objects."""
     arguments = {
         "images": [picture(k, ("red", "green"))[0] for k in range(4)],
         "clouds": [table(k, ("red", "cyan"))[0] for k in range(2)],
@@ -53,7 +53,7 @@ def test_the_manifest_tells_what_it_was_made_from(fake_backbone, fake_bank):
     training = small(fake_backbone, fake_bank).info["training"]
     counts = {key: training[key] for key in ("images", "clouds", "without_images", "without_clouds")}
     assert counts == {"images": 4, "clouds": 2, "without_images": 3, "without_clouds": 1}
-    assert training["background"] == "coloured things" and training["supervision_of_backbone"] == "none"
+    assert training["background"] == "coloured objects" and training["supervision_of_backbone"] == "none"
 
 
 def test_null_items_are_bounded_and_paired(fake_backbone, fake_bank):

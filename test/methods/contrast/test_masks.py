@@ -80,7 +80,7 @@ def test_small_parts_are_dropped_per_label():
 
 
 def stool(height=240, width=320, noise=8):
-    """A picture of a thing with thin legs before a noisy floor, its truth, and evidence per token that only knows the region."""
+    """A picture of an object with thin legs before a noisy floor, its truth, and evidence per token that only knows the region."""
     rng = np.random.default_rng(5)
     image = np.full((height, width, 3), (150, 120, 90), np.uint8)
     truth = np.zeros((height, width), np.uint8)
@@ -137,7 +137,7 @@ def test_evidence_of_one_side_only_is_not_cut(value):
 @pytest.mark.parametrize("size", [(240, 320), (481, 641), (100, 130), (1, 1)])
 def test_a_mask_has_the_size_asked_for_and_labels_of_present_concepts_only(rounds, size):
     image, _, evidence = stool()
-    other = np.roll(evidence, 5, 1)  # a second thing beside the first
+    other = np.roll(evidence, 5, 1)  # a second object beside the first
     config = replace(CosegConfig(), cut_rounds=rounds)
     both = label_mask(np.stack([evidence, evidence + 0.05, other]), np.array([True, False, True]), image, size, config)
     assert both.shape == size and both.dtype == np.uint8 and set(np.unique(both)) <= {0, 1, 3}
@@ -158,9 +158,9 @@ def test_one_colour_everywhere_does_not_break_cutting():
 def test_a_shadow_is_like_the_background_and_another_colour_is_not():
     rng = np.random.default_rng(0)
     image = np.full((240, 320, 3), (150, 130, 100), float)
-    shadow, thing, light, black = np.s_[60:100, 60:120], np.s_[60:120, 180:240], np.s_[160:200, 60:120], np.s_[160:200, 180:240]
+    shadow, obj, light, black = np.s_[60:100, 60:120], np.s_[60:120, 180:240], np.s_[160:200, 60:120], np.s_[160:200, 180:240]
     image[shadow] *= 0.6
-    image[thing] = (90, 90, 100)
+    image[obj] = (90, 90, 100)
     image[light] *= 1.5
     image[black] *= 0.2
     image = np.clip(image + rng.normal(0, 1, image.shape), 0, 255).astype(np.uint8)
@@ -168,7 +168,7 @@ def test_a_shadow_is_like_the_background_and_another_colour_is_not():
     background[:40] = background[210:] = True
     found = like_background(image, background)
     assert found[shadow].mean() > 0.98 and found[120:150].mean() > 0.9
-    assert max(found[part].mean() for part in (thing, light, black)) < 0.02
+    assert max(found[part].mean() for part in (obj, light, black)) < 0.02
     assert not like_background(image, np.zeros_like(background)).any()
 
 
@@ -184,7 +184,7 @@ def test_a_mask_does_not_spill_over_the_shadow():
     below[120:172, 124:196] = True
     below &= ~truth
     image[below] = (0.6 * image[below]).astype(np.uint8)
-    evidence[7:11, 8:12] = 0.15  # tokens are coarse: floor between the legs and shadow have the evidence of the thing
+    evidence[7:11, 8:12] = 0.15  # tokens are coarse: floor between the legs and shadow have the evidence of the object
     mask = label_mask(evidence[None], np.array([True]), image, truth.shape, CosegConfig()) == 1
     assert iou(mask, truth) > 0.8
     assert mask[below].mean() < 0.1

@@ -16,9 +16,9 @@ from geoseg_ros.projection.scene import CloudScene
 from support.fake_world import CONFIG, picture
 
 
-def depth_frame(seed, things):
-    """An organised cloud: blocks of the colours of ``things`` on a ground that a camera looks down at; bool [N] of the first."""
-    rgb, first = picture(seed, things)
+def depth_frame(seed, objects):
+    """An organised cloud: blocks of the colours of ``objects`` on a ground that a camera looks down at; bool [N] of the first."""
+    rgb, first = picture(seed, objects)
     row, column = np.mgrid[0 : rgb.shape[0], 0 : rgb.shape[1]]
     saturated = (rgb.max(2).astype(int) - rgb.min(2)) > 90
     z = np.where(saturated, 0.8, 1.0)

@@ -31,13 +31,13 @@ from support.paths import SHARED
 pytestmark = pytest.mark.slow
 
 PHOTOGRAPHS = SHARED / "data" / "images" / "caltech101"
-UNRELATED = [(), ("green",), ("yellow",), ("cyan",)]  # things that the bank holds
+UNRELATED = [(), ("green",), ("yellow",), ("cyan",)]  # objects that the bank holds
 
 
 def judged(images, clouds, backbone, bank, config, folds=5) -> tuple[CrossFit, Observations, list[float], list[float], Verdict]:
     """A set judged as the command does it."""
     seen = observe(images, clouds, [], [], backbone, bank, config)
-    fitted = cross_fit("thing", seen, backbone, bank, config, folds)
+    fitted = cross_fit("object", seen, backbone, bank, config, folds)
     pipelines = [Pipeline(backbone, [concept.to_pack()], PipelineConfig(config.coseg)) for concept in fitted.concepts]
     image_p = [pipelines[fitted.image(k)].process_image(image).presence[0].p_value for k, image in enumerate(images)]
     cloud_p = [pipelines[fitted.cloud(k)].process_cloud(cloud).presence[0].p_value for k, cloud in enumerate(clouds)]
@@ -53,7 +53,7 @@ def test_the_combined_p_value_is_one_for_unrelated_items():
         assert 0.3 * SET_P_MAX < (found < SET_P_MAX).mean() < 2 * SET_P_MAX, count
 
 
-def test_a_few_sure_items_are_no_common_thing():
+def test_a_few_sure_items_are_no_common_object():
     assert combined([1e-9, 1e-9, *[0.4] * 8]) > SET_P_MAX  # two copies of a picture among ten
     assert combined([0.05] * 8 + [0.5] * 2) < SET_P_MAX  # none of them sure, and yet
     assert combined([1.0] * 10) > 0.99
@@ -65,7 +65,7 @@ def test_likeness_is_the_cosine_with_the_mean():
     assert likeness(torch.tensor([[0.6, 0.8], [-1.0, 0.0]]), foreground).tolist() == pytest.approx([1.4 / 2**0.5, -1 / 2**0.5])
 
 
-def test_items_without_the_thing_are_told_in_both_modalities(fake_backbone, fake_bank):
+def test_items_without_the_object_are_told_in_both_modalities(fake_backbone, fake_bank):
     images = [picture(k, ("green", "yellow") if k in (2, 5) else ("red", "green"))[0] for k in range(8)]
     clouds = [table(k, ("cyan", "green", "yellow") if k in (3, 4) else ("red", "cyan"))[0] for k in range(7)]
     verdict = judged(images, clouds, fake_backbone, fake_bank, CONFIG)[-1]

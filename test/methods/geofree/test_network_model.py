@@ -204,7 +204,7 @@ def test_presence_is_calibrated_by_null_items():
     made = network()
     bank = build_bank(made, clouds(5), images(6))
     null = images(12, seed=3)
-    null = replace(null, tokens=torch.roll(null.tokens, 5, dims=2))  # the direction of another thing
+    null = replace(null, tokens=torch.roll(null.tokens, 5, dims=2))  # the direction of another object
     ready = with_presence_scores(made, bank, clouds(5), images(6), clouds(4, seed=80), null)
     assert [len(x) for x in (ready.own_clouds, ready.own_images, ready.null_clouds, ready.null_images)] == [5, 6, 4, 12]
     again = predict_images(made, null, ready)

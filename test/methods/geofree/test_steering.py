@@ -36,10 +36,10 @@ def shown_images(count=4, seed=0):
     return replace(found, tokens=comparable(tokens, None), evidence=inside)
 
 
-def cloud_in_views(seed, thing=THING, rest=REST):
-    """A cloud whose ball looks like ``thing`` and whose floor looks like ``rest``; bool of the ball."""
+def cloud_in_views(seed, obj=THING, rest=REST):
+    """A cloud whose ball looks like ``object`` and whose floor looks like ``rest``; bool of the ball."""
     xyz, ball = cloud(seed)
-    tokens = np.where(ball[:, None], thing.numpy(), rest.numpy()) + np.random.default_rng(seed).normal(0, 0.02, (len(xyz), DIM))
+    tokens = np.where(ball[:, None], obj.numpy(), rest.numpy()) + np.random.default_rng(seed).normal(0, 0.02, (len(xyz), DIM))
     return prepare_cloud(xyz, POINTS, comparable(torch.from_numpy(tokens.astype(np.float32)), None).numpy()), ball
 
 

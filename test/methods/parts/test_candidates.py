@@ -11,16 +11,16 @@ from geoseg_ros.geometry.geodesics import Geodesics
 from geoseg_ros.methods.parts.candidates import FILTERS, Candidates, candidates, capped, chained, geodesic_error
 from geoseg_ros.methods.parts.descriptors import place_descriptors
 from geoseg_ros.methods.parts.views import GRID, Surface, rasterise, view_of
-from geoseg_ros.simulation.part_truth import make_thing
+from geoseg_ros.simulation.part_truth import make_object
 
 
 @pytest.fixture(scope="module")
 def views(fake_backbone):
-    """Two pictures of one thing, whose places are described exactly."""
-    thing = make_thing("toilet", 0)
-    mesh = thing.surface(900)
+    """Two pictures of one object, whose places are described exactly."""
+    obj = make_object("toilet", 0)
+    mesh = obj.surface(900)
     surface = Surface(mesh, Geodesics(mesh, "dijkstra"), place_descriptors(mesh.vertices))
-    shots = [take_shot(thing, np.random.default_rng(k), 240, yaw=yaw) for k, yaw in enumerate((-0.3, 0.3))]
+    shots = [take_shot(obj, np.random.default_rng(k), 240, yaw=yaw) for k, yaw in enumerate((-0.3, 0.3))]
     return shots, [view_of(s.image, s.mask, s.camera, surface, fake_backbone, side=240) for s in shots]
 
 
@@ -29,7 +29,7 @@ def test_cells_show_the_vertex_that_is_there(views):
         pixel = ((view.cell + 0.5) * 240 / GRID).astype(int)
         true = shot.xyz[pixel[:, 0], pixel[:, 1]]
         apart = np.linalg.norm(view.surface.mesh.vertices[view.vertex] - true, axis=1)
-        assert np.nanquantile(apart, 0.9) < 0.06 * shot.thing.diagonal
+        assert np.nanquantile(apart, 0.9) < 0.06 * shot.object.diagonal
         np.testing.assert_allclose(np.linalg.norm(view.token, axis=1), 1, rtol=1e-4)
 
 
@@ -38,7 +38,7 @@ def test_good_descriptors_give_right_candidates_that_pass_every_filter(views):
     found = candidates(first, second, descriptor_weight=1.0)
     assert len(found.pairs) > 100
     places = [v.surface.mesh.vertices[v.vertex[rows]] for v, rows in zip((first, second), found.pairs.T, strict=True)]
-    assert np.quantile(np.linalg.norm(places[0] - places[1], axis=1), 0.9) < 0.1 * shots[0].thing.diagonal
+    assert np.quantile(np.linalg.norm(places[0] - places[1], axis=1), 0.9) < 0.1 * shots[0].object.diagonal
     for error in FILTERS.values():
         values = error(first, second, found.pairs)
         assert values.shape == (len(found.pairs),) and values.min() >= -1e-6

@@ -1,4 +1,4 @@
-"""Descriptors and candidates: the same thing finds itself, and each check refuses what it is there for."""
+"""Descriptors and candidates: the same object finds itself, and each check refuses what it is there for."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def test_places_fall_off_with_distance_and_forget_what_is_not_known(cone):
     assert full[edge] @ full[across] < 0.3 and gravity[edge] @ gravity[across] > 0.95
 
 
-def test_a_thing_finds_itself_as_mesh_and_as_cloud(cone, fake_backbone):
+def test_a_object_finds_itself_as_mesh_and_as_cloud(cone, fake_backbone):
     config = DescriptorConfig(samples=4000, elevations=(20.0,), views=DescriptorConfig().views, frame="full")
     found = describe(cone, fake_backbone, config)
     assert found.dtype == np.float32 and len(found) == len(cone)

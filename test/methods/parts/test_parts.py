@@ -1,4 +1,4 @@
-"""Part packs: what was marked once is found on other things, and what is wrong is refused in one line."""
+"""Part packs: what was marked once is found on other objects, and what is wrong is refused in one line."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from geoseg_ros.methods.parts.config import PartsConfig
 from geoseg_ros.methods.registry import open_part_method
 from geoseg_ros.packs.pack import Pack
 from geoseg_ros.projection.scene import ImageScene, SceneConfig
-from geoseg_ros.runtime.parts import whole_thing
+from geoseg_ros.runtime.parts import whole_object
 from geoseg_ros.runtime.pipeline import Pipeline, PipelineConfig, check_packs
 from support.fake_world import COLOURS, CONFIG, picture
 from support.part_worlds import mug, table_with_mug
@@ -37,7 +37,7 @@ def finder(mugs):
 
 
 def parts_of(finder, xyz, up=UP):
-    return {part.name: part for part in finder.cloud([whole_thing(Cloud(xyz), up)]).parts}
+    return {part.name: part for part in finder.cloud([whole_object(Cloud(xyz), up)]).parts}
 
 
 @pytest.mark.parametrize(("size", "yaw", "tall"), [(1.0, 1.0, 1.0), (1.3, 2.5, 1.1), (0.8, 4.0, 0.9)])
@@ -73,7 +73,7 @@ def test_what_cannot_be_told_is_not_given(finder) -> None:
     assert all("expected at least 30 valid points" in part.reason for part in parts_of(finder, board[:10]).values())
 
 
-def test_symmetric_things_are_reported_as_symmetric(fake_backbone) -> None:
+def test_symmetric_objects_are_reported_as_symmetric(fake_backbone) -> None:
     xyz, marks = mug(handle=False)
     pack = learn_parts("cans", {"side": ((0.08, 0, 0.1), Cloud(xyz)), "bottom": ((0, 0, 0), Cloud(xyz))}, backbone=fake_backbone)
     found = parts_of(open_part_method("parts").open(pack), mug(3, 1.2, handle=False)[0])
@@ -86,17 +86,17 @@ def test_hidden_parts_are_inferred(finder) -> None:
     xyz, truth = mug(1, 1.0, 0.0)
     sensor = np.array([0.5, -1.2, 0.8])
     seen = xyz[(xyz[:, 1] < 0.012) & (xyz[:, 2] > 0.005)] - sensor.astype(np.float32)
-    found = {p.name: p for p in finder.cloud([whole_thing(Cloud(seen), UP)]).parts}
+    found = {p.name: p for p in finder.cloud([whole_object(Cloud(seen), UP)]).parts}
     assert not found["bottom"].seen
     if found["bottom"].point is not None:
         assert np.linalg.norm(found["bottom"].point + sensor - truth["bottom"]) < 0.05
     off = open_part_method("parts").open(finder.pack.to_pack(), PartsConfig(hidden=False))
-    assert {p.name: p for p in off.cloud([whole_thing(Cloud(seen), UP)]).parts}["bottom"].point is None
+    assert {p.name: p for p in off.cloud([whole_object(Cloud(seen), UP)]).parts}["bottom"].point is None
 
 
 def test_any_point_of_the_template_can_be_asked_for(finder) -> None:
     xyz, truth = mug(1, 0.8, 4.0, 0.9)
-    answer = finder.cloud([whole_thing(Cloud(xyz), UP)])
+    answer = finder.cloud([whole_object(Cloud(xyz), UP)])
     template = finder.pack.template.shape
     mark = next(m.point for m in finder.pack.marks if m.name == "rim")
     (found,) = answer.where("", mark)
@@ -155,7 +155,7 @@ def test_marks_that_cannot_be_used(fake_backbone, tmp_path) -> None:
     cases = [
         ({}, "expected 1 to 64 parts, got 0"),
         ({"": ((0, 0, 0), cloud)}, "expected 1 to 64 printable characters"),
-        ({"a": ((9, 9, 9), cloud)}, "mark a: outside the thing"),
+        ({"a": ((9, 9, 9), cloud)}, "mark a: outside the object"),
         ({"a": ((np.nan, 0, 0), cloud)}, "mark a: expected finite metres"),
         ({"a": ((0, 0), tmp_path / "a.ply")}, "x,y is a pixel of a photograph"),
         ({"a": ((0, 0, 0), tmp_path / "a.jpg")}, "is a picture: expected x,y"),
@@ -202,7 +202,7 @@ def test_parts_of_the_objects_of_a_concept(fake_backbone, fake_packs, tmp_path, 
 
 def test_parts_on_photographs(fake_backbone) -> None:
     image = np.full((224, 224, 3), 128, np.uint8)
-    image[96:112, 96:112], image[96:112, 112:128] = (220, 30, 30), (30, 40, 220)  # a thing of two colours
+    image[96:112, 96:112], image[96:112, 112:128] = (220, 30, 30), (30, 40, 220)  # an object of two colours
     pack = learn_parts("x", {"left": ((104, 104), image), "right": ((120, 104), image)}, backbone=fake_backbone)
     finder = open_part_method("parts").open(pack)
     other = np.full((224, 224, 3), 128, np.uint8)

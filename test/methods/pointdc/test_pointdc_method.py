@@ -120,7 +120,7 @@ def test_impossible_names_are_refused(home, names, said) -> None:
 
 def test_targets_take_precedence_over_classes(home) -> None:
     class Target:
-        labels, dense, config = ("thing",), False, None
+        labels, dense, config = ("object",), False, None
 
         def cloud(self, scene, known=()):
             from geoseg_ros.methods.base import Evidence
@@ -133,7 +133,7 @@ def test_targets_take_precedence_over_classes(home) -> None:
     cloud, _ = held_out()
     alone = pipeline.process_cloud(cloud).label
     both = Pipeline(FakeBackbone(), [home])
-    both._set_up(FakeBackbone(), {"pointdc": pipeline._methods["pointdc"], "other": Target()}, (*home.classes, "thing"), pipeline.config)
+    both._set_up(FakeBackbone(), {"pointdc": pipeline._methods["pointdc"], "other": Target()}, (*home.classes, "object"), pipeline.config)
     label = both.process_cloud(cloud).label
     assert (label == 5).sum() > len(cloud) / 5 and np.array_equal(label[label != 5], alone[label != 5])
 
