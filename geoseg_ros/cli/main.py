@@ -32,6 +32,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "pack-frames": ("pack_frames", "put cloud and image files into a rosbag2 recording"),
     "play": ("play", "publish a recording over DDS"),
     "replay": ("replay", "run the pipeline over a recording without DDS"),
+    "export": ("export", "make training data of results: COCO, YOLO, KITTI, SemanticKITTI, PNG"),
     "view": ("view", "show what the node finds, live or of a recording, or draw it"),
     "demo": ("demo", "record, play, segment and report"),
     "build-engine": ("build_engine", "build the engine of a concept pack ahead of time"),

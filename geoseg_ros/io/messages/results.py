@@ -27,14 +27,21 @@ def labelled_cloud(message: Any, topic: str = "points_labeled") -> tuple[Cloud, 
         InputError: not a cloud, or one without labels.
     """
     cloud = cloud_from_message(message, topic)
-    field = next((field for field in message.fields if field.name == "label"), None)
-    if field is None or field.datatype != _LABEL_TYPE or field.offset + 4 > message.point_step:
+    label = point_field(message, "label", _LABEL_TYPE)
+    if label is None:
         raise InputError(f"{topic}: no field label of type uint32, expected a cloud that coseg_node published")
+    return Cloud(cloud.xyz, None, cloud.shape), label.astype(np.uint32)
+
+
+def point_field(message: Any, name: str, datatype: int) -> NDArray | None:
+    """One field of a PointCloud2 of a 4-byte type, [N]; None where it has none of this name and type. The message has been checked."""
+    field = next((field for field in message.fields if field.name == name), None)
+    if field is None or field.datatype != datatype or field.offset + 4 > message.point_step:
+        return None
     height, width, step = int(message.height), int(message.width), int(message.point_step)
-    data = np.frombuffer(message.data, np.uint8)
     row = int(message.row_step) or width * step
-    label = np.ndarray((height, width), ">u4" if message.is_bigendian else "<u4", data, int(field.offset), (row, step))
-    return Cloud(cloud.xyz, None, cloud.shape), label.reshape(-1).astype(np.uint32)
+    kind = f"{'>' if message.is_bigendian else '<'}{'u4' if datatype == _LABEL_TYPE else 'f4'}"
+    return np.ndarray((height, width), kind, np.frombuffer(message.data, np.uint8), int(field.offset), (row, step)).reshape(-1)
 
 
 def objects(message: Any, topic: str = "objects") -> tuple[ObjectInstance, ...]:
