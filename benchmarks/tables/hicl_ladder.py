@@ -45,6 +45,7 @@ STEPS: Mapping[str, Mapping[str, Any]] = {
     "III + intra-scene": {"attention.inter": 0, "attention.feedback": 0},
     "IV + inter-scene": {"attention.feedback": 0},
     "V + feedback": {},
+    "V, feedback on classes": {"attention.distribution": "classes"},
 }
 """Settings of each step that differ from the whole."""
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -15,8 +16,11 @@ from geoseg_ros.geometry.analysis import GeometryConfig, analyse_cloud
 from geoseg_ros.geometry.cloud import Cloud
 from geoseg_ros.geometry.poses import cloud_up, surface_up, upright
 from geoseg_ros.learning.clustering import unit_rows
+from geoseg_ros.nets import encoder_file
 from geoseg_ros.nets.base import PointNetwork, PreparedCloud, point_features
+from geoseg_ros.nets.encoder_file import load_encoder
 from geoseg_ros.nets.point_encoder import PointEncoder
+from geoseg_ros.nets.sparse_unet import SparseUNet
 from geoseg_ros.projection.lifted_scene import LiftedScene
 from geoseg_ros.projection.shots import Shot
 from geoseg_ros.settings import Settings, setting
@@ -207,6 +211,24 @@ class RoomEncoder(PointEncoder):
     ) -> PreparedCloud:
         """See :class:`~geoseg_ros.nets.base.PointNetwork`."""
         return super().prepare(xyz, None if rgb is not None and bool((rgb == GREY).all()) else rgb, intensity, normal)
+
+
+def room_network(kind: str, dim: int, voxel: float, seed: int, fresh: bool = False) -> PointNetwork:
+    """The network that ``kind`` names: ``sparse_unet`` with random weights, those of ``seed``, or the ``encoder`` that ships.
+
+    Args:
+        dim: width of the features. The encoder has its own, unless it is ``fresh``: then its last layer begins with random weights.
+    """
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        if kind == "sparse_unet":
+            return SparseUNet(6, dim, voxel)
+        shipped = load_encoder(encoder_file.DEFAULT).network
+        arguments: dict[str, Any] = {**shipped.config, "voxel": voxel, **({"dim": dim} if fresh else {})}
+        encoder = RoomEncoder(**arguments)
+        kept = {name: value for name, value in shipped.state_dict().items() if not (fresh and name.startswith("last."))}
+        encoder.load_state_dict(kept, strict=not fresh)
+        return encoder
 
 
 def view_features(network: PointNetwork, view: View, device: str | torch.device = "cpu") -> NDArray[np.float32]:

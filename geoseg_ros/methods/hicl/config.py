@@ -47,6 +47,9 @@ class HICLConfig(Settings):
     """HICL as a whole."""
 
     classes: int = setting(0, "number of classes for a teacher without text", range=(0, MOST_LABELS))
+    network: Literal["encoder", "sparse_unet"] = setting(
+        "encoder", "what is trained: the encoder that ships, with a new last layer, or the sparse network from scratch (as published)"
+    )
     voxel: float = setting(0.05, "voxel edge of the network", unit="m", range=(0.001, 10.0))
     batch: int = setting(4, "scenes per step", range=_COUNT)
     least: int = setting(32, "samples in an epoch where there are fewer scenes, which are then drawn several times", range=_ANY)
@@ -71,6 +74,7 @@ class HICLConfig(Settings):
 def paper_config() -> HICLConfig:
     """As published for ScanNet, with the base of CLIP2Scene."""
     return HICLConfig(
+        network="sparse_unet",
         batch=8,
         least=0,
         epochs=120,

@@ -8,18 +8,16 @@ from dataclasses import asdict, replace
 from typing import Any
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
 from geoseg_ros.errors import InputError
 from geoseg_ros.learning.clustering import unit_rows
-from geoseg_ros.learning.rooms import Room, mean_token, room_of, target_of
+from geoseg_ros.learning.rooms import Room, mean_token, room_network, room_of, target_of
 from geoseg_ros.learning.taught import Taught
 from geoseg_ros.methods.base import Context, ImageScene, Material, Method, Pack
 from geoseg_ros.methods.hicl.config import HICLConfig, paper_config
 from geoseg_ros.methods.hicl.training import Fitted, Trainer, prototypes, taught_rooms
 from geoseg_ros.nets.base import PointNetwork
-from geoseg_ros.nets.sparse_unet import SparseUNet
 from geoseg_ros.packs.class_pictures import class_pictures
 from geoseg_ros.packs.place import Place, Spread, fit_kappa
 from geoseg_ros.packs.place_segmenter import PlaceSegmenter, calibrated
@@ -74,10 +72,8 @@ class HICLMethod(Method):
 
 
 def new_network(config: HICLConfig, dim: int) -> PointNetwork:
-    """A network with random weights, those of ``config.seed``, whose features have the width ``dim``."""
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(config.seed)
-        return SparseUNet(6, dim, config.voxel)
+    """The network that ``config.network`` names, whose features have the width ``dim``; what is random is that of ``config.seed``."""
+    return room_network(config.network, dim, config.voxel, config.seed, fresh=True)
 
 
 def place_of(

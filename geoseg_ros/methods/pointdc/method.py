@@ -8,19 +8,15 @@ from dataclasses import asdict, replace
 from typing import Any
 
 import numpy as np
-import torch
 
 from geoseg_ros.errors import InputError
 from geoseg_ros.geometry.analysis import GeometryConfig
 from geoseg_ros.learning.clustering import unit_rows
-from geoseg_ros.learning.rooms import RoomEncoder, room_of
+from geoseg_ros.learning.rooms import room_network, room_of
 from geoseg_ros.methods.base import Context, ImageScene, Material, Method, Pack
 from geoseg_ros.methods.pointdc.config import PointDCConfig, paper_config
 from geoseg_ros.methods.pointdc.training import Fitted, Trainer
-from geoseg_ros.nets import encoder_file
 from geoseg_ros.nets.base import PointNetwork
-from geoseg_ros.nets.encoder_file import load_encoder
-from geoseg_ros.nets.sparse_unet import SparseUNet
 from geoseg_ros.packs.class_pictures import class_pictures
 from geoseg_ros.packs.place import Place, Spread
 from geoseg_ros.packs.place_segmenter import PlaceSegmenter, calibrated
@@ -70,17 +66,10 @@ def new_network(config: PointDCConfig) -> PointNetwork:
     Raises:
         InputError: the encoder's features have another width than ``config.dim``.
     """
-    if config.network == "encoder":
-        shipped = load_encoder(encoder_file.DEFAULT).network
-        if shipped.dim != config.dim:
-            raise InputError(f"dim: the encoder gives {shipped.dim} features, got {config.dim}")
-        arguments: dict[str, Any] = {**shipped.config, "voxel": config.voxel}
-        encoder = RoomEncoder(**arguments)
-        encoder.load_state_dict(shipped.state_dict())
-        return encoder
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(config.seed)
-        return SparseUNet(6, config.dim, config.voxel)
+    network = room_network(config.network, config.dim, config.voxel, config.seed)
+    if network.dim != config.dim:
+        raise InputError(f"dim: the encoder gives {network.dim} features, got {config.dim}")
+    return network
 
 
 def place_of(trainer: Trainer, fitted: Fitted, name: str, backbone: tuple[str, str]) -> Place:
