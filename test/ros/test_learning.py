@@ -7,9 +7,11 @@ pytest.importorskip("rclpy")
 
 from std_srvs.srv import Trigger
 
+from geoseg_ros.errors import GeosegError, InputError
 from geoseg_ros.geometry.analysis import example_cloud
 from geoseg_ros.results import LabelSpace
 from geoseg_ros.ros.message_types import LearnAdd, LearnStart
+from geoseg_ros.ros.teacher import Teacher
 from geoseg_ros.runtime import teaching
 from support.fake_learn_job import write_pack
 from support.fake_pipeline import FakePipeline
@@ -183,6 +185,40 @@ def test_a_pack_that_cannot_be_loaded_leaves_the_others(node):
     message, values = ended(node)
     assert "out of memory; the old ones stay" in message and values["state"] == "idle"
     assert node.node.worker.pipeline.labels.names == ("red",) and list(node.node.parameters.packs) == ["red"]
+
+
+def test_a_teacher_clicks_on_pictures(node):
+    teacher = Teacher("/coseg_node")
+    try:
+        assert teacher.start("mug") == (True, f"learning 'mug'; ~/learn/finish replaces the pack {node.folder}/mug.pack")
+        for name in ("points", "image"):
+            node.wait(lambda name=name: node.publisher(name).get_subscription_count() == 2)
+        send(node)
+        node.wait(lambda: len(teacher.state()["streams"]) == 2)
+        image, stamp = teacher.picture("image")
+        np.testing.assert_array_equal(image, picture())
+        assert teacher.add("image", stamp, False, [], [0.0, 0, 16, 20])[1].startswith("not mug: 16 x 20 pixels")
+        drawn, stamp = teacher.picture("cloud")
+        shown = np.argwhere((drawn != 250).any(axis=2)).astype(float)
+        answers = [teacher.add("cloud", stamp, True, [x, y], []) for y, x in shown[:: len(shown) // 30]]
+        things = [taken for done, _, taken in answers if done]
+        assert things and all(0.1 < taken[3] - taken[0] < 0.5 and -1.1 < taken[2] <= taken[5] < -0.6 for taken in things)
+        for click, reason in (([0.0, 0.0], "there is no point"), ([-5.0, 1e8], "there is no point")):
+            with pytest.raises(InputError, match=reason):
+                teacher.add("cloud", stamp, True, click, [])
+        with pytest.raises(InputError, match="expected a click"):
+            teacher.add("cloud", stamp, True, [], [0.0, 0, 1, 1])
+        assert drawn.shape == (480, 640, 3) and teacher.trigger("cancel")[0]
+        node.wait(lambda: teacher.state()["message"] == "idle")
+    finally:
+        teacher.close()
+
+
+def test_nothing_to_teach():
+    with pytest.raises(InputError, match="is no name of a node"):
+        Teacher("/coseg node")
+    with pytest.raises(GeosegError, match="no node /nobody that can learn within 0.2 s"):
+        Teacher("/nobody", 0.2)
 
 
 def test_an_end_of_the_node_ends_the_child(live, tmp_path, monkeypatch):
