@@ -12,7 +12,7 @@ import rclpy
 from diagnostic_msgs.msg import DiagnosticArray
 from numpy.typing import NDArray
 from rclpy.context import Context
-from rclpy.exceptions import InvalidTopicNameException
+from rclpy.exceptions import NameValidationException
 from rclpy.executors import SingleThreadedExecutor
 from rclpy.node import Node
 from rclpy.signals import SignalHandlerOptions
@@ -66,7 +66,7 @@ class Teacher:
                 self._clients: dict[str, Any] = {
                     key: self._node.create_client(kind, f"/{self._name}/learn/{key}") for key, kind in services.items()
                 }
-            except InvalidTopicNameException:
+            except NameValidationException:
                 raise InputError(f"--node: {source!r} is no name of a node, expected one like /coseg_node") from None
             self._look(seconds)
             self._inputs = self._follow_inputs()
