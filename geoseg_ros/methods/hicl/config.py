@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from functools import partial
 from typing import Literal
 
 from geoseg_ros.learning.rooms import AugmentConfig
@@ -31,14 +32,14 @@ class AttentionConfig(Settings):
 
     intra: int = setting(3, "layers within a scene; 0: none", range=_ANY)
     inter: int = setting(3, "layers across the scenes of a batch; 0: none", range=_ANY)
-    points: int = setting(256, "points M sampled of a scene (HICL: 1024)", range=_COUNT)
+    points: int = setting(128, "points M sampled of a scene (HICL: 1024)", range=_COUNT)
     heads: int = setting(8, "heads, reduced to a divisor of the teacher's width", range=_COUNT)
     ratio: int = setting(2, "width of the hidden layer over that of the features (ViT: 4)", range=_COUNT)
     place: bool = setting(False, "Fourier code of the place of a point is added within a scene; the paper mentions none")
     rate: float = setting(2e-4, "learning rate of AdamW", range=_ANY)
     decay: float = setting(1e-2, "weight decay of AdamW", range=_ANY)
-    begin: float = setting(4, "epoch from which sampled points learn through the transformers (HICL: 10)", range=_ANY)
-    feedback: float = setting(8, "epoch from which the network learns their output (HICL: 20); 0: never", range=_ANY)
+    begin: float = setting(10, "epoch from which sampled points learn through the transformers (HICL: 10)", range=_ANY)
+    feedback: float = setting(20, "epoch from which the network learns their output (HICL: 20); 0: never", range=_ANY)
     distribution: Literal["channels", "classes"] = setting("channels", "what the feedback compares: softmax of channels, or of classes")
 
 
@@ -53,7 +54,7 @@ class HICLConfig(Settings):
     voxel: float = setting(0.05, "voxel edge of the network", unit="m", range=(0.001, 10.0))
     batch: int = setting(4, "scenes per step", range=_COUNT)
     least: int = setting(32, "samples in an epoch where there are fewer scenes, which are then drawn several times", range=_ANY)
-    epochs: float = setting(16, "passes over the samples (HICL: 120)", range=_ANY)
+    epochs: float = setting(40, "passes over the samples (HICL: 120)", range=_ANY)
     rate: float = setting(0.1, "learning rate of SGD for the network; momentum 0.9, dampening 0.1 (HICL: 0.2)", range=_ANY)
     decay: float = setting(1e-4, "weight decay of SGD", range=_ANY)
     logits: Literal["inner", "cosine"] = setting("cosine", "inner product with the anchors (HICL), or the cosine times ``scale``")
@@ -62,7 +63,7 @@ class HICLConfig(Settings):
     switch: float = setting(0, "epoch from which every other step learns the network's own labels (CLIP2Scene: 10); 0: never", range=_ANY)
     pairs: PairConfig = section(PairConfig, "noisy labels")
     attention: AttentionConfig = section(AttentionConfig, "correlation of points")
-    augment: AugmentConfig = section(AugmentConfig, "random changes of a scene")
+    augment: AugmentConfig = section(partial(AugmentConfig, crop=6000), "random changes of a scene")
     unlike: float = setting(
         0.01,
         "unlike anything seen: where a smaller share of the class's super-voxels in training was as far from its anchor",
