@@ -27,7 +27,7 @@ from geoseg_ros.learning.affinity import even_rows
 from geoseg_ros.projection.proposal_views import DrawnProposals, keep_proposals
 from geoseg_ros.projection.scene import CloudScene, SceneConfig
 
-FORMAT = 2
+FORMAT = 3
 PHOTO_TOKENS = 96  # kept of each photograph, evenly spread
 VIEW_TOKENS = 16  # kept of each proposal, of each way in which it is drawn
 SHIPPED = Path(__file__).parent / "banks"
@@ -41,6 +41,7 @@ class BackgroundBank:
         backbone_hash: of the backbone that it was made with.
         mean: float32 [D], mean photo token; subtracted from every token before it is compared.
         photos: float32 [n, PHOTO_TOKENS, D], unit tokens with the mean subtracted.
+        pictures: the same of the pictures that organised coloured clouds are, see :attr:`CloudScene.picture`.
         proposals: per domain, those of clouds with colour (COLOUR) and without (SHADED), per_proposal(domain) tokens each.
         clouds: per domain int64 [n], number of the cloud that each proposal is from.
         source: description of the photographs and clouds.
@@ -49,6 +50,7 @@ class BackgroundBank:
     backbone_hash: str
     mean: torch.Tensor
     photos: torch.Tensor
+    pictures: torch.Tensor
     proposals: Mapping[Domain, DrawnProposals]
     clouds: Mapping[Domain, torch.Tensor]
     source: str
@@ -96,9 +98,13 @@ def build_bank(
     mean = torch.stack(means).mean(0)
     seen: dict[Domain, list[DrawnProposals]] = {domain: [] for domain in Domain}
     number: dict[Domain, list[int]] = {domain: [] for domain in Domain}
+    pictures = []
     for k, cloud in enumerate(clouds):
         step()
-        found = CloudScene(cloud, backbone, config).views
+        scene = CloudScene(cloud, backbone, config)
+        if scene.picture is not None:
+            pictures.append(even_rows(scene.picture.tokens.reshape(-1, backbone.dim), PHOTO_TOKENS))
+        found = scene.views
         if found is not None:
             seen[found.domain].append(keep_proposals(found.unit(mean), VIEW_TOKENS))
             number[found.domain] += [k] * len(found.size)
@@ -106,6 +112,7 @@ def build_bank(
         backbone.hash,
         mean,
         unit(torch.stack(kept), mean),
+        unit(torch.stack(pictures), mean) if pictures else torch.zeros(0, PHOTO_TOKENS, backbone.dim),
         {domain: DrawnProposals.join(parts, per_proposal(domain), backbone.dim) for domain, parts in seen.items()},
         {domain: torch.tensor(numbers, dtype=torch.int64) for domain, numbers in number.items()},
         source,
@@ -114,7 +121,7 @@ def build_bank(
 
 def save_bank(bank: BackgroundBank, path: str | os.PathLike[str]) -> None:
     """Write a bank as half-precision safetensors, atomically."""
-    tensors = {"mean": bank.mean, "photos": bank.photos.half().contiguous()}
+    tensors = {"mean": bank.mean, "photos": bank.photos.half().contiguous(), "pictures": bank.pictures.half().contiguous()}
     tensors |= {f"tokens.{domain.value}": rows.tokens.half().contiguous() for domain, rows in bank.proposals.items()}
     tensors |= {f"size.{domain.value}": rows.size.contiguous() for domain, rows in bank.proposals.items()}
     tensors |= {f"clouds.{domain.value}": numbers for domain, numbers in bank.clouds.items()}
@@ -137,7 +144,8 @@ def load_bank(path: str | os.PathLike[str]) -> BackgroundBank:
             tensors = {key: file.get_tensor(key) for key in file.keys()}
         rows = {d: DrawnProposals(tensors[f"tokens.{d.value}"].float(), tensors[f"size.{d.value}"].float()) for d in Domain}
         clouds = {domain: tensors[f"clouds.{domain.value}"] for domain in Domain}
-        return BackgroundBank(manifest["backbone_hash"], tensors["mean"], tensors["photos"].float(), rows, clouds, manifest["source"])
+        photos, pictures = tensors["photos"].float(), tensors["pictures"].float()
+        return BackgroundBank(manifest["backbone_hash"], tensors["mean"], photos, pictures, rows, clouds, manifest["source"])
     except FileNotFoundError:
         raise InputError(f"{path}: no such file") from None
     except (SafetensorError, KeyError, TypeError, json.JSONDecodeError, OSError) as error:

@@ -6,6 +6,7 @@ import torch
 
 from geoseg_ros.backbones.tokens import Domain
 from geoseg_ros.errors import InputError
+from geoseg_ros.geometry.cloud import Cloud
 from geoseg_ros.packs import bank
 from geoseg_ros.simulation import background as rooms
 from geoseg_ros.simulation import bank as background
@@ -27,6 +28,7 @@ def test_what_is_written_is_read(fake_bank, tmp_path):
     read = bank.load_bank(tmp_path / "bank")
     assert (read.backbone_hash, read.source) == (fake_bank.backbone_hash, fake_bank.source)
     assert torch.equal(read.mean, fake_bank.mean) and torch.allclose(read.photos, fake_bank.photos, atol=1e-3)
+    assert torch.allclose(read.pictures, fake_bank.pictures, atol=1e-3)
     for domain in Domain:
         rows, made = read.proposals[domain], fake_bank.proposals[domain]
         assert torch.allclose(rows.tokens, made.tokens, atol=1e-3) and torch.equal(rows.size, made.size)
@@ -42,6 +44,15 @@ def test_a_bank_holds_unit_tokens_and_both_ways_of_drawing(fake_bank):
     assert len(colour) == len(shaded) == len(clouds) >= 6 * 3 and torch.equal(clouds, same)
     assert torch.equal(colour.tokens[:, bank.VIEW_TOKENS :], shaded.tokens) and torch.equal(colour.size, shaded.size)
     assert clouds.unique().tolist() == list(range(6))
+
+
+def test_organised_clouds_with_colour_are_also_pictures(fake_backbone):
+    rgb = picture(1, ("green",))[0]
+    row, column = np.mgrid[0 : rgb.shape[0], 0 : rgb.shape[1]]
+    cloud = Cloud(np.stack([column / 100, row / 100, np.ones(row.shape)], 2).reshape(-1, 3), rgb.reshape(-1, 3), rgb.shape[:2])
+    bare = Cloud(cloud.xyz, None, cloud.shape)
+    made = bank.build_bank(fake_backbone, [rgb, picture(2, ("cyan",))[0]], [cloud, bare, Cloud(cloud.xyz, cloud.rgb)], "", CONFIG.scene)
+    assert torch.equal(made.pictures, made.photos[:1])
 
 
 def test_photographs_are_needed(fake_backbone):

@@ -83,8 +83,9 @@ def learn(name: str, seen: Observations, backbone: ImageBackbone, bank: Backgrou
         backbone.hash,
         bank.mean,
         references,
-        _null_photos(references, [scales[0].reshape(-1, backbone.dim) for scales in without], bank, config),
-        {domain: _alternate(*halves) for domain, halves in null_views.items()},
+        _null_photos(references, [scales[0].reshape(-1, backbone.dim) for scales in without], bank.photos, config),
+        _null_photos(references, seen.without_pictures, bank.pictures, config),
+        {domain: _null_rows(references, halves, domain, config) for domain, halves in null_views.items()},
         info=info,
     )
 
@@ -105,12 +106,12 @@ def _levels(clouds: Sequence[Proposals], split: Split, references: References, c
     return levels
 
 
-def _null_photos(references: References, without: Sequence[torch.Tensor], bank: BackgroundBank, config: BuildConfig) -> torch.Tensor:
-    """The tokens most like the concept of each photograph without it and of each of the bank's, [n, NULL_TOKENS, D], for
+def _null_photos(references: References, without: Sequence[torch.Tensor], bank: torch.Tensor, config: BuildConfig) -> torch.Tensor:
+    """The tokens most like the concept of each picture without it and of each of the bank's [m, t, D]: [n, NULL_TOKENS, D], for
     :func:`~geoseg_ros.methods.contrast.references.null_scores`: even rows are of half 0 of the background, odd ones of half 1."""
     contrast = Contrast([references], config.coseg.neighbours)
     pairs = list(zip(*halves_of(without), strict=False))[: LARGEST_NULL // 2]
-    general = list(zip(bank.photos[0::2], bank.photos[1::2], strict=False))
+    general = list(zip(bank[0::2], bank[1::2], strict=False))
     free = min(len(general), LARGEST_NULL // 2 - len(pairs))
     pairs += [general[k * len(general) // free] for k in range(free)]
     rows = []
@@ -118,14 +119,18 @@ def _null_photos(references: References, without: Sequence[torch.Tensor], bank: 
         evidence = contrast.photo(tokens, [1 - row % 2])[0]
         best = evidence.topk(strongest(len(tokens), config.coseg.top_share)).indices
         rows.append(even_rows(tokens[best], NULL_TOKENS))
-    return torch.stack(rows) if rows else torch.zeros(0, NULL_TOKENS, bank.mean.shape[0])
+    return torch.stack(rows) if rows else torch.zeros(0, NULL_TOKENS, bank.shape[2])
 
 
-def _alternate(first: DrawnProposals, second: DrawnProposals) -> DrawnProposals:
-    """Rows of both in turn, equally many and at most ``LARGEST_NULL``."""
-    count = min(len(first), len(second), LARGEST_NULL // 2)
-    rows = [torch.arange(count) * len(half) // max(count, 1) for half in (first, second)]
-    pair = [first[rows[0]], second[rows[1]]]
+def _null_rows(references: References, halves: Sequence[DrawnProposals], domain: Domain, config: BuildConfig) -> DrawnProposals:
+    """Rows of both halves in turn, equally many and at most ``LARGEST_NULL``: every so many-th by its score, so that few have the
+    distribution of all."""
+    contrast = Contrast([references], config.coseg.neighbours, config.coseg.size_weight)
+    count = min(*(len(half) for half in halves), LARGEST_NULL // 2)
+    pair = []
+    for number, half in enumerate(halves):
+        score = (contrast.view(half.tokens, domain, [1 - number]).mean(2) + contrast.size(half.size))[0]
+        pair.append(half[score.argsort(stable=True)[(2 * torch.arange(count) + 1) * len(half) // max(2 * count, 1)]])
     tokens, size = (torch.stack(parts, 1).flatten(0, 1) for parts in zip(*((p.tokens, p.size) for p in pair), strict=True))
     return DrawnProposals(tokens, size)
 

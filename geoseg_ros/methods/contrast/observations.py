@@ -19,10 +19,11 @@ from geoseg_ros.geometry.analysis import GeometryConfig
 from geoseg_ros.geometry.cloud import Cloud
 from geoseg_ros.geometry.proposals import overlaps
 from geoseg_ros.io.items import Items
+from geoseg_ros.learning.affinity import even_rows
 from geoseg_ros.learning.photo_references import Photograph
 from geoseg_ros.methods.contrast.config import CosegConfig
 from geoseg_ros.methods.contrast.selection import TrainConfig
-from geoseg_ros.packs.bank import VIEW_TOKENS, BackgroundBank
+from geoseg_ros.packs.bank import PHOTO_TOKENS, VIEW_TOKENS, BackgroundBank
 from geoseg_ros.progress import Progress, silent
 from geoseg_ros.projection.proposal_views import DrawnProposals, keep_proposals
 from geoseg_ros.projection.scene import CloudScene, Remember, SceneConfig, Worked, uncached
@@ -58,6 +59,7 @@ class Observations:
         clouds: proposals of each cloud per view domain: coloured clouds have both domains, others the shaded one; empty without proposals.
         inside: [p, p] for each cloud, the share of each proposal (row) that lies in each other.
         without_images, without_clouds: the same for items without the concept.
+        without_pictures: [PHOTO_TOKENS, D], of the picture that each organised coloured cloud without the concept is.
         image_numbers, cloud_numbers: numbers of the given items that were read, ascending; empty: all of them, in order.
     """
 
@@ -66,6 +68,7 @@ class Observations:
     inside: Sequence[torch.Tensor]
     without_images: Sequence[Photograph]
     without_clouds: Sequence[Proposals]
+    without_pictures: Sequence[torch.Tensor] = ()
     image_numbers: Sequence[int] = ()
     cloud_numbers: Sequence[int] = ()
 
@@ -123,12 +126,14 @@ def observe(
 
     def proposals(cloud: Cloud) -> Worked:
         scene = CloudScene(cloud, backbone, config.scene)
-        views = scene.views
+        views, seen = scene.views, {}
+        if scene.picture is not None:
+            seen["picture"] = even_rows(unit(scene.picture.tokens, bank.mean).reshape(-1, backbone.dim), PHOTO_TOKENS)
         if views is None:
-            return {}
+            return seen
         kept = keep_proposals(views.unit(bank.mean), VIEW_TOKENS)
         inside = torch.from_numpy(overlaps(scene.geometry.proposals, len(scene.geometry.xyz)))
-        return {f"{views.domain.value}.tokens": kept.tokens, f"{views.domain.value}.size": kept.size, "inside": inside}
+        return seen | {f"{views.domain.value}.tokens": kept.tokens, f"{views.domain.value}.size": kept.size, "inside": inside}
 
     def photographs(stage: str, items: Iterable[NDArray]) -> dict[int, Photograph]:
         return {number: [found[f"{s}"] for s in config.train.scales] for number, found in reader.read(stage, items, photograph)}
@@ -141,6 +146,7 @@ def observe(
         [seen.get("inside", torch.zeros(0, 0)) for seen in drawn.values()],
         list(without[0].values()),
         [_both_domains(seen) for seen in without[1].values()],
+        [seen["picture"] for seen in without[1].values() if "picture" in seen],
         list(photos),
         list(drawn),
     )

@@ -29,6 +29,7 @@ class Concept:
         references: the reference tokens.
         null_photos: float32 [n, t, D], of each photograph without the concept the t tokens most similar to it, see
             :func:`~geoseg_ros.methods.contrast.references.null_scores`.
+        null_pictures: the same of pictures that organised coloured clouds are; older packs have none.
         null_views: per domain, proposals that are not the concept.
         info: further entries of the pack's manifest (configuration, training summary, date).
     """
@@ -39,6 +40,7 @@ class Concept:
     mean: torch.Tensor
     references: References
     null_photos: torch.Tensor
+    null_pictures: torch.Tensor
     null_views: Mapping[Domain, DrawnProposals]
     info: Mapping[str, Any] = field(default_factory=dict)
 
@@ -52,6 +54,7 @@ class Concept:
             "background.0": references.background[0].half(),
             "background.1": references.background[1].half(),
             "null.photos": self.null_photos.half(),
+            "null.pictures": self.null_pictures.half(),
         }
         for domain, views in references.views.items():
             parts = zip(VIEW_PARTS, (views.own, views.other, *views.background), strict=True)
@@ -83,9 +86,9 @@ class Concept:
             background = (tensors["background.0"], tensors["background.1"])
             level = {domain: float(tensors[f"level.{domain.value}"]) for domain in Domain if f"level.{domain.value}" in tensors}
             references = References(tensors["foreground"], tensors["context"], background, views, size, level)
-            return cls(
-                pack.name, pack.backbone, pack.backbone_hash, tensors["mean"], references, tensors["null.photos"], null_views, pack.info
-            )
+            photos = tensors["null.photos"]
+            null = photos, tensors.get("null.pictures", photos[:0])
+            return cls(pack.name, pack.backbone, pack.backbone_hash, tensors["mean"], references, *null, null_views, pack.info)
         except (KeyError, ValueError) as error:
             where = pack.path or f"pack '{pack.name}'"
             raise InputError(f"{where}: not a concept pack, or a damaged one ({type(error).__name__}: {error})") from None
@@ -94,7 +97,7 @@ class Concept:
 def _check_shapes(tensors: Mapping[str, torch.Tensor]) -> None:
     """Raise ValueError unless every tensor is finite and has the shape that its name requires."""
     for key, tensor in tensors.items():
-        axes = 1 if key.startswith(("mean", "level.")) else 3 if key.startswith(("null.views.", "null.photos")) else 2
+        axes = 1 if key.startswith(("mean", "level.")) else 3 if key.startswith(("null.views.", "null.photos", "null.pictures")) else 2
         last = 3 if "size." in key else 1 if key.startswith("level.") else tensors["mean"].numel()
         if tensor.dim() != axes or tensor.shape[-1] != last or not bool(torch.isfinite(tensor).all()):
             raise ValueError(f"{key}: expected {axes} axes, the last of {last} finite numbers, got {list(tensor.shape)}")

@@ -19,6 +19,8 @@ from geoseg_ros.methods.contrast.references import Contrast, image_score, null_s
 from geoseg_ros.packs.calibration import p_value, step_down
 from geoseg_ros.projection.proposal_views import DrawnProposals
 
+DRAWN_WEIGHT = 0.7  # of the drawings' p-value; the rest is that of the sensor's picture
+
 
 class ContrastSegmenter:
     """A segmenter of concepts that are loaded together.
@@ -40,19 +42,25 @@ class ContrastSegmenter:
         self._contrast = Contrast([concept.references for concept in concepts], config.neighbours, config.size_weight)
         self._by_encoder: dict[tuple[str, float], EncoderEvidence] = {}
         self._null_photo = [self._null_pictures(concept.null_photos)[i] for i, concept in enumerate(concepts)]
+        pictures = [concept.null_pictures if len(concept.null_pictures) else concept.null_photos for concept in concepts]
+        self._null_picture = [self._null_pictures(tokens)[i] for i, tokens in enumerate(pictures)]
         self._null_view = {
             domain: [self._null_proposals(concept.null_views[domain], domain)[i] for i, concept in enumerate(concepts)] for domain in Domain
         }
 
     def image(self, scene: ImageScene, known: Collection[str] = ()) -> Evidence:
         """Segment one image; see :meth:`Segmenter.image`. ``known`` labels count as present whatever their p-value."""
+        return self._seen(scene, self._null_photo, known)
+
+    def _seen(self, scene: ImageScene, null: Sequence[NDArray[np.float32]], known: Collection[str]) -> Evidence:
+        """Segment a picture; ``null``: scores of such pictures without each concept."""
         config = self.config
         tokens, small = scene.at()
         scene.clock.restart()
         with torch.inference_mode():
             evidence = self._contrast.photo(unit(tokens, self._mean))  # [C, h, w]
             scores = image_score(evidence.flatten(1), config.top_share).numpy()
-        p = np.array([float(p_value(score, null)) for score, null in zip(scores, self._null_photo, strict=True)])
+        p = np.array([float(p_value(score, null)) for score, null in zip(scores, null, strict=True)])
         present = (p < config.p_max) | self._known(known)
         scene.clock.stop("evidence")
         mask = label_mask(evidence.numpy(), present, small, (scene.image.shape[0], scene.image.shape[1]), config)
@@ -63,20 +71,20 @@ class ContrastSegmenter:
         """Segment one cloud; see :meth:`Segmenter.cloud`. A ``known`` label is given whatever its p-value.
 
         An organised cloud with colour is searched twice: what the drawings of its proposals do not show to be there is searched for in
-        the picture that the sensor sees, as in a photograph. Its p-values are the harmonic mean of both searches (Wilson, PNAS 2019), and
-        twice that of the first, a bound of it, where there was no second.
+        the picture that the sensor sees, as in a photograph, but compared with such pictures of clouds. Its p-values are the weighted
+        harmonic mean of both searches (Wilson, PNAS 2019), and a bound of it, that of the first over its weight, where there was no second.
         """
         drawn = self._drawn(scene, known)
         if scene.picture is None or drawn.label_p is None:
             return drawn
         is_known = self._known(known)
-        p, label, label_p = np.minimum(1, 2 * drawn.p_value), drawn.label.copy(), np.minimum(1, 2 * drawn.label_p)
+        p, label, label_p = np.minimum(1, drawn.p_value / DRAWN_WEIGHT), drawn.label.copy(), np.minimum(1, drawn.label_p / DRAWN_WEIGHT)
         missing = p >= self.config.p_max
         label[np.isin(label, np.flatnonzero(missing) + 1)] = 0
         scene.clock.restart()
-        seen = self.image(scene.picture, known) if missing.any() else drawn
+        seen = self._seen(scene.picture, self._null_picture, known) if missing.any() else drawn
         for k in np.flatnonzero(missing):
-            p[k] = 2 / (1 / drawn.p_value[k] + 1 / max(seen.p_value[k], np.finfo(float).tiny))
+            p[k] = 1 / (DRAWN_WEIGHT / drawn.p_value[k] + (1 - DRAWN_WEIGHT) / max(seen.p_value[k], np.finfo(float).tiny))
             if p[k] >= self.config.p_max and not is_known[k]:
                 continue
             members = proposals_of_mask(scene.geometry, (seen.label == k + 1).ravel())

@@ -8,6 +8,7 @@ from geoseg_ros.backbones.tokens import Domain, unit
 from geoseg_ros.errors import InputError
 from geoseg_ros.geometry.cloud import Cloud
 from geoseg_ros.methods.base import Context, Material
+from geoseg_ros.methods.contrast import learning
 from geoseg_ros.methods.contrast.learning import LARGEST_NULL
 from geoseg_ros.methods.contrast.method import ContrastMethod
 from geoseg_ros.methods.contrast.pack import Concept
@@ -62,6 +63,22 @@ def test_null_items_are_bounded_and_paired(fake_backbone, fake_bank):
         assert 8 <= len(tokens) <= LARGEST_NULL and len(tokens) % 2 == 0
     for domain in Domain:
         assert pack.null_views[domain].tokens.shape[1] == per_proposal(domain)
+
+
+def test_few_null_proposals_are_spread_like_all(fake_backbone, fake_bank, monkeypatch):
+    """Every so many-th by its score: the largest, on which small p-values rest, must not be left to chance."""
+
+    def scores():
+        concept = small(fake_backbone, fake_bank)
+        return concept.null_views[Domain.COLOUR], ContrastSegmenter([concept], CONFIG.coseg)._null_view[Domain.COLOUR][0]
+
+    whole, every = scores()
+    monkeypatch.setattr(learning, "LARGEST_NULL", len(whole) // 2 // 2 * 2)
+    part, some = scores()
+    assert len(part) == len(whole) // 2 // 2 * 2
+    levels = np.linspace(0.5, 1, 6)
+    gap = np.abs(np.quantile(some, levels) - np.quantile(every, levels))
+    assert gap.max() < 0.1 * np.ptp(every)
 
 
 def test_a_concept_from_images_alone_and_from_clouds_alone(fake_backbone, fake_bank):

@@ -7,11 +7,12 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from geoseg_ros.backbones.tokens import unit
 from geoseg_ros.geometry.analysis import analyse_cloud
 from geoseg_ros.geometry.cloud import Cloud
 from geoseg_ros.methods.contrast.evidence import proposals_of_mask
 from geoseg_ros.methods.contrast.pack import Concept
-from geoseg_ros.methods.contrast.segmenter import ContrastSegmenter
+from geoseg_ros.methods.contrast.segmenter import DRAWN_WEIGHT, ContrastSegmenter
 from geoseg_ros.projection.scene import CloudScene
 from support.fake_world import CONFIG, picture
 
@@ -64,13 +65,31 @@ def test_what_nobody_sees_is_not_there(blind, fake_backbone):
     assert not found.present.any() and not found.label.any() and found.p_value[0] > 0.05
 
 
+def test_the_sensors_picture_is_compared_with_such_pictures(fake_packs, fake_backbone, blind):
+    """Where such pictures without the target score as high as this one, it is not found; photographs are judged as before."""
+    concept = Concept.from_pack(fake_packs["red"])
+    scene = CloudScene(depth_frame(5, ("red", "green"))[0], fake_backbone, CONFIG.scene)
+    tokens = unit(scene.picture.tokens, concept.mean).flatten(0, 1)
+    strongest = tokens[blind._contrast.photo(tokens)[0].topk(3).indices]
+    strict = ContrastSegmenter([replace(concept, null_pictures=strongest.repeat(20, 1, 1))], CONFIG.coseg)
+    assert blind.cloud(scene).p_value[0] < 0.05 < strict.cloud(scene).p_value[0]
+    assert strict.image(scene.picture).p_value == blind.image(scene.picture).p_value
+
+
+def test_packs_without_pictures_of_clouds_compare_with_photographs(fake_packs, fake_backbone, blind):
+    concept = Concept.from_pack(fake_packs["red"])
+    old = ContrastSegmenter([replace(concept, null_pictures=concept.null_pictures[:0])], CONFIG.coseg)
+    scene = CloudScene(depth_frame(5, ("red", "green"))[0], fake_backbone, CONFIG.scene)
+    assert old.cloud(scene).p_value[0] == pytest.approx(1 / (DRAWN_WEIGHT + (1 - DRAWN_WEIGHT) / old.image(scene.picture).p_value[0]))
+
+
 def test_what_drawings_show_is_not_searched_for_again(segmenter, fake_backbone, monkeypatch):
     cloud, truth = depth_frame(5, ("red", "green"))
     scene = CloudScene(cloud, fake_backbone, CONFIG.scene)
     drawn = segmenter._drawn(scene, ())
-    monkeypatch.delattr(ContrastSegmenter, "image")
+    monkeypatch.delattr(ContrastSegmenter, "_seen")
     found = segmenter.cloud(scene)
-    assert found.p_value == pytest.approx(np.minimum(1, 2 * drawn.p_value)) and found.p_value[0] < 0.05
+    assert found.p_value == pytest.approx(np.minimum(1, drawn.p_value / DRAWN_WEIGHT)) and found.p_value[0] < 0.05
     assert np.array_equal(found.label, drawn.label) and (points(scene, found)[truth] == 1).mean() > 0.9
 
 
