@@ -18,6 +18,7 @@ from geoseg_ros.projection.frame_lifting import LiftConfig, seen
 from geoseg_ros.projection.lifted_scene import LiftedScene
 
 MOST_PHOTOGRAPHS = 100
+CORE = 0.05  # share of a photograph
 NEIGHBOURS = 5  # nearest places of another photograph over which recurrence is averaged
 
 
@@ -91,7 +92,8 @@ def taught(teacher: VisionLanguageTeacher, names: Sequence[str], views: Sequence
 def photographed_anchor(teacher: VisionLanguageTeacher, photographs: Collection[NDArray[np.uint8]]) -> NDArray[np.float32]:
     """The anchor float32 [D], unit, of what a few photographs show, for a teacher without a word for it.
 
-    It is the mean of what the teacher says of their foreground: what recurs in them and is not at their borders.
+    It is the mean of what the teacher says of the core of their foreground: of what recurs in them and is not at their borders, the places
+    that are surest. All of the foreground reaches far into what surrounds the thing.
 
     Raises:
         InputError: fewer than two photographs, or very many.
@@ -100,6 +102,10 @@ def photographed_anchor(teacher: VisionLanguageTeacher, photographs: Collection[
         raise InputError(f"photographs: expected 2 to {MOST_PHOTOGRAPHS} of what is named, in several places, got {len(photographs)}")
     maps = [teacher.encode_image(photograph).float() for photograph in photographs]
     centred = [F.normalize(item - item.mean(dim=(0, 1)), dim=-1) for item in maps]  # what differs from the rest of its photograph
-    chosen, _ = find_foreground(centred, maps[0].new_zeros(0, teacher.dim), NEIGHBOURS, ForegroundConfig())
-    shown = torch.cat([item[mask] for item, mask in zip(maps, chosen, strict=True)])
+    chosen, scores = find_foreground(centred, maps[0].new_zeros(0, teacher.dim), NEIGHBOURS, ForegroundConfig())
+    core = []
+    for item, mask, score in zip(maps, chosen, scores, strict=True):
+        most = min(int(mask.sum()), max(1, round(CORE * mask.numel())))
+        core.append(item[mask][score[mask].topk(most).indices])
+    shown = torch.cat(core)
     return F.normalize(shown.mean(dim=0), dim=0).cpu().numpy()
