@@ -5,7 +5,8 @@ unless --out names another file.
 
 --add gives a pack that was learnt from a teacher (geoseg discover --teacher) one class more, without training: by its name alone, or,
 where the teacher has no word for it, by a folder of about five photographs of it (--images). The teacher is the one that the pack was
-learnt from. The classes of the network do not change; labels of clouds may.
+learnt from. The classes of the network do not change; labels of clouds may. What photographs added was not found in the rooms that were
+tried (docs/methods/hicl.md).
 
 example:
   geoseg name home.pack
