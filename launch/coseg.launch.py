@@ -59,6 +59,7 @@ def generate_launch_description() -> LaunchDescription:
             _argument("build_only", "false", "true: build the engine that the packs need, and end; a later start finds it"),
             _argument("namespace", "", "namespace of the node: its topics become <namespace>/coseg_node/..."),
             _argument("target_frame", "", "frame of obstacles and objects, such as odom (needs TF); empty: that of params_file"),
+            _argument("map", "", "file of a map of labels: read at start where it exists, written by ~/save_map; needs target_frame"),
             _argument("autostart", "", "true: come up active; false: wait for a life cycle manager; empty: that of params_file"),
             _argument("params_file", _config("coseg.yaml"), "YAML file with the parameters of the node"),
             _argument("fastdds_shm", "true", "large messages in shared memory (Fast DDS); start the drivers with the same profile"),
@@ -163,6 +164,8 @@ def _parameters(context: LaunchContext) -> dict[str, object]:
     if _given(context, "autostart"):
         parameters["autostart"] = _true(context, "autostart")
     parameters |= {name: _given(context, name) for name in ("device", "backend", "target_frame") if _given(context, name)}
+    if labels := _given(context, "map"):
+        parameters |= {"map.enabled": True, "map.file": labels}
     if _true(context, "build_only"):
         parameters["build_only"] = True
     if _given(context, "use_sim_time") or _true(context, "clock"):

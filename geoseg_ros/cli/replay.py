@@ -48,8 +48,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--outputs",
         nargs="+",
-        choices=("points_labeled", "points_obstacles", "objects", "parts", "mask", "overlay"),
-        help="what to write (default: points_labeled objects mask; with wanted_labels also points_obstacles, with a part pack also parts)",
+        choices=("points_labeled", "points_obstacles", "objects", "parts", "map_labeled", "mask", "overlay"),
+        help="what to write (default: points_labeled objects mask; with wanted_labels also points_obstacles, with a part pack also parts, "
+        "with map.enabled also map_labeled)",
     )
     parser.add_argument("--backbone", metavar="NAME", help="image backbone (default: the one the packs were made with)")
     parser.add_argument("--backend", choices=BACKENDS, help="what runs the image backbone (default auto); it must work")

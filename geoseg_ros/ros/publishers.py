@@ -29,6 +29,7 @@ class Outputs:
     def __init__(self, node: Node) -> None:
         self._node = node
         self.lock = threading.RLock()
+        self._always: set[str] = set()
         self.last: dict[str, Any] = {}
         self._publishers: dict[str, Publisher] = {}
         self._publisher(PointCloud2, "points_labeled")
@@ -45,12 +46,18 @@ class Outputs:
         self._label_info = node.create_publisher(String, "~/label_info", latched_qos())
         self._vision_info = node.create_publisher(vision_msgs.LabelInfo, "~/vision_info", latched_qos()) if vision_msgs else None
 
+    def add_map(self) -> None:
+        """Publish ``~/map_labeled``: latched, and made whether somebody listens or not, for the map needs every cloud."""
+        self._publishers["map_labeled"] = self._node.create_publisher(PointCloud2, "~/map_labeled", latched_qos())
+        self._always.add("map_labeled")
+
     def _publisher(self, kind: Any, name: str) -> None:
         self._publishers[name] = self._node.create_publisher(kind, f"~/{name}", output_qos(), qos_overriding_options=overridable())
 
     def wanted(self, names: Collection[str]) -> list[str]:
         """Those of these outputs that somebody listens to; nothing else is made."""
-        return [name for name in names if name in self._publishers and self._publishers[name].get_subscription_count() > 0]
+        known = [name for name in names if name in self._publishers]
+        return [name for name in known if name in self._always or self._publishers[name].get_subscription_count() > 0]
 
     def publish(self, messages: Mapping[str, Any]) -> None:
         """Send messages by the names of their outputs; the lock is held."""

@@ -22,12 +22,14 @@ from geoseg_ros.ros.worker import Worker, describe
 
 class Control:
     """``~/pause`` (std_srvs/SetBool): forget what comes in. ``~/snapshot`` (std_srvs/Trigger): see ``snapshot``. ``~/where``
-    (geoseg_ros/Where): where a point of a reference is on the objects of the newest cloud."""
+    (geoseg_ros/Where): where a point of a reference is on the objects of the newest cloud. ``~/save_map`` (std_srvs/Trigger): write the map
+    to the parameter ``map.file``."""
 
     def __init__(self, node: Node, inputs: Inputs, outputs: Outputs, diagnostics: Diagnostics, worker: Worker) -> None:
         self._node, self._inputs, self._outputs, self._diagnostics, self._worker = node, inputs, outputs, diagnostics, worker
         node.create_service(SetBool, "~/pause", self._pause)
         node.create_service(Trigger, "~/snapshot", self._snapshot)
+        node.create_service(Trigger, "~/save_map", self._save_map)
         if Where is not None:
             node.create_service(Where, "~/where", self._where)
 
@@ -36,6 +38,17 @@ class Control:
         self._diagnostics.paused = request.data
         response.success, response.message = True, "paused" if request.data else "running"
         self._node.get_logger().info(response.message)
+        return response
+
+    def _save_map(self, request: Trigger.Request, response: Trigger.Response) -> Trigger.Response:
+        path = self._node.get_parameter("map.file").value
+        try:
+            if not path:
+                raise InputError("expected the parameter map.file, the file to write")
+            response.success, response.message = True, f"{path}: {self._worker.save_map(path)} voxels"
+        except (OSError, InputError) as error:
+            response.success, response.message = False, describe(error)
+        self._node.get_logger().info(f"save_map: {response.message}")
         return response
 
     def _where(self, request: Any, response: Any) -> Any:

@@ -19,6 +19,7 @@ from geoseg_ros.ros.inputs import Arrival
 from geoseg_ros.ros.message_types import InstalledTypes
 from geoseg_ros.ros.publishers import Outputs
 from geoseg_ros.ros.transforms import Frames
+from geoseg_ros.runtime.label_map import open_map
 from geoseg_ros.runtime.mailbox import Mailbox
 from geoseg_ros.runtime.node_parameters import NodeParameters
 from geoseg_ros.runtime.opening import OpenedPipeline, free_memory
@@ -59,7 +60,13 @@ class Worker(threading.Thread):
         self.active = False
         self.frames = frames
         self.throttle = Throttle()
-        self._step = StreamStep(InstalledTypes(), parameters().tracking, frames.place, self._warn)
+        self._step = StreamStep(
+            InstalledTypes(), parameters().tracking, frames.place, self._warn, open_map(parameters().map, node.get_logger().info)
+        )
+        if self._step.label_map is not None:
+            if not frames.target:
+                raise InputError("map.enabled: needs tf2_ros, which is not installed")
+            outputs.add_map()
         self._busy = threading.Lock()
 
     @property
@@ -74,6 +81,16 @@ class Worker(threading.Thread):
             for stream in self._streams.values():
                 stream.forget_concepts()
             self._outputs.publish_labels(pipeline.labels)
+            if self._step.label_map:  # what is known from before is there at once
+                self._outputs.publish({"map_labeled": self._step.map_message()})
+
+    def save_map(self, path: str) -> int:
+        """Write the map; returns the number of its voxels. Raises InputError: there is none, or it cannot be written."""
+        with self._outputs.lock:
+            if self._step.label_map is None:
+                raise InputError("no map: set the parameter map.enabled")
+            self._step.label_map.save(path)
+            return len(self._step.label_map)
 
     def where(self, target: str, part: str, point: NDArray[np.floating], track: int) -> tuple[Any, list[PartPoint]]:
         """As :meth:`StreamStep.where`."""

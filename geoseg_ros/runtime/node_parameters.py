@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from geoseg_ros.errors import InputError
 from geoseg_ros.io.messages import MAX_PIXELS, MAX_POINTS
 from geoseg_ros.runtime.engines.options import EngineOptions
+from geoseg_ros.runtime.label_map import MapConfig
 from geoseg_ros.runtime.pipeline import PipelineConfig
 from geoseg_ros.runtime.tracking import TrackingConfig
 from geoseg_ros.settings import Settings, mirrored, section, setting
@@ -59,4 +61,11 @@ class NodeParameters(Settings):
         "", "folder of the packs that ~/learn/finish makes; empty: geoseg_packs in $ROS_HOME or ~/.ros", live=True, path=True
     )
     tracking: TrackingConfig = section(TrackingConfig, "how objects of successive clouds become tracks")
+    map: MapConfig = section(MapConfig, "labels fused over time")
     pipeline: PipelineConfig = section(PipelineConfig, "how concepts are found in clouds and images")
+
+    def __post_init__(self) -> None:
+        """Raises InputError: parameters that do not go together."""
+        super().__post_init__()
+        if self.map.enabled and not self.target_frame:
+            raise InputError("map.enabled: needs target_frame, a frame that stands still, such as odom or map")

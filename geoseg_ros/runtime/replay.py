@@ -14,13 +14,14 @@ from geoseg_ros.io import messages as codec
 from geoseg_ros.io.messages import CAMERA_INFO_TYPE, CLOUD_TYPE, COMPRESSED_TYPE, IMAGE_TYPE
 from geoseg_ros.io.recordings import RawMessage, Recording, RecordingWriter
 from geoseg_ros.results import CloudResult
+from geoseg_ros.runtime.label_map import open_map
 from geoseg_ros.runtime.node_parameters import NodeParameters
 from geoseg_ros.runtime.placement import Placement
 from geoseg_ros.runtime.rgbd import DepthFrame, RecentImages
 from geoseg_ros.runtime.stream_step import IMAGE_OUTPUTS, Pipeline, Segmented, StreamStep, unknown_labels
 from geoseg_ros.runtime.transform_buffer import recorded_transforms
 
-OUTPUTS = ("points_labeled", "points_obstacles", "objects", "parts", "mask", "overlay")
+OUTPUTS = ("points_labeled", "points_obstacles", "objects", "parts", "map_labeled", "mask", "overlay")
 """Outputs that can be recorded; markers and detections would repeat the objects."""
 
 _WORKED_ON = ("points", "depth", "image")  # the inputs that have results
@@ -99,7 +100,7 @@ def replay(
         parameters: of the node.
         topics: inputs.
         outputs: names out of ``OUTPUTS``; None: points_labeled, objects and mask, points_obstacles where labels are wanted,
-            and parts where a part pack is loaded.
+            parts where a part pack is loaded, and map_labeled where the map is on.
         node: full name of the node, before the names of its outputs.
         progress: called with (messages done, messages in all).
 
@@ -113,13 +114,14 @@ def replay(
         raise InputError(f"parameter {unknown}")
     if outputs is None:
         only_if = {"overlay": False, "points_obstacles": bool(parameters.wanted_labels), "parts": _finds_parts(pipeline)}
+        only_if["map_labeled"] = parameters.map.enabled
         outputs = [name for name in OUTPUTS if only_if.get(name, True)]
     total = sum(recording.topics()[topic].messages for topic in chosen)
     report = ReplayReport()
     place = _placing(recording, parameters.target_frame) if parameters.target_frame else None
     inputs = _Inputs(recording, chosen)
     with RecordingWriter(out) as writer:
-        step = StreamStep(writer.types.types, parameters.tracking, place, report.warn)
+        step = StreamStep(writer.types.types, parameters.tracking, place, report.warn, open_map(parameters.map, report.warn))
         step.use(pipeline)
         results = _Results(writer, node, codec.label_info(pipeline.labels))
         for done, raw in enumerate(recording.messages(list(chosen)), 1):

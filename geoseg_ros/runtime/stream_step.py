@@ -18,6 +18,7 @@ from geoseg_ros.geometry.cloud import Cloud
 from geoseg_ros.io import messages as codec
 from geoseg_ros.io.messages import COMPRESSED_TYPE, IMAGE_TYPE
 from geoseg_ros.results import CloudResult, ImageResult, LabelSpace, ObjectInstance, PartPoint
+from geoseg_ros.runtime.label_map import LabelMap
 from geoseg_ros.runtime.node_parameters import NodeParameters
 from geoseg_ros.runtime.parts import moved_parts
 from geoseg_ros.runtime.placement import NoTransform, Placement
@@ -25,7 +26,7 @@ from geoseg_ros.runtime.rgbd import DepthFrame
 from geoseg_ros.runtime.tracking import Tracker, TrackingConfig
 from geoseg_ros.stopwatch import Stopwatch
 
-CLOUD_OUTPUTS = ("points_labeled", "points_obstacles", "objects", "parts", "detections", "markers")
+CLOUD_OUTPUTS = ("points_labeled", "points_obstacles", "objects", "parts", "detections", "markers", "map_labeled")
 IMAGE_OUTPUTS = ("mask", "overlay")
 
 
@@ -80,6 +81,7 @@ class StreamStep:
         tracking: settings of the tracker.
         place: returns the placement of the result of a message with this header; raises NoTransform. None: the sensor's frame.
         warn: called with a line about a defect of an input that is used in spite of it.
+        label_map: fuses the labels of clouds where ``map_labeled`` is wanted.
 
     Attributes:
         pipeline: works on messages from now on; None: nothing is worked on.
@@ -93,7 +95,9 @@ class StreamStep:
         tracking: TrackingConfig,
         place: Callable[[Any], Placement] | None = None,
         warn: Callable[[str], None] = lambda line: None,
+        label_map: LabelMap | None = None,
     ) -> None:
+        self.label_map = label_map
         self.pipeline: Pipeline | None = None
         self.uncoloured, self.color_age = 0, float("nan")
         self._types, self._warn = types, warn
@@ -101,6 +105,7 @@ class StreamStep:
         self._tracker = Tracker(tracking)
         self._palette = LabelSpace(()).palette()
         self._answer: _Answer | None = None  # of the newest cloud
+        self._map_sent_ns = 0
         self._filled: dict[str, Any] = {}  # newest message of each output, to be filled again
 
     def use(self, pipeline: Pipeline | None) -> None:
@@ -110,6 +115,8 @@ class StreamStep:
         self._tracker.reset()
         self._filled.clear()
         self._answer = None
+        if self.label_map is not None and pipeline is not None:
+            self.label_map.rename(pipeline.labels.names)
 
     def segment(self, message: Any, type_name: str, topic: str, parameters: NodeParameters, wanted: Collection[str]) -> Segmented | None:
         """Decode a message and run the pipeline over it.
@@ -209,8 +216,32 @@ class StreamStep:
                 filled["markers"].markers.extend(codec.part_markers(types, header, result.parts, self._palette))
         if "parts" in wanted:
             filled["parts"] = codec.part_array(types, header, result.parts)
+        if "map_labeled" in wanted and self.label_map is not None:
+            filled.pop("map_labeled", None)
+            if self._fuse(self.label_map, cloud, result, placement, codec.stamp_ns(header)):
+                filled["map_labeled"] = self.map_message()
         self._answer = None if found.unplaced else _Answer(header, placement.matrix, result)
-        return {name: filled[name] for name in CLOUD_OUTPUTS if name in wanted}
+        return {name: filled[name] for name in CLOUD_OUTPUTS if name in wanted and name in filled}
+
+    def _fuse(self, label_map: LabelMap, cloud: Cloud, result: CloudResult, placement: Placement, stamp_ns: int) -> bool:
+        """Put a cloud into the map; returns whether the map is to be published."""
+        matrix = np.eye(4) if placement.matrix is None else placement.matrix
+        sensor = matrix[:3, 3] if (pose := cloud.pose()) is None else (matrix @ np.linalg.inv(pose))[:3, 3]
+        label_map.update(cloud.xyz @ matrix[:3, :3].T + matrix[:3, 3], result.label, placement.frame, stamp_ns, sensor)
+        due = abs(stamp_ns - self._map_sent_ns) >= 1e9 * label_map.config.period
+        if due:
+            self._map_sent_ns = stamp_ns
+        return due
+
+    def map_message(self) -> Any:
+        """The map as sensor_msgs/PointCloud2 of its voxels' centres; ``confidence`` is the probability of the label."""
+        found = self.label_map
+        assert found is not None
+        xyz, label, probability = found.labelled()
+        time = self._types["builtin_interfaces/msg/Time"](sec=found.stamp_ns // 10**9, nanosec=found.stamp_ns % 10**9)
+        header = self._types["std_msgs/msg/Header"](stamp=time, frame_id=found.frame)
+        result = CloudResult(label, np.zeros(len(label), np.uint32), probability, [], [])
+        return codec.labelled_cloud_message(self._types, header, Cloud(xyz), result, self._palette)
 
     def where(self, target: str, part: str, point: NDArray[np.floating], track: int = 0) -> tuple[Any, list[PartPoint]]:
         """Where a marked part, or a point of a template, is on the objects of the newest cloud. Must not run beside ``encode``.

@@ -149,6 +149,8 @@ def test_shared_memory_is_used_where_there_is_room(monkeypatch: pytest.MonkeyPat
 def test_depth_takes_the_place_of_points() -> None:
     parameters, topics = started(depth="/camera/depth/image_raw", image="none", points="none", target_frame="odom")
     assert parameters == {"cloud_source": "depth", "image_transport": "none", "target_frame": "odom"}
+    parameters, _ = started(map="home.map", target_frame="map")
+    assert (parameters["map.enabled"], parameters["map.file"], parameters["target_frame"]) == (True, "home.map", "map")
     assert topics == {"~/depth": "/camera/depth/image_raw", "~/camera_info": "/camera/depth/camera_info"}
 
 

@@ -5,11 +5,16 @@ import pytest
 
 pytest.importorskip("rclpy")
 
+from sensor_msgs.msg import PointCloud2
+from std_srvs.srv import Trigger
 
+from geoseg_ros.errors import InputError
 from geoseg_ros.io import messages as codec
+from geoseg_ros.io.messages.results import labelled_cloud
 from geoseg_ros.ros import transforms as frames
 from geoseg_ros.ros.message_types import InstalledTypes
 from support import fake_tf
+from support.live_node import LATCHED
 from support.ros_cases import cloud_message, points
 
 pytestmark = pytest.mark.dds
@@ -53,3 +58,35 @@ def test_without_tf_the_sensor_frame_stays(live, monkeypatch):
     node.send("points", message)
     node.wait(lambda: node.received["points_obstacles"])
     assert node.received["points_obstacles"][0].header == message.header and node.node.worker.frames.target == ""
+
+
+def test_the_map_stays_after_a_restart(live, monkeypatch, tmp_path):
+    monkeypatch.setattr(frames, "tf2_ros", fake_tf)
+    options = {"target_frame": "odom", "map.enabled": True, "map.file": str(tmp_path / "home.map"), "map.voxel": 0.5}
+    node = live(listen=(), **options)
+    node.node.worker.frames._buffer.set_transform(fake_tf.transform(100.0), "test")
+    sent = cloud_message(points(), stamp=(100, 0))
+    node.send_and_wait("points", sent, "cloud")
+    saved = node.call(Trigger, "save_map", Trigger.Request())
+    assert saved.success and saved.message.endswith(" voxels")
+    node.close()
+    again = live(listen=(), **options)
+    found = []
+    again.client.create_subscription(PointCloud2, "/coseg_node/map_labeled", found.append, LATCHED)
+    again.wait(lambda: any(message.width for message in found))
+    cloud, label = labelled_cloud(found[-1])
+    x, y, z = codec.cloud_from_message(sent).xyz[1::2].T
+    voxels = np.unique(np.floor(np.stack([1 - y, x, z + 2], 1) / 0.5), axis=0)
+    assert found[-1].header.frame_id == "odom" and found[-1].header.stamp.sec == 100 and set(label) == {2}
+    np.testing.assert_allclose(np.unique(cloud.xyz, axis=0), (voxels + 0.5) * 0.5, atol=1e-5)
+
+
+def test_a_map_needs_a_frame_that_stands_still(monkeypatch, live):
+    with pytest.raises(InputError, match=r"map\.enabled: needs target_frame"):
+        live(**{"map.enabled": True})
+    monkeypatch.setattr(frames, "tf2_ros", None)
+    with pytest.raises(InputError, match=r"map\.enabled: needs tf2_ros"):
+        live(**{"map.enabled": True, "target_frame": "odom"})
+    node = live(listen=())
+    answer = node.call(Trigger, "save_map", Trigger.Request())
+    assert not answer.success and "map.file" in answer.message
