@@ -203,9 +203,9 @@ class LabelMap:
         """bool [V], the voxels that may have a label, and behind which all of the nearest rays of the cloud end."""
         found = np.zeros(len(self._key), bool)
         offset, reach = _rays(xyz[:: -(-len(xyz) // _MOST_RAYS) or 1] - origin)
-        if not len(reach):
-            return found
         asked = np.flatnonzero((self._odds > _LEAST).any(axis=1))
+        if not len(reach) or not len(asked):
+            return found
         way, distance = _rays((_cells(self._key[asked]) + 0.5) * self.config.voxel - origin)
         apart, ray = cKDTree(offset).query(way, k=min(_NEAREST, len(reach)))
         apart, ray = apart.reshape(len(way), -1), ray.reshape(len(way), -1)

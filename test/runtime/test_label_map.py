@@ -85,6 +85,10 @@ def test_points_that_have_no_voxel_and_another_frame() -> None:
     np.testing.assert_allclose(centre[label == 2], [[-0.05, -0.05, -0.05]], atol=1e-6)
     found.update(np.zeros((0, 3), np.float32), np.zeros(0, int), "map", 2 * SECOND)
     assert len(found) == 0 and found.frame == "map"
+    found.update(xyz, np.zeros(5, int), "map", 3 * SECOND)  # nothing is known, and nothing is labelled
+    assert len(found) == 0 and not len(found.labelled()[0])
+    nameless = fused([(xyz, np.zeros(5, int))] * 2, names=())
+    assert len(nameless) == 0 and not nameless.label_of(xyz).any()
 
 
 def test_names_keep_their_voxels() -> None:
