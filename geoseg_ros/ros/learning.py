@@ -168,6 +168,7 @@ class Learning:
 
     def _enter(self, state: str, message: str = "", failed: bool = False) -> None:
         self._state, self._message, self._failed = state, message or state, failed
+        self._node.diagnostics.update()  # whoever asked looks there for what comes of it
 
     def _forget_inputs(self) -> None:
         self._node.inputs.remember = None
