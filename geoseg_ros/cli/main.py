@@ -34,7 +34,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "replay": ("replay", "run the pipeline over a recording without DDS"),
     "export": ("export", "make training data of results: COCO, YOLO, KITTI, SemanticKITTI, PNG"),
     "view": ("view", "show what the node finds, live or of a recording, or draw it"),
-    "teach": ("teach", "teach a running node a thing by clicks on a web page"),
+    "teach": ("teach", "teach a running node a target by clicks on a web page"),
     "demo": ("demo", "record, play, segment and report"),
     "build-engine": ("build_engine", "build the engine of a concept pack ahead of time"),
     "doctor": ("doctor", "examine this installation, for reports of bugs"),

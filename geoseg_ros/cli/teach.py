@@ -1,4 +1,4 @@
-"""Teach a running coseg_node a thing from a web page: click on it in what the node sees, reject what it is not, build, and see it found.
+"""Teach a running coseg_node a target from a web page: click on it in what the node sees, reject what it is not, build, and see it found.
 
 The page is served on this machine alone (127.0.0.1) and loads nothing from elsewhere; from another machine use a tunnel
 (ssh -L 8765:localhost:8765 robot). The pack goes to the node's parameter learn_folder. Ctrl-C ends the page, not what is being learnt.

@@ -93,7 +93,7 @@ def photographed_anchor(teacher: VisionLanguageTeacher, photographs: Collection[
     """The anchor float32 [D], unit, of what a few photographs show, for a teacher without a word for it.
 
     It is the mean of what the teacher says of the core of their foreground: of what recurs in them and is not at their borders, the places
-    that are surest. All of the foreground reaches far into what surrounds the thing.
+    that are surest. All of the foreground reaches far into what surrounds the object.
 
     Raises:
         InputError: fewer than two photographs, or very many.

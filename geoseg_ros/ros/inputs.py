@@ -80,7 +80,7 @@ class Inputs:
         mailbox: where messages go.
         paused: messages are counted and forgotten.
         newest: topic -> (type, newest message), companions of a depth image too; also of what is rejected later.
-        remember: called with (stream, message) while a thing is learnt, else None.
+        remember: called with (stream, message) while a target is learnt, else None.
 
     Raises:
         InputError: there is no input at all, or the user has set a parameter that the node does not have.

@@ -1,4 +1,4 @@
-"""What the services ``~/learn/*`` do. Loaded when the first thing is learnt; the pack is built in a child process."""
+"""What the services ``~/learn/*`` do. Loaded when the first target is learnt; the pack is built in a child process."""
 
 from __future__ import annotations
 
@@ -25,9 +25,10 @@ _STREAMS = {"cloud": (3, 6), "image": (2, 4)}  # numbers of a click and of a box
 
 
 class Learning:
-    """One thing at a time: idle, learning (examples are taken), building, loading.
+    """One target at a time: idle, learning (examples are taken), building, loading.
 
-    After a build the examples stay until another thing is learnt, or the learning is cancelled: a start of the same name goes on with them.
+    After a build the examples stay until another target is learnt, or the learning is cancelled: a start of the same name goes on with
+    them.
     All methods are for the executor's thread.
 
     Args:

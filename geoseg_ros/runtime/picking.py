@@ -1,4 +1,4 @@
-"""From a click or a box to the thing that is meant: a proposal of a cloud, or a part of a picture."""
+"""From a click or a box to the object that is meant: a proposal of a cloud, or a part of a picture."""
 
 from __future__ import annotations
 
@@ -14,18 +14,18 @@ from geoseg_ros.geometry.analysis import GeometryConfig, SceneGeometry, analyse_
 from geoseg_ros.geometry.cloud import Cloud
 from geoseg_ros.geometry.neighbours import connected_parts
 
-_REACH = 4.0  # voxels from a click to the thing
+_REACH = 4.0  # voxels from a click to the object
 _REACH_PIXELS = 6  # from a click to the nearest pixel with a point
-_WINDOW = 0.3  # of a picture's shorter side: how far a thing may reach from the click
-_SURE = 0.02  # likewise, what is surely of the thing
+_WINDOW = 0.3  # of a picture's shorter side: how far an object may reach from the click
+_SURE = 0.02  # likewise, what is surely of the object
 _SIDE = 160  # pixels, at which the picture around a click is cut
 _LEAST = 8  # pixels: side of the smallest part of a picture that is taken
-_MARGIN = 0.5  # of a thing's size in a picture: what is kept around it, as photographs of a thing show its surroundings
+_MARGIN = 0.5  # of an object's size in a picture: what is kept around it, as photographs of an object show its surroundings
 
 
 @dataclass(frozen=True)
 class Picked:
-    """An example. Attributes: item: what is learnt from; taken: the box around the thing (pixels, or metres in the frame of the message),
+    """An example. Attributes: item: what is learnt from; taken: the box around the object (pixels, or metres in the frame of the message),
     empty for whole scenes; text: what was taken, in words."""
 
     item: Cloud | NDArray[np.uint8]
@@ -34,7 +34,7 @@ class Picked:
 
 
 def pick_from_cloud(cloud: Cloud, click: NDArray[np.float64], box: NDArray[np.float64], config: GeometryConfig | None = None) -> Picked:
-    """The cloud without any other thing than the one that is meant; floor and walls stay, for they tell things from their surroundings.
+    """The cloud without any other object than the one that is meant; floor and walls stay, as the surroundings of objects.
 
     Args:
         cloud: the scene.
@@ -61,7 +61,7 @@ def pick_from_cloud(cloud: Cloud, click: NDArray[np.float64], box: NDArray[np.fl
     points = cloud.original()[geometry.point_values(own)]
     low, high = points.min(axis=0), points.max(axis=0)
     size = " x ".join(f"{edge:.2f}" for edge in high - low)
-    return Picked(replace(cloud, xyz=xyz), (*low.tolist(), *high.tolist()), f"a thing of {len(points)} points, {size} m")
+    return Picked(replace(cloud, xyz=xyz), (*low.tolist(), *high.tolist()), f"an object of {len(points)} points, {size} m")
 
 
 def _under_click(cloud: Cloud, geometry: SceneGeometry, click: NDArray[np.float64], reach: float) -> NDArray[np.int64]:
@@ -69,9 +69,9 @@ def _under_click(cloud: Cloud, geometry: SceneGeometry, click: NDArray[np.float6
     free = np.unique(np.concatenate([np.zeros(0, np.int64), *geometry.proposals]))
     away = np.linalg.norm(geometry.xyz[free] - point, axis=1) if free.size else np.zeros(0)
     if not free.size or away.min() > _REACH * geometry.voxel:
-        raise InputError("click: nothing stands there, expected a point on a thing; a box can say where it is")
+        raise InputError("click: nothing stands there, expected a point on an object; a box can say where it is")
     voxel = free[away.argmin()]
-    # the largest is the whole thing, or two things with a gap between them
+    # the largest is the whole object, or two objects with a gap between them
     members = next(members for members in geometry.proposals if voxel in members)
     near = cKDTree(geometry.xyz[members]).query_pairs(reach * geometry.voxel, output_type="ndarray")
     part = connected_parts(len(members), near.astype(np.int64))
@@ -117,7 +117,7 @@ def _in_box(cloud: Cloud, geometry: SceneGeometry, box: NDArray[np.float64]) -> 
 
 
 def pick_from_image(image: NDArray[np.uint8], click: NDArray[np.float64], box: NDArray[np.float64]) -> Picked:
-    """The part of a picture that shows the thing that is meant, with some surroundings.
+    """The part of a picture that shows the object that is meant, with some surroundings.
 
     Args:
         image: uint8 RGB [H, W, 3].

@@ -1,4 +1,4 @@
-"""Learning of a thing on the robot: the newest inputs, the examples, and the build of the pack in a child process."""
+"""Learning of a target on the robot: the newest inputs, the examples, and the build of the pack in a child process."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from geoseg_ros.runtime.rgbd import DepthFrame, RecentImages
 
 JOB = "geoseg_ros.cli.learn_job"  # run by the child: training code stays out of this process
 KINDS = ("images", "clouds", "without_images", "without_clouds")
-MOST = 100  # examples of one thing
+MOST = 100  # examples of one target
 _MESSAGES, _BYTES = 64, 256 << 20  # of one stream: about two seconds of a camera; the newest is kept whatever its size
 
 
@@ -76,10 +76,10 @@ def _bytes(message: Any) -> int:
 
 
 class Lesson:
-    """The examples of one thing, in a private temporary folder, and where its pack goes.
+    """The examples of one target, in a private temporary folder, and where its pack goes.
 
     Attributes:
-        name: of the thing.
+        name: of the target.
         out: the pack.
         counts: examples of each kind.
     """
@@ -109,7 +109,7 @@ class Lesson:
         """
         number = sum(self.counts.values())
         if number >= MOST:
-            raise InputError(f"at most {MOST} examples of one thing; finish")
+            raise InputError(f"at most {MOST} examples of one target; finish")
         kind = ("" if positive else "without_") + ("clouds" if isinstance(item, Cloud) else "images")
         arrays: dict[str, Any] = {"image": item}
         if isinstance(item, Cloud):
@@ -129,7 +129,7 @@ class Lesson:
         return ", ".join(f"{self.counts[kind]} {words[kind]}" for kind in KINDS if self.counts[kind]) or "no example"
 
     def check_examples(self) -> None:
-        """Raise InputError unless something shows the thing."""
+        """Raise InputError unless an example shows the target."""
         if not self.counts["images"] + self.counts["clouds"]:
             raise InputError(f"{self.described()} of {self.name!r}: nothing to learn from, add a positive example first")
 

@@ -101,7 +101,7 @@ def test_from_a_click_to_a_loaded_pack_and_a_rejection(node):
     assert add(node).message == "no cloud and no image has come since the learning began"
     send(node)
     answer = add(node, click=CLICK)
-    assert answer.success and "a thing of" in answer.message and answer.message.endswith("1 clouds")
+    assert answer.success and "an object of" in answer.message and answer.message.endswith("1 clouds")
     assert answer.taken[0] < CLICK[0] < answer.taken[3]
     assert add(node, input="image", box=[0.0, 0, 16, 24]).message == "mug: 16 x 24 pixels; 1 images, 1 clouds"
     answer = ask(node, "finish")
