@@ -8,7 +8,6 @@ semantickitti: a label and an instance per point. kitti: upright 3D boxes; there
 The labels are what the packs found: look at them before a network learns them.
 
 example:
-  geoseg replay drive/ --packs mug.pack --out OUT.mcap
   geoseg export OUT.mcap --recording drive/ --format coco --out mugs/
   geoseg export OUT.mcap --recording drive/ --format semantickitti --every 5 --out mugs_3d/
 """

@@ -40,7 +40,7 @@ def read_parameters(path: str | os.PathLike[str] | None, assignments: Collection
     values = {name: value for name, value in values.items() if not name.startswith(_OTHERS)}
     for name in values:
         if name not in known:
-            raise InputError(f"parameter {name}: {unknown_setting(name, known, 'config/coseg.yaml')}")
+            raise InputError(f"parameter {_shown(name)}: {unknown_setting(name, known, 'config/coseg.yaml')}")
     try:
         return with_values(NodeParameters(), values)
     except InputError as error:
@@ -67,7 +67,7 @@ def _from_file(path: Path) -> dict[str, Any]:
     if not nodes:
         raise InputError(f"{path}: no ros__parameters in it, expected a ROS 2 parameter file")
     if not found:
-        raise InputError(f"{path}: no parameters of {NODE}, it has those of {', '.join(nodes[:5])}")
+        raise InputError(f"{path}: no parameters of {NODE}, it has those of {', '.join(map(_shown, nodes[:5]))}")
     return found
 
 
@@ -81,12 +81,12 @@ def _parsed(text: str, where: str) -> Any:
 def _nodes(tree: Any, where: str, above: str = "") -> Iterator[tuple[str, Mapping[str, Any]]]:
     """Full name and parameters of every node; namespaces may be part of the name or levels of their own."""
     if not isinstance(tree, Mapping):
-        raise InputError(f"{where}: expected a ROS 2 parameter file, got {type(tree).__name__} {above and f'at {above}'}".rstrip())
+        raise InputError(f"{where}: expected a ROS 2 parameter file, got {type(tree).__name__} {above and f'at {_shown(above)}'}".rstrip())
     for key, value in tree.items():
         name = f"{above}/{str(key).strip('/')}"
         if key == "ros__parameters":
             if not isinstance(value, Mapping):
-                raise InputError(f"{where}: ros__parameters of {above or 'no node'} is no mapping")
+                raise InputError(f"{where}: ros__parameters of {_shown(above) or 'no node'} is no mapping")
             yield above, value
         elif name.count("/") > 20:
             raise InputError(f"{where}: nested too deeply for a parameter file")
@@ -94,9 +94,14 @@ def _nodes(tree: Any, where: str, above: str = "") -> Iterator[tuple[str, Mappin
             yield from _nodes(value, where, name)
 
 
+def _shown(name: str) -> str:
+    """A name of a file in one line."""
+    return name if name.isprintable() else repr(name)
+
+
 def _flat(tree: Mapping[str, Any], prefix: str) -> Iterator[tuple[str, Any]]:
     if prefix.count(".") > 20:
-        raise InputError(f"parameter {prefix[:60]}: nested too deeply")
+        raise InputError(f"parameter {_shown(prefix[:60])}: nested too deeply")
     for key, value in tree.items():
         if isinstance(value, Mapping):
             yield from _flat(value, f"{prefix}{key}.")

@@ -153,3 +153,13 @@ def test_parameter_files_of_any_bytes(text: bytes) -> None:
         path = Path(folder) / "a.yaml"
         path.write_bytes(text)
         refused_or_read(path)
+
+
+def test_strange_names_stay_on_one_line(tmp_path: Path) -> None:
+    for tree in (
+        {"max_points": {"\n0": None}},
+        {"/**": {"ros__parameters": {"max\n_points": 1}}},
+        {"\n": {"ros__parameters": {"max_points": 1}}},
+    ):
+        (tmp_path / "a.yaml").write_text(yaml.safe_dump(tree))
+        assert refused_or_read(tmp_path / "a.yaml") is None
