@@ -183,7 +183,7 @@ def test_detections_and_label_info_of_vision_msgs(live):
 def test_without_our_messages_the_rest_works(live, monkeypatch):
     for module in (message_types, publishers, diagnostics):
         monkeypatch.setattr(module, "geoseg_msgs", None)
-    assert "no ~/objects, ~/parts, ~/where and ~/status" in message_types.missing_interfaces()
+    assert "no ~/objects, ~/parts, ~/where, ~/learn and ~/status" in message_types.missing_interfaces()
     node = live()
     node.send("points", cloud_message(points()))
     node.wait(lambda: node.received["points_labeled"])

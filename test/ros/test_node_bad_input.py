@@ -122,8 +122,11 @@ def test_silent_inputs_are_named(live):
     rclpy.init(context=other)
     stranger = Node("stranger", context=other)
     stranger.create_publisher(String, "/coseg_node/image", 1)
-    node = live(input_timeout=0.8, status_period=0.1)
+    node = live(status_period=0.1)
     node.client.destroy_publisher(node._publishers["image"])
+    seen = node.node.get_publishers_info_by_topic  # silence is named once in half a minute: not before all publishers are known
+    node.wait(lambda: [p.node_name for p in seen("/coseg_node/image")] == ["stranger"])
+    assert node.set_one("input_timeout", 0.8)[0]
     node.wait(lambda: len(node.lines) >= 2)
     cloud = next(line for line in node.lines if "/points" in line)
     image = next(line for line in reversed(node.lines) if "/image" in line)
