@@ -14,8 +14,8 @@ from geoseg_ros.runtime.pipeline import Pipeline
 LEAST = 0.995
 """Agreement, on average, of labels, and of masks of backends that compute in float32."""
 LEAST_HALF = 0.9
-"""Of masks in half precision. A thousandth of evidence moves a few pixels of the seeds, from which GrabCut may fall to another cut: .94 on 12
-simulated pictures, where three of nine masks have J .65 to .74 and the others above .99."""
+"""Of masks in half precision. A thousandth of evidence moves a few pixels of the seeds, from which GrabCut may fall to another cut: .94 on
+12 simulated pictures, where three of nine masks have J .65 to .74 and the others above .99."""
 
 
 @dataclass(frozen=True)
