@@ -83,7 +83,7 @@ class Learning:
         return f"{'' if request.positive else 'not '}{lesson.name}: {what}; {lesson.described()}", taken
 
     def finish(self) -> str:
-        """Begin to build the pack from all examples; progress and end are told on /diagnostics and in the log."""
+        """Begin to build the pack from all examples; progress and end are shown on /diagnostics and in the log."""
         lesson = self._learning()
         lesson.check_examples()
         lesson.check()
@@ -100,7 +100,7 @@ class Learning:
         self._enter("building")
         self._build = _Build(lesson, settings, self._built.trigger)
         self._build.start()
-        return f"building {lesson.out} from {lesson.described()}; /diagnostics tells when it is loaded"
+        return f"building {lesson.out} from {lesson.described()}; /diagnostics shows when it is loaded"
 
     def cancel(self) -> str:
         """Give up what is being learnt, its examples too; a pack that was built before stays."""
