@@ -15,6 +15,7 @@ from benchmarks.gpu import backends, check, measure
 from benchmarks.gpu.backends import Backend, backends_report, open_backends, parity_row, plain_ways
 from benchmarks.gpu.check import Difference, difference, main
 from benchmarks.gpu.measure import Peaks, Work, count_work, latency, measure_peaks
+from benchmarks.gpu.parity import LEAST, LEAST_HALF
 from geoseg_ros.backbones.registry import open_backbone
 
 pytestmark = pytest.mark.slow
@@ -122,7 +123,7 @@ def test_a_backend_with_other_answers_is_named(tiny, monkeypatch) -> None:
     monkeypatch.setattr(backends, "open_backends", lambda inner, device: iter([Backend("tensorrt", tiny, Shuffled(first.session))]))
     monkeypatch.setattr(backends, "timing_rows", lambda *_: [])
     lines, wrong = backends_report(CPU, ("stool",), runs=1)
-    assert wrong == ["tensorrt"] and any("DIFFERS (expected 0.95, 0.995)" in line for line in lines)
+    assert wrong == ["tensorrt"] and any(f"DIFFERS (expected {LEAST_HALF}, {LEAST})" in line for line in lines)
     assert parity_row(Backend("tensorrt", tiny, None, "not installed"), ("stool",)) == (
         ["tensorrt", "-", "-", "-", "not installed"],
         None,
