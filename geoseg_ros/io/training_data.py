@@ -14,6 +14,7 @@ kitti          ``training/velodyne/*.bin``, ``label_2/*.txt`` (upright boxes in 
 from __future__ import annotations
 
 import json
+from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -65,7 +66,7 @@ class LabelledSweep:
     stamp_ns: int
 
 
-class DatasetWriter:
+class DatasetWriter(ABC):
     """One data set in the making.
 
     Args:
@@ -87,11 +88,13 @@ class DatasetWriter:
         self._write(item, f"{self.items:06d}")
         self.items += 1
 
+    @abstractmethod
     def close(self) -> None:
         """Write what lists the items."""
 
+    @abstractmethod
     def _write(self, item: Any, name: str) -> None:
-        raise NotImplementedError
+        """Write the files of one item; ``name``: its number."""
 
 
 class CocoWriter(DatasetWriter):

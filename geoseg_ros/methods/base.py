@@ -286,7 +286,7 @@ class PartMaterial:
     pixels: Sequence[MarkedPixel] = ()
 
 
-class PartAnswer(Protocol):
+class LocatedParts(Protocol):
     """The marked parts of the objects of one cloud, and where other points of the template are on them."""
 
     parts: list[PartPoint]
@@ -313,7 +313,7 @@ class PartFinder(Protocol):
     names: tuple[str, ...]
     config: Any
 
-    def cloud(self, objects: Sequence[ObjectPoints], scene: CloudScene | None = None) -> PartAnswer:
+    def cloud(self, objects: Sequence[ObjectPoints], scene: CloudScene | None = None) -> LocatedParts:
         """Find the parts on objects of one cloud; ``scene``: the cloud, for parts that were marked on photographs."""
         ...
 

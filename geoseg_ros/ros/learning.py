@@ -209,7 +209,7 @@ class Learning:
         except InputError as error:
             self._end(describe(error))
 
-    def _end(self, failure: str, message: str = "loaded: it is looked for now") -> None:
+    def _end(self, failure: str, message: str = "loaded, and looked for") -> None:
         assert self._lesson is not None
         line = f"{self._lesson.out}: {failure or message}"
         logger = self._node.get_logger()

@@ -30,7 +30,7 @@ from geoseg_ros.runtime.stream_step import StreamStep
 from geoseg_ros.runtime.teaching import Ring
 
 _LOOK = 20.0  # seconds that the node is looked for
-_ANSWER = 30.0  # seconds that a service may take
+_REPLY = 30.0  # seconds that a service may take
 _DRAWN = 16  # pictures of clouds that may still be clicked on
 _NEAR = 10  # pixels from a click to the nearest drawn point
 
@@ -104,9 +104,9 @@ class Teacher:
         return drawing.image, stamp
 
     def start(self, name: str) -> tuple[bool, str]:
-        """``~/learn/start``: whether it was done, and the node's answer."""
-        answer = self._ask("start", LearnStart.Request(name=name))
-        return answer.success, answer.message
+        """``~/learn/start``: whether it was done, and the node's response."""
+        response = self._ask("start", LearnStart.Request(name=name))
+        return response.success, response.message
 
     def add(self, stream: str, stamp: int, positive: bool, click: list[float], box: list[float]) -> tuple[bool, str, list[float]]:
         """``~/learn/add`` of a picture that was given before; pixels of that picture. Also returns the box around what was taken."""
@@ -116,13 +116,13 @@ class Teacher:
             click = _point_behind(*self._drawn[stamp], click) if click else []
         request = LearnAdd.Request(input=stream, positive=positive, click=click, box=box)
         request.stamp.sec, request.stamp.nanosec = divmod(stamp, 10**9)
-        answer = self._ask("add", request)
-        return answer.success, answer.message, list(answer.taken)
+        response = self._ask("add", request)
+        return response.success, response.message, list(response.taken)
 
     def trigger(self, what: str) -> tuple[bool, str]:
         """``~/learn/finish`` or ``~/learn/cancel``."""
-        answer = self._ask(what, Trigger.Request())
-        return answer.success, answer.message
+        response = self._ask(what, Trigger.Request())
+        return response.success, response.message
 
     # ----
 
@@ -130,8 +130,8 @@ class Teacher:
         done = threading.Event()
         future = self._clients[what].call_async(request)
         future.add_done_callback(lambda _: done.set())
-        if not done.wait(_ANSWER):
-            raise GeosegError(f"/{self._name} has not answered for {_ANSWER:.0f} s")
+        if not done.wait(_REPLY):
+            raise GeosegError(f"/{self._name} has not answered for {_REPLY:.0f} s")
         return future.result()
 
     def _hear(self, array: DiagnosticArray) -> None:

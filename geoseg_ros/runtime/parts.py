@@ -15,7 +15,7 @@ from geoseg_ros.geometry.neighbours import knn
 from geoseg_ros.geometry.normals import normals
 from geoseg_ros.geometry.poses import cloud_up
 from geoseg_ros.geometry.voxels import choose_voxel, voxel_downsample
-from geoseg_ros.methods.base import CloudScene, ImageScene, ObjectPoints, PartAnswer, PartFinder
+from geoseg_ros.methods.base import CloudScene, ImageScene, LocatedParts, ObjectPoints, PartFinder
 from geoseg_ros.methods.registry import PART_METHODS, PartsConfig, open_part_method
 from geoseg_ros.packs.pack import Pack
 from geoseg_ros.results import ObjectInstance, PartPoint
@@ -62,11 +62,11 @@ def _check_target(pack: Pack, target: tuple[str, str] | None, concepts: Sequence
 
 
 class ObjectParts:
-    """The answer of all part packs about one cloud. Attributes: parts: of all objects."""
+    """What all part packs find in one cloud. Attributes: parts: of all objects."""
 
-    def __init__(self, answers: Sequence[tuple[str, PartAnswer]]) -> None:
-        self._answers = answers
-        self.parts: list[PartPoint] = [part for _, answer in answers for part in answer.parts]
+    def __init__(self, located: Sequence[tuple[str, LocatedParts]]) -> None:
+        self._located = located
+        self.parts: list[PartPoint] = [part for _, entry in located for part in entry.parts]
 
     def where(self, target: str, part: str, point: NDArray[np.floating]) -> list[PartPoint]:
         """Where a marked part, or a point [3] of the template, is on the objects.
@@ -77,7 +77,7 @@ class ObjectParts:
         Raises:
             InputError: no such target or part, or a point outside the template.
         """
-        names = sorted({name for name, _ in self._answers})
+        names = sorted({name for name, _ in self._located})
         if not names:
             raise InputError("no part pack is loaded")
         if not target and len(names) > 1:
@@ -85,8 +85,8 @@ class ObjectParts:
         wanted = target or names[0]
         if wanted not in names:
             raise InputError(f"object {wanted!r}: has no part pack, expected one of {', '.join(names)}")
-        own = [answer for name, answer in self._answers if name == wanted]
-        holding = [answer for answer in own if not part or part in {found.name for found in answer.parts} or len(own) == 1]
+        own = [entry for name, entry in self._located if name == wanted]
+        holding = [entry for entry in own if not part or part in {found.name for found in entry.parts} or len(own) == 1]
         return (holding or own)[0].where(part, point)
 
 
@@ -102,14 +102,14 @@ def cloud_parts(
         objects: of the cloud.
         most: objects that each pack looks at, the largest first.
     """
-    answers = []
+    located = []
     for finder in finders:
         assert finder.target is not None
         own = sorted((entry for entry in objects if entry.name == finder.target[0]), key=lambda entry: (-entry.count, entry.instance))
         own = own[:most]
         shown = [object_points(scene, instance, entry) for entry in sorted(own, key=lambda entry: entry.instance)]
-        answers.append((finder.target[0], finder.cloud(shown, scene)))
-    return ObjectParts(answers)
+        located.append((finder.target[0], finder.cloud(shown, scene)))
+    return ObjectParts(located)
 
 
 def object_points(scene: CloudScene, instance: NDArray[np.integer], entry: ObjectInstance) -> ObjectPoints:

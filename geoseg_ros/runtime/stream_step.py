@@ -64,9 +64,9 @@ class Segmented:
 
 
 @dataclass(frozen=True)
-class _Answer:
-    """What questions about parts are answered from. Attributes: header of the points; matrix float64 [4, 4] from the frame of the cloud to
-    theirs, or None; result, with tracks."""
+class _NewestParts:
+    """The parts of the newest cloud, which ``where`` looks in. Attributes: header of the points; matrix float64 [4, 4] from the frame of
+    the cloud to theirs, or None; result, with tracks."""
 
     header: Any
     matrix: NDArray[np.float64] | None
@@ -104,7 +104,7 @@ class StreamStep:
         self._place = place or (lambda header: Placement(header.frame_id))
         self._tracker = Tracker(tracking)
         self._palette = LabelSpace(()).palette()
-        self._answer: _Answer | None = None  # of the newest cloud
+        self._newest: _NewestParts | None = None  # of the newest cloud
         self._map_sent_ns = 0
         self._filled: dict[str, Any] = {}  # newest message of each output, to be filled again
 
@@ -114,7 +114,7 @@ class StreamStep:
         self._palette = (LabelSpace(()) if pipeline is None else pipeline.labels).palette()
         self._tracker.reset()
         self._filled.clear()
-        self._answer = None
+        self._newest = None
         if self.label_map is not None and pipeline is not None:
             self.label_map.rename(pipeline.labels.names)
 
@@ -220,7 +220,7 @@ class StreamStep:
             filled.pop("map_labeled", None)
             if self._fuse(self.label_map, cloud, result, placement, codec.stamp_ns(header)):
                 filled["map_labeled"] = self.map_message()
-        self._answer = None if found.unplaced else _Answer(header, placement.matrix, result)
+        self._newest = None if found.unplaced else _NewestParts(header, placement.matrix, result)
         return {name: filled[name] for name in CLOUD_OUTPUTS if name in wanted and name in filled}
 
     def _fuse(self, label_map: LabelMap, cloud: Cloud, result: CloudResult, placement: Placement, stamp_ns: int) -> bool:
@@ -255,19 +255,19 @@ class StreamStep:
             Header of the points; one entry per object.
 
         Raises:
-            InputError: nothing to answer from, or no such target, part, point or track.
+            InputError: no cloud yet, or no such target, part, point or track.
         """
-        answer = self._answer
-        if answer is None or answer.result.where is None:
+        newest = self._newest
+        if newest is None or newest.result.where is None:
             raise InputError("no cloud with a part pack yet; one is worked on while ~/parts or ~/markers has a subscriber")
-        objects = {entry.instance: entry for entry in answer.result.objects}
-        found = answer.result.where(target, part, point)
-        found = found if answer.matrix is None else moved_parts(found, answer.matrix)
+        objects = {entry.instance: entry for entry in newest.result.objects}
+        found = newest.result.where(target, part, point)
+        found = found if newest.matrix is None else moved_parts(found, newest.matrix)
         found = [replace(entry, track=objects[entry.instance].track) for entry in found if entry.instance in objects]
         if track and track not in {entry.track for entry in found}:
             known = ", ".join(str(number) for number in sorted({entry.track for entry in found} - {0})) or "none"
             raise InputError(f"track_id {track}: not in the newest cloud, expected one of {known}")
-        return answer.header, [entry for entry in found if track in (0, entry.track)]
+        return newest.header, [entry for entry in found if track in (0, entry.track)]
 
     def _track(self, header: Any, result: CloudResult, placement: Placement) -> CloudResult:
         if placement.matrix is not None:

@@ -107,7 +107,7 @@ def test_from_a_click_to_a_loaded_pack_and_a_rejection(node):
     answer = ask(node, "finish")
     assert answer.success and answer.message.startswith(f"building {node.folder}/mug.pack from 1 images, 1 clouds")
     message, values = ended(node)
-    assert message == f"{node.folder}/mug.pack: loaded: it is looked for now" and values["state"] == "idle"
+    assert message == f"{node.folder}/mug.pack: loaded, and looked for" and values["state"] == "idle"
     assert node.node.worker.pipeline.labels.names == ("red", "mug") and node.node.inputs.remember is None
     pipeline = node.node.worker.pipeline
     assert (

@@ -96,7 +96,7 @@ class CloudParts:
             self.parts += [_part(obj, mark.name, found[mark.name]) for mark in marks]
 
     def where(self, part: str, point: NDArray[np.floating]) -> list[PartPoint]:
-        """See :meth:`PartAnswer.where`."""
+        """See :meth:`LocatedParts.where`."""
         pack = self._finder.pack
         if part:
             if part not in self._finder.names:
