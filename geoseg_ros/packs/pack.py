@@ -152,15 +152,16 @@ def check_name(name: str, what: str = "name") -> None:
 
 def is_pack(path: Path) -> bool:
     """Whether a file is a pack, of any version."""
-    return _holds(path, KEY)
+    return holds(path, KEY)
 
 
 def is_bank(path: Path) -> bool:
     """Whether a file is a background bank."""
-    return _holds(path, "geoseg_bank")
+    return holds(path, "geoseg_bank")
 
 
-def _holds(path: Path, key: str) -> bool:
+def holds(path: Path, key: str) -> bool:
+    """Whether a file is one of safetensors with this key in its metadata."""
     try:
         with safe_open(path, "pt") as file:
             return key in (file.metadata() or {})

@@ -21,6 +21,7 @@ from scipy.spatial import cKDTree
 
 from geoseg_ros.errors import InputError
 from geoseg_ros.files import check_output, expanded, write_bytes
+from geoseg_ros.packs.pack import holds
 from geoseg_ros.results import MOST_LABELS
 from geoseg_ros.settings import Settings, setting
 
@@ -225,11 +226,7 @@ class LabelMap:
 
 def is_map(path: Path) -> bool:
     """Whether a file is a map."""
-    try:
-        with safe_open(path, "np") as file:
-            return _KEY in (file.metadata() or {})
-    except (SafetensorError, OSError):
-        return False
+    return holds(path, _KEY)
 
 
 def _keys(xyz: NDArray[np.floating], voxel: float) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
