@@ -53,8 +53,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(options: argparse.Namespace) -> dict[str, Any]:
     """Lift the rooms, train, write the encoder, and return its figures."""
     from geoseg_ros.cli.backbone_options import open_image_backbone
+    from geoseg_ros.cli.outputs import UNFINISHED, keep_on_interrupt
     from geoseg_ros.cli.progress import Stages
-    from geoseg_ros.cli.train import UNFINISHED, keep_on_interrupt
     from geoseg_ros.learning.cloud_distillation import EncoderConfig, agreement, train_encoder
     from geoseg_ros.nets.encoder_file import DEFAULT, is_encoder, load_encoder, save_encoder
     from geoseg_ros.runtime.discovery import open_posed_frames

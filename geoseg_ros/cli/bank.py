@@ -39,8 +39,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(options: argparse.Namespace) -> dict[str, object]:
     """Make the bank, write it, and return its sizes."""
     from geoseg_ros.cli.backbone_options import open_image_backbone
+    from geoseg_ros.cli.outputs import check_pack_file
     from geoseg_ros.cli.progress import Stages
-    from geoseg_ros.cli.train import check_pack_file
     from geoseg_ros.io.folders import Folder, read_image
     from geoseg_ros.io.items import Items
     from geoseg_ros.learning.image_views import list_images

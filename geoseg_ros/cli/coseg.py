@@ -25,13 +25,10 @@ example:
 from __future__ import annotations
 
 import argparse
-import json
-import os
 import shutil
 import sys
 import time
-from collections.abc import Sequence
-from dataclasses import replace
+from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -40,9 +37,9 @@ from numpy.typing import NDArray
 
 from geoseg_ros.cli.backbone_options import add_backbone, add_backend
 from geoseg_ros.cli.method_options import add_method, method_settings
-from geoseg_ros.cli.train import UNFINISHED, add_seconds, check_pack_file, check_seconds, few, keep_on_interrupt
+from geoseg_ros.cli.outputs import UNFINISHED, ResultFolder, check_pack_file, keep_on_interrupt, write_labelled_cloud
+from geoseg_ros.cli.train import add_seconds, check_seconds, few
 from geoseg_ros.errors import InputError
-from geoseg_ros.files import check_output, check_result_names
 
 if TYPE_CHECKING:
     from geoseg_ros.geometry.cloud import Cloud
@@ -51,7 +48,7 @@ if TYPE_CHECKING:
 
 
 KINDS = ("images", "clouds")
-RESULTS = {"images": (".png", "_overlay.jpg"), "clouds": (".npy", ".ply")}  # ends of the names of results
+RESULTS: dict[str, tuple[str, ...]] = {"images": (".png", "_overlay.jpg"), "clouds": (".npy", ".ply")}  # ends of their names
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -78,7 +75,6 @@ def run(options: argparse.Namespace) -> dict[str, object]:
     from geoseg_ros.api import cosegment
     from geoseg_ros.cli.backbone_options import open_image_backbone
     from geoseg_ros.cli.progress import Stages
-    from geoseg_ros.files import write_text
     from geoseg_ros.io.items import Items, open_without
 
     begin = time.monotonic()
@@ -87,7 +83,7 @@ def run(options: argparse.Namespace) -> dict[str, object]:
     folders = _load(options)
     images, clouds = (Items([folders[kind]] if kind in folders else []) for kind in KINDS)
     without, without_clouds = open_without(options.without, options.without_clouds)
-    _check_out(out, _inputs(options), folders)
+    results = ResultFolder(options.out, _inputs(options), folders, RESULTS)
     backbone = open_image_backbone(options)
     resume = out / UNFINISHED
     with Stages("item", options.json) as progress, keep_on_interrupt(resume, options.json):
@@ -111,11 +107,11 @@ def run(options: argparse.Namespace) -> dict[str, object]:
         summary |= {"supervision": backbone.supervision, "backend": backbone.backend}
         if options.save_pack:
             summary["pack"] = {"file": options.save_pack, "version": result.pack.save(options.save_pack)}
-        summary |= _write_results(result, folders, out)
+        summary |= _write_results(result, results, folders)
     warnings = [line.replace("outliers=False", "--no-outliers") for line in result.warnings] + few(summary["learnt_from"])
     summary["warnings"] = [*result.skipped, *warnings]
     summary["seconds"] = round(time.monotonic() - begin, 1)
-    write_text(out / "summary.json", json.dumps(summary, indent=1) + "\n")
+    results.finish(summary)
     shutil.rmtree(resume, ignore_errors=True)
     if not options.json:
         for line in [f"skipped {line}" for line in result.skipped] + [f"warning: {line}" for line in warnings]:
@@ -154,15 +150,18 @@ def _load(options: argparse.Namespace) -> dict[str, Folder[Any]]:
     return folders
 
 
-def _write_results(result: SetResult, folders: dict[str, Folder[Any]], out: Path) -> dict[str, Any]:
-    """Write the results of every item, and return the part of the summary about the items and the set."""
+def _write_results(result: SetResult, results: ResultFolder, kinds: Iterable[str]) -> dict[str, Any]:
+    """Write the results of every item, whose files are read again because clouds are too large to keep; return the summary's part."""
+    judged = {Path(item.name): item for item in [*result.images, *result.clouds]}  # without those that could not be read before
+    entries: dict[str, Any] = {kind: [] for kind in KINDS}
+    for kind in kinds:
+        entries[kind] = results.write(kind, lambda path, _: judged.get(path), _write_image if kind == "images" else _write_cloud)
     return {
         "folds": dict(zip(KINDS, result.folds, strict=True)),
         "learnt_from": dict(zip(KINDS, result.used, strict=True)),
         "common": result.common,
         "common_p_value": result.common_p_value,
-        "images": _write(folders["images"], result.images, out, _write_image) if "images" in folders else [],
-        "clouds": _write(folders["clouds"], result.clouds, out, _write_cloud) if "clouds" in folders else [],
+        **entries,
     }
 
 
@@ -176,74 +175,23 @@ def _print(result: SetResult, summary: dict[str, Any], out: Path) -> None:
     print(f"{out}: masks, labels, pictures and summary.json")
 
 
-def result_names(paths: Sequence[Path]) -> dict[Path, str]:
-    """The name of each file's results: its stem, or its whole name where another file's results would have the same one."""
-    names = {path: path.stem for path in paths}
-    while True:
-        taken: dict[str, list[Path]] = {}
-        for path, name in names.items():
-            taken.setdefault(name.casefold(), []).append(path)  # some file systems ignore case
-        clashing = [path for group in taken.values() if len(group) > 1 for path in group if names[path] != path.name]
-        if not clashing:
-            return names
-        names |= {path: path.name for path in clashing}
-
-
-def _check_out(out: Path, inputs: Sequence[str | None], folders: dict[str, Folder[Any]]) -> None:
-    """Raise InputError if results would lie among the inputs, or replace files that are not results."""
-    if os.path.isfile(out):
-        raise InputError(f"--out: {out} is a file, expected a folder")
-    check_output(out, "--out", inputs)
-    files = [(kind, stem) for kind, folder in folders.items() for stem in result_names(folder.paths).values()]
-    check_result_names(out, ["summary.json", *(stem + end for kind, stem in files for end in RESULTS[kind])], "--out", _is_result(out))
-
-
-def _is_result(folder: Path) -> bool:
-    """Whether a folder holds results of this command, finished or not."""
-    try:
-        return (folder / UNFINISHED).is_dir() or "learnt_from" in json.loads((folder / "summary.json").read_text())
-    except (OSError, ValueError, TypeError, RecursionError):
-        return False
-
-
-def _write(folder: Folder[Any], found: Sequence[SetImage] | Sequence[SetCloud], out: Path, write: Any) -> list[dict[str, Any]]:
-    """Write the results for the files of a folder, which are read again because clouds are too large to keep. Returns their entries."""
-    names, by_name = result_names(folder.paths), {item.name: item for item in found}
-    entries = []
-    for path, data in folder:
-        item = by_name.get(str(path))
-        if item is None:  # it could not be read when the items were judged
-            continue
-        entry = {
-            "file": path.name,
-            "present": item.present,
-            "p_value": item.p_value,
-            "share": item.share,
-            "seconds": round(item.seconds, 4),
-        }
-        entries.append(entry | write(data, item, out, names[path]))
-    return entries + [{"file": path.name, "error": line} for path, line in folder.skipped.items()]
-
-
-def _write_image(image: NDArray[np.uint8], found: SetImage, out: Path, name: str) -> dict[str, str]:
+def _write_image(image: NDArray[np.uint8], found: SetImage, path: Path) -> dict[str, Any]:
     from geoseg_ros.io.folders import write_mask, write_overlay
 
     mask = found.mask.astype(np.uint8)
-    write_mask(out / f"{name}.png", mask * np.uint8(255))
-    write_overlay(out / f"{name}_overlay.jpg", image, mask, _palette())
-    return {"mask": f"{name}.png", "overlay": f"{name}_overlay.jpg"}
+    write_mask(f"{path}.png", mask * np.uint8(255))
+    write_overlay(f"{path}_overlay.jpg", image, mask, _palette())
+    return {**_judged(found), "mask": f"{path.name}.png", "overlay": f"{path.name}_overlay.jpg"}
 
 
-def _write_cloud(cloud: Cloud, found: SetCloud, out: Path, name: str) -> dict[str, Any]:
-    from geoseg_ros.files import atomic_path
-    from geoseg_ros.io.cloud_files import write_ply
-
+def _write_cloud(cloud: Cloud, found: SetCloud, path: Path) -> dict[str, Any]:
     label, palette = found.label, _palette()
-    with atomic_path(out / f"{name}.npy") as temporary:
-        np.save(temporary, label)
     rgb = palette[label] if cloud.rgb is None else np.where((label > 0)[:, None], palette[label], cloud.rgb)
-    write_ply(out / f"{name}.ply", replace(cloud, rgb=rgb))
-    return {"objects": found.objects, "labels": f"{name}.npy", "coloured": f"{name}.ply"}
+    return {**_judged(found), "objects": found.objects, **write_labelled_cloud(path, cloud, label, rgb)}
+
+
+def _judged(found: SetImage | SetCloud) -> dict[str, Any]:
+    return {"present": found.present, "p_value": found.p_value, "share": found.share, "seconds": round(found.seconds, 4)}
 
 
 def _palette() -> NDArray[np.uint8]:

@@ -33,14 +33,11 @@ from typing import TYPE_CHECKING, Any
 
 from geoseg_ros.cli.backbone_options import add_backbone, add_backend
 from geoseg_ros.cli.method_options import method_settings
-from geoseg_ros.cli.train import UNFINISHED, check_pack_file, keep_on_interrupt
+from geoseg_ros.cli.outputs import UNFINISHED, check_pack_file, check_picture, keep_on_interrupt, write_picture
 from geoseg_ros.errors import InputError
-from geoseg_ros.files import check_output
 
 if TYPE_CHECKING:
     from geoseg_ros.packs.pack import Pack
-
-_MARK = "geoseg scene pack"  # in the sheet, so that no picture of the user is replaced
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -150,7 +147,7 @@ def _check_options(options: argparse.Namespace, out: Path) -> None:
     if not inputs:
         raise InputError("expected --recording, --frames or --clouds")
     check_pack_file(out, "--out", inputs)
-    check_sheet(out, inputs)
+    check_picture(sheet_path(out), inputs)
     if options.names and not options.teacher:
         raise InputError("--names: expected --teacher with it, such as lite2 or clip:FOLDER")
     if options.names and options.classes is not None:
@@ -161,11 +158,6 @@ def _check_options(options: argparse.Namespace, out: Path) -> None:
         raise InputError(f"--limit: expected 1 to 100000, got {options.limit}")
 
 
-def check_sheet(pack: Path, inputs: list[str] | None = None) -> None:
-    """Raise InputError if the sheet beside a pack cannot be written, or would replace a picture that is none."""
-    check_output(sheet_path(pack), "--out", inputs or [], _is_sheet, "a sheet of classes")
-
-
 def sheet_path(pack: Path) -> Path:
     """Path of the sheet beside a pack: ``home.classes.png`` beside ``home.pack``."""
     return pack.with_name(f"{pack.stem}.classes.png")
@@ -173,27 +165,9 @@ def sheet_path(pack: Path) -> Path:
 
 def write_sheet(pack: Pack, beside: Path) -> Path:
     """Write the sheet of a scene pack beside the file ``beside``; returns its path."""
-    from PIL import Image
-    from PIL.PngImagePlugin import PngInfo
-
     from geoseg_ros.display.class_sheet import class_sheet
-    from geoseg_ros.files import atomic_path
     from geoseg_ros.packs.scene_pack import CLASS_OF, centroid_pictures, class_shares
 
-    path, mark = sheet_path(beside), PngInfo()
-    mark.add_text("Software", _MARK)
-    sheet = class_sheet(pack.classes, class_shares(pack), pack.tensors[CLASS_OF].numpy(), centroid_pictures(pack))
-    with atomic_path(path) as temporary:
-        Image.fromarray(sheet).save(temporary, pnginfo=mark)
+    path = sheet_path(beside)
+    write_picture(path, class_sheet(pack.classes, class_shares(pack), pack.tensors[CLASS_OF].numpy(), centroid_pictures(pack)))
     return path
-
-
-def _is_sheet(path: Path) -> bool:
-    """Whether a file is a sheet that this command has written."""
-    from PIL import Image
-
-    try:
-        with Image.open(path) as picture:
-            return bool(picture.info.get("Software") == _MARK)
-    except (OSError, ValueError):
-        return False

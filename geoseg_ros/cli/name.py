@@ -21,8 +21,8 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from geoseg_ros.cli.discover import check_sheet, write_sheet
-from geoseg_ros.cli.train import check_pack_file
+from geoseg_ros.cli.discover import sheet_path, write_sheet
+from geoseg_ros.cli.outputs import check_pack_file, check_picture
 from geoseg_ros.errors import InputError
 
 if TYPE_CHECKING:
@@ -58,7 +58,7 @@ def run(options: argparse.Namespace) -> dict[str, Any]:
         pack = _added(pack, options.add, options.teacher, options.images) if options.add else pack
         if options.out:
             check_pack_file(out, "--out")
-        check_sheet(out)
+        check_picture(sheet_path(out))
         pack.save(out)
         write_sheet(pack, out)
     shares = class_shares(pack)

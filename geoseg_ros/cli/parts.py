@@ -31,7 +31,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from geoseg_ros.cli.backbone_options import add_backbone, add_backend
-from geoseg_ros.cli.train import check_pack_file
+from geoseg_ros.cli.outputs import check_pack_file, check_picture, write_picture
 from geoseg_ros.errors import InputError
 
 if TYPE_CHECKING:
@@ -39,7 +39,6 @@ if TYPE_CHECKING:
     from geoseg_ros.methods.base import PartFinder
     from geoseg_ros.runtime.part_learning import PartLearner
 
-_MARK = "geoseg part pack"  # in the picture, so that no picture of the user is replaced
 _CELL = (480, 400)
 _MOST_TRIED = 60
 
@@ -65,6 +64,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(options: argparse.Namespace) -> dict[str, Any]:
     """Make the pack, try it, write it and the picture, and return the summary."""
     from geoseg_ros.cli.backbone_options import open_image_backbone
+    from geoseg_ros.display.pictures import contact_sheet
     from geoseg_ros.methods.base import Context
     from geoseg_ros.methods.registry import open_part_method
     from geoseg_ros.packs.pack import Pack, check_name
@@ -94,7 +94,7 @@ def run(options: argparse.Namespace) -> dict[str, Any]:
         pack = replace(pack, tensors={**pack.tensors, "picture.0": _encoded(cells[0])})
     version = pack.save(out)
     if cells:
-        _write_sheet(cells, sheet)
+        write_picture(sheet, contact_sheet(cells, min(4, len(cells))))
     summary: dict[str, Any] = {
         "out": str(out),
         "name": name,
@@ -151,23 +151,6 @@ def read_up(text: str | None) -> NDArray[np.float64] | None:
     except ValueError:
         raise InputError(f"--up: expected X,Y,Z, got {text}") from None
     return unit_vector(numbers, "--up")
-
-
-def check_picture(path: Path, inputs: list[str]) -> None:
-    """Raise InputError if the picture beside a part pack cannot be written, or would replace one of the user's."""
-    from geoseg_ros.files import check_output
-
-    check_output(path, "--out", inputs, _is_ours, "a picture of a part pack")
-
-
-def _is_ours(path: Path) -> bool:
-    from PIL import Image
-
-    try:
-        with Image.open(path) as picture:
-            return bool(picture.info.get("Software") == _MARK)
-    except (OSError, ValueError):
-        return False
 
 
 def _try(
@@ -241,16 +224,3 @@ def _encoded(picture: NDArray[np.uint8]) -> Any:
     import torch
 
     return torch.from_numpy(cv2.imencode(".jpg", picture[..., ::-1])[1].ravel().copy())
-
-
-def _write_sheet(cells: list[NDArray[np.uint8]], path: Path) -> None:
-    from PIL import Image
-    from PIL.PngImagePlugin import PngInfo
-
-    from geoseg_ros.display.pictures import contact_sheet
-    from geoseg_ros.files import atomic_path
-
-    mark = PngInfo()
-    mark.add_text("Software", _MARK)
-    with atomic_path(path) as temporary:
-        Image.fromarray(contact_sheet(cells, min(4, len(cells)))).save(temporary, pnginfo=mark)

@@ -69,8 +69,8 @@ def run(options: argparse.Namespace, recipe: EncoderRecipe = RECIPE) -> dict[str
     import torch
 
     from geoseg_ros.cli.backbone_options import open_image_backbone
+    from geoseg_ros.cli.outputs import UNFINISHED, keep_on_interrupt
     from geoseg_ros.cli.progress import Stages
-    from geoseg_ros.cli.train import UNFINISHED, keep_on_interrupt
     from geoseg_ros.evaluate.semantics.encoder_probe import probe
     from geoseg_ros.learning.cloud_distillation import agreement, mean_token, train_encoder
     from geoseg_ros.nets.encoder_file import load_encoder, save_encoder

@@ -20,29 +20,25 @@ example:
 from __future__ import annotations
 
 import argparse
-import os
 import shutil
 import sys
 import time
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from warnings import catch_warnings, simplefilter
 
 from geoseg_ros.cli.backbone_options import add_backbone, add_backend
 from geoseg_ros.cli.method_options import add_method, method_settings
+from geoseg_ros.cli.outputs import UNFINISHED, check_pack_file, keep_on_interrupt
 from geoseg_ros.cli.recipe import RECIPES
 from geoseg_ros.cli.recipe import run as make_recipe
 from geoseg_ros.errors import InputError
-from geoseg_ros.files import check_output
 
 if TYPE_CHECKING:
     from geoseg_ros.io.items import Items
     from geoseg_ros.runtime.pipeline import Pipeline
 
 ENCODER = "encoder"  # the recipe of :mod:`geoseg_ros.cli.recipe_encoder`
-UNFINISHED = ".unfinished"  # folder, or end of its name, with the intermediate results of a command
 FEW = 5  # items of a modality below which the user is warned
 CHECKED = 12  # items of each kind in the self-check
 
@@ -75,21 +71,6 @@ def check_seconds(seconds: float | None) -> None:
     """Raise InputError unless --seconds was left out or is positive."""
     if seconds is not None and not 0 < seconds < float("inf"):
         raise InputError(f"--seconds: expected more than 0, got {seconds:g}")
-
-
-@contextmanager
-def keep_on_interrupt(folder: Path, quiet: bool) -> Iterator[None]:
-    """Keep the intermediate results in ``folder`` on Ctrl-C and print a line about them; remove them on bad input."""
-    new = not folder.parent.exists()
-    try:
-        yield
-    except InputError:
-        shutil.rmtree(folder.parent if new else folder, ignore_errors=True)
-        raise
-    except KeyboardInterrupt:
-        if folder.is_dir() and not quiet:
-            print(f"{folder}: intermediate results; the same command resumes from there", file=sys.stderr)
-        raise
 
 
 def run(options: argparse.Namespace) -> dict[str, object]:
@@ -176,22 +157,6 @@ def _print(summary: dict[str, Any]) -> None:
     print(f"finds it again in {' and '.join(present)} of the training items (not held out)")
     for line in summary["warnings"]:
         print(f"warning: {line}", file=sys.stderr)
-
-
-def check_pack_file(path: Path, option: str, inputs: Iterable[str | None] = (), bank: bool = False) -> None:
-    """Raise InputError if ``path`` cannot be written as a pack (or a bank), or would replace another file.
-
-    Args:
-        path: of the output.
-        option: name of the command's option, for the message.
-        inputs: paths that must not be overwritten.
-        bank: the output is a background bank.
-    """
-    from geoseg_ros.packs.pack import is_bank, is_pack
-
-    if os.path.isdir(path):  # Path.is_dir raises where a name is too long
-        raise InputError(f"{option}: {path} is a folder, expected a file name such as {path / 'mug.pack'}")
-    check_output(path, option, inputs, is_bank if bank else is_pack, "a background bank" if bank else "a pack")
 
 
 def self_check(pipeline: Pipeline, images: Items, clouds: Items, progress: Any) -> dict[str, Any]:

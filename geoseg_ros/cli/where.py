@@ -19,15 +19,15 @@ from __future__ import annotations
 
 import argparse
 import json
-import sys
 import time
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from geoseg_ros.cli.coseg import result_names
+from geoseg_ros.cli.outputs import ResultFolder
 from geoseg_ros.cli.parts import read_up
 from geoseg_ros.errors import InputError
 
@@ -57,7 +57,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(options: argparse.Namespace) -> dict[str, Any]:
     """Find the parts in every file and return the summary."""
     from geoseg_ros.cli.progress import Stages
-    from geoseg_ros.files import mark_results, write_text
     from geoseg_ros.io.folders import load_clouds, load_images
 
     begin = time.monotonic()
@@ -68,39 +67,28 @@ def run(options: argparse.Namespace) -> dict[str, Any]:
         folders["clouds"] = load_clouds(options.clouds)
     if options.images:
         folders["images"] = load_images(options.images)
-    names = result_names([path for folder in folders.values() for path in folder.paths])
-    out = Path(options.out)
-    _check_out(out, [options.clouds, options.images, options.parts, options.pack], list(names.values()))
+    inputs = [options.clouds, options.images, options.parts, options.pack]
+    results = ResultFolder(options.out, inputs, folders, dict.fromkeys(folders, (".json", ".png")))
     finder = _Finder(options)
-    entries: list[dict[str, Any]] = []
     counts = {name: {"asked": 0, "given": 0, "seen": 0} for name in finder.names}
-    refused: dict[Path, str] = {}
+
+    def write(flat: bool, _: Any, found: tuple[list[PartPoint], NDArray[np.uint8]], path: Path) -> dict[str, Any]:
+        _count(counts, found[0])
+        _write(path, *found, flat)
+        return {"objects": len({part.instance for part in found[0]}), "parts": f"{path.name}.json"}
+
+    entries = []
     with Stages("item", options.json) as progress:
-        for kind, folder in folders.items():
-            for number, (path, item) in enumerate(folder, 1):
-                try:
-                    parts, picture = finder.image(item) if kind == "images" else finder.cloud(item)
-                except InputError as error:
-                    refused[path] = f"{path}: {error}"
-                    continue
-                mark_results(out)
-                _write(out, names[path], parts, kind == "images", picture)
-                _count(counts, parts)
-                entries.append({"file": path.name, "objects": len({part.instance for part in parts}), "parts": f"{names[path]}.json"})
-                progress(kind, number, len(folder))
-            refused |= folder.skipped
-    if not entries:
-        raise InputError(f"nothing can be looked at; first: {next(iter(refused.values()))}")
-    entries += [{"file": path.name, "error": line} for path, line in refused.items()]
+        for kind in folders:
+            entries += results.write(kind, finder.find, partial(write, kind == "images"), progress)
     summary = {"parts": counts, "items": entries, "seconds": round(time.monotonic() - begin, 1)}
-    write_text(out / "summary.json", json.dumps(summary, indent=1) + "\n")
+    results.finish(summary)
     if not options.json:
-        for line in refused.values():
-            print(f"skipped {line}", file=sys.stderr)
+        results.print_refused()
         given = ", ".join(f"{name} {c['given']} of {c['asked']} ({c['seen']} seen)" for name, c in counts.items())
-        print(f"{len(entries) - len(refused)} files; a place is given for {given}")
-        print(f"{out}: one .json and .png per file, and summary.json")
-    return {"out": str(out), **summary}
+        print(f"{len(entries) - len(results.refused)} files; a place is given for {given}")
+        print(f"{options.out}: one .json and .png per file, and summary.json")
+    return {"out": str(options.out), **summary}
 
 
 class _Finder:
@@ -129,6 +117,10 @@ class _Finder:
 
             self._pipeline = open_pipeline([options.pack or _concept(pack), pack], device="cpu")
         self.names = list(pack.info["parts"])
+
+    def find(self, _: Path, item: Cloud | NDArray[np.uint8]) -> tuple[list[PartPoint], NDArray[np.uint8]]:
+        """The parts in a cloud or an image, and a picture of them."""
+        return self.image(item) if isinstance(item, np.ndarray) else self.cloud(item)
 
     def cloud(self, cloud: Cloud) -> tuple[list[PartPoint], NDArray[np.uint8]]:
         """The parts in a cloud, in the frame of its file, and their picture."""
@@ -189,17 +181,15 @@ def _concept(pack: Pack) -> Pack:
     raise InputError(f"--pack: {pack.path} finds parts of '{name}', name the concept pack ({file or 'version ' + version}); or --whole")
 
 
-def _write(out: Path, name: str, parts: list[PartPoint], flat: bool, picture: NDArray[np.uint8]) -> None:
-    from PIL import Image
-
-    from geoseg_ros.files import atomic_path, write_text
+def _write(path: Path, parts: list[PartPoint], picture: NDArray[np.uint8], flat: bool) -> None:
+    from geoseg_ros.files import write_text
+    from geoseg_ros.io.folders import write_image
 
     objects: dict[int, list[dict[str, Any]]] = {}
     for part in parts:
         objects.setdefault(part.instance, []).append(_entry(part, flat))
-    write_text(out / f"{name}.json", json.dumps(list(objects.values()), indent=1) + "\n")
-    with atomic_path(out / f"{name}.png") as temporary:
-        Image.fromarray(picture).save(temporary)
+    write_text(f"{path}.json", json.dumps(list(objects.values()), indent=1) + "\n")
+    write_image(f"{path}.png", picture)
 
 
 def _entry(part: PartPoint, flat: bool) -> dict[str, Any]:
@@ -227,13 +217,3 @@ def _count(counts: dict[str, dict[str, int]], parts: list[PartPoint]) -> None:
         counts[part.name]["asked"] += 1
         counts[part.name]["given"] += part.point is not None or part.pixel is not None
         counts[part.name]["seen"] += part.seen
-
-
-def _check_out(out: Path, inputs: list[str | None], names: list[str]) -> None:
-    """Raise InputError if results would lie among the inputs, or replace files that are not results."""
-    from geoseg_ros.files import check_output, check_result_names
-
-    if out.is_file():
-        raise InputError(f"--out: {out} is a file, expected a folder")
-    check_output(out, "--out", inputs)
-    check_result_names(out, ["summary.json", *(name + end for name in names for end in (".json", ".png"))], "--out")

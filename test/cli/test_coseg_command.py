@@ -8,7 +8,7 @@ import cv2
 import numpy as np
 import pytest
 
-from geoseg_ros.cli.coseg import result_names
+from geoseg_ros.cli.outputs import result_names
 from geoseg_ros.files import atomic_path
 from geoseg_ros.io.cloud_files import read_cloud, write_ply
 from geoseg_ros.io.folders import read_image, write_image
@@ -25,7 +25,7 @@ def test_coseg_writes_what_it_promises(fake, folders, tmp_path, capsys):
     code, out, err = run(capsys, "coseg", *given, "--out", tmp_path / "a", "--save-pack", tmp_path / "red.pack", "--name", "red")
     assert code == 0, err
     result = tmp_path / "a"
-    expected = {"summary.json"}
+    expected = {"summary.json", ".geoseg"}  # the mark of a folder of results
     expected |= {f"photo{k}{end}" for k in range(6) for end in (".png", "_overlay.jpg")}
     expected |= {f"scan{k}{end}" for k in range(3) for end in (".npy", ".ply")}
     assert {p.name for p in result.iterdir()} == expected
@@ -173,7 +173,7 @@ def test_coseg_keeps_files_of_one_stem_apart(fake, tmp_path, capsys):
     }  # fmt: skip
     for entry in summary["clouds"]:
         assert len(np.load(tmp_path / "out" / entry["labels"])) == sizes[entry["file"]]
-    assert len(list((tmp_path / "out").iterdir())) == 7
+    assert len(list((tmp_path / "out").iterdir())) == 8
 
 
 def test_names_of_results_never_clash():

@@ -130,7 +130,7 @@ def test_bad_input_is_one_line(fake, made, places, fake_packs, tmp_path, capsys)
         ((*parts, good, "--up", "z"), "--up: expected X,Y,Z"),
         ((*parts, good, "--meshes", places / "images"), "no mesh found"),
         (("parts", "--whole", "--out", ref, "--mark", good), "is also an input"),
-        (("parts", "--whole", "--out", out, "--mark", good), "y.png exists and is not a picture of a part pack"),
+        (("parts", "--whole", "--out", out, "--mark", good), "y.png exists and is not a picture of a pack"),
         (("parts", "--whole", "--out", tmp_path / "pack.png", "--mark", good), "is the name of the picture beside the pack"),
         ((*where, tmp_path / "red.pack"), "is no part pack"),
         ((*where, pack, "--pack", tmp_path / "red.pack"), "leave --pack out"),
