@@ -29,6 +29,10 @@ Methods: `own` is the contrast method, `baselines` are those that learn nothing,
 which may train for long: geofree, and those of installed packages. Networks of the papers, ablations, the table `mixed` and pictures of
 the best and worst items: `python -m benchmarks.evaluate` in a checkout.
 
+With --recording, on data of your own: the packs run over the recording as in the node, and what they find is compared with --truth: labels
+of some of its clouds and images, *.label of SemanticKITTI, *.npy, *.png, a JSON file of COCO, YOLO. What geoseg export writes can be
+corrected by hand and given here. docs/evaluation.md has the layouts, and how a file finds its message.
+
 The split `development` is for choosing settings, `report` for reported figures. Protocols: docs/evaluation.md.
 
 example:
@@ -44,13 +48,17 @@ from __future__ import annotations
 import argparse
 import json
 import sys
+import tempfile
 from collections.abc import Sequence
 from dataclasses import fields
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from geoseg_ros.cli.backbone_options import add_backbone, add_backend
+from geoseg_ros.backbones.default import DEFAULT
+from geoseg_ros.cli.replay import add_stream_arguments, open_stream, print_defects, stream_parameters
 from geoseg_ros.errors import InputError
+from geoseg_ros.runtime.engines.options import BACKENDS
 
 if TYPE_CHECKING:
     from geoseg_ros.evaluate.run import Suite
@@ -77,13 +85,19 @@ def add_arguments(parser: argparse.ArgumentParser, tables: tuple[str, ...] = TAB
     """Declare the options."""
     from geoseg_ros.simulation.sets import SENSORS
 
-    parser.add_argument("--table", required=True, choices=tables, help="what to measure")
+    what = parser.add_mutually_exclusive_group(required=True)
+    what.add_argument("--table", choices=tables, help="what to measure")
+    what.add_argument("--recording", metavar="BAG", help="recording of your own to measure on")
     parser.add_argument("--root", metavar="DIR", help="folder of the data")
     parser.add_argument("--images", metavar="DIR", help="folder of pictures for the -coseg tables (default: clouds alone)")
     parser.add_argument("--split", default="report", choices=("development", "report"), help="default %(default)s")
-    add_backbone(parser)
-    add_backend(parser)
+    parser.add_argument("--backbone", metavar="NAME", help=f"image backbone (default {DEFAULT}; of a recording: that of the packs)")
+    parser.add_argument("--backend", choices=BACKENDS, help="what runs the image backbone (default auto)")
     parser.add_argument("--out", metavar="FILE", help="also write FILE (Markdown) and FILE with suffix .json")
+    own = parser.add_argument_group("a recording of your own")
+    own.add_argument("--truth", metavar="LABELS", help="folder of labels, or a JSON file of COCO")
+    own.add_argument("--ignore", nargs="+", type=int, default=(), metavar="ID", help="label ids in files of ids that do not count")
+    add_stream_arguments(own)
     rest = parser.add_argument_group("all tables but tabletop")
     rest.add_argument("--methods", nargs="+", default=(), metavar="NAME", help="methods and groups, see above (default: all)")
     rest.add_argument("--protocol", choices=("robot", "paper", "both"), help="default robot; the -coseg tables: paper")
@@ -92,7 +106,8 @@ def add_arguments(parser: argparse.ArgumentParser, tables: tuple[str, ...] = TAB
     rest.add_argument("--families", nargs="+", default=(), metavar="NAME", help="of world, at least two; of furniture (default: all)")
     rest.add_argument("--sensor", choices=SENSORS, help="of world (default lidar) and furniture (default depth)")
     rest.add_argument("--cache", metavar="DIR", help="keep the rooms of furniture or semantics here, and take those that are there")
-    rest.add_argument("--packs", nargs="+", default=["stool", "lamp"], metavar="PACK", help="of false-alarms (default: those that ship)")
+    packs = "of false-alarms (default stool lamp) and of a recording"
+    rest.add_argument("--packs", nargs="+", metavar="PACK", help=packs)
     rest.add_argument("--data", default="rooms", choices=SEMANTIC_DATA, help="of semantics and named-semantics (default %(default)s)")
     rest.add_argument("--teacher", default="lite2", metavar="NAME", help="of named-semantics, as for discover (default %(default)s)")
     rest.add_argument("--items", type=int, metavar="N", help="clouds and images of each family or category (default: the preset's, or all)")
@@ -103,11 +118,19 @@ def run(options: argparse.Namespace, suite: Suite | None = None) -> dict[str, An
     from geoseg_ros.evaluate.run import Request
     from geoseg_ros.files import write_text
 
-    request = Request(**{field.name: getattr(options, field.name) for field in fields(Request)})
-    request.check()
+    if options.recording is None:
+        options.backbone, options.backend, options.packs = (
+            options.backbone or DEFAULT,
+            options.backend or "auto",
+            options.packs or Request.packs,
+        )
+        request = Request(**{field.name: getattr(options, field.name) for field in fields(Request)})
+        request.check()
+    elif options.truth is None:
+        raise InputError("--truth: expected the labels of --recording")
     if options.out:
-        _check_report(Path(options.out), [options.root, options.images])
-    result, text = _measure(request, options, suite)
+        _check_report(Path(options.out), [options.root, options.images, options.recording, options.truth])
+    result, text = _measure(request, options, suite) if options.recording is None else _measure_recording(options)
     if not options.json:
         print(text)
     if options.out:
@@ -158,6 +181,32 @@ def _measure(request: Any, options: argparse.Namespace, suite: Suite | None) -> 
     if request.table in ("semantics", "named-semantics"):
         return evaluate_semantics(request, tools, name, _log)
     return evaluate_sets(request, tools, name, _log, suite)
+
+
+def _measure_recording(options: argparse.Namespace) -> tuple[dict[str, Any], str]:
+    """Replay into a temporary recording, and compare that with the labels."""
+    from geoseg_ros.cli.progress import Stages
+    from geoseg_ros.evaluate import own_recording
+    from geoseg_ros.io.recordings import Recording
+    from geoseg_ros.io.truth_labels import read_truth
+    from geoseg_ros.runtime.replay import choose_topics, replay
+
+    parameters, topics = stream_parameters(options, options.recording)
+    truth = read_truth(options.truth, options.ignore)
+    with Recording(options.recording) as recording, tempfile.TemporaryDirectory(prefix="geoseg-") as folder:
+        pairs = own_recording.pair(recording, choose_topics(recording, parameters, topics), truth)
+        pipeline = open_stream(options, parameters)
+        names = pipeline.labels.names
+        own_recording.targets(names, truth)
+        with Stages("message", options.json) as stages:
+            out = Path(folder) / "out.mcap"
+            outputs = ("points_labeled", "mask")
+            replayed = replay(recording, pipeline, out, parameters, topics, outputs, progress=partial(stages, "replay"))
+        print_defects(replayed)
+        with Recording(out) as results:
+            scores = own_recording.score(results, names, truth, *pairs)
+    result = {"backend": pipeline.backend, **own_recording.report(scores, replayed, names, truth)}
+    return result, own_recording.markdown(result, f"Evaluation: {Path(options.recording).name}")
 
 
 def _log(text: str) -> None:

@@ -17,12 +17,18 @@ import sys
 from dataclasses import replace as with_changes
 from functools import partial
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from geoseg_ros.errors import InputError
 from geoseg_ros.files import check_output
 from geoseg_ros.runtime.engines.options import BACKENDS, DEVICES
+
+if TYPE_CHECKING:
+    from geoseg_ros.runtime.node_parameters import NodeParameters
+    from geoseg_ros.runtime.opening import OpenedPipeline
+    from geoseg_ros.runtime.replay import ReplayReport, ReplayTopics
 
 _INPUTS = {
     "points": "cloud topic (default: the only one)",
@@ -39,12 +45,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("bag", metavar="BAG", help="rosbag2 folder, .mcap, .db3, or ROS 1 .bag")
     parser.add_argument("--packs", nargs="+", metavar="PACK", help="concept packs and part packs: files, or names of shipped ones")
     parser.add_argument("--out", required=True, metavar="OUT", help="recording to write: an .mcap file or a folder")
-    parser.add_argument("--params-file", metavar="FILE", help="the node's parameter file (YAML)")
-    parser.add_argument(
-        "-p", "--param", action="append", default=[], metavar="NAME:=VALUE", help="one parameter of the node; may be repeated"
-    )
-    for name, text in _INPUTS.items():
-        parser.add_argument(f"--{name}", metavar="TOPIC", help=text)
     parser.add_argument(
         "--outputs",
         nargs="+",
@@ -52,8 +52,19 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="what to write (default: points_labeled objects mask; with wanted_labels also points_obstacles, with a part pack also parts, "
         "with map.enabled also map_labeled)",
     )
+    add_stream_arguments(parser)
     parser.add_argument("--backbone", metavar="NAME", help="image backbone (default: the one the packs were made with)")
     parser.add_argument("--backend", choices=BACKENDS, help="what runs the image backbone (default auto); it must work")
+
+
+def add_stream_arguments(parser: argparse._ActionsContainer) -> None:
+    """Declare what says how a recording is worked on, but for packs, backbone and backend."""
+    parser.add_argument("--params-file", metavar="FILE", help="the node's parameter file (YAML)")
+    parser.add_argument(
+        "-p", "--param", action="append", default=[], metavar="NAME:=VALUE", help="one parameter of the node; may be repeated"
+    )
+    for name, text in _INPUTS.items():
+        parser.add_argument(f"--{name}", metavar="TOPIC", help=text)
     parser.add_argument("--device", choices=DEVICES, help="default auto")
 
 
@@ -64,38 +75,56 @@ def _snapshot_parameters(bag: Path) -> Path | None:
     return found if found.is_file() and (folder / "messages.mcap").is_file() else None
 
 
-def run(options: argparse.Namespace) -> dict[str, object]:
-    """Replay and return the counts."""
-    from geoseg_ros.cli.progress import Stages
-    from geoseg_ros.io.recordings import Recording, is_own_recording
-    from geoseg_ros.runtime.opening import PipelineOpener
+def stream_parameters(options: argparse.Namespace, bag: str) -> tuple[NodeParameters, ReplayTopics]:
+    """The node's parameters and the topics, from the options."""
     from geoseg_ros.runtime.parameter_file import read_parameters
-    from geoseg_ros.runtime.replay import ReplayTopics, replay
+    from geoseg_ros.runtime.replay import ReplayTopics
 
-    if options.params_file is None and (beside := _snapshot_parameters(Path(options.bag))) is not None:
-        options.params_file = beside
-        print(f"geoseg replay: parameters of the snapshot, {beside}", file=sys.stderr)
-    parameters = read_parameters(options.params_file, options.param)
+    file = options.params_file
+    if file is None and (file := _snapshot_parameters(Path(bag))) is not None:
+        print(f"geoseg {options.command}: parameters of the snapshot, {file}", file=sys.stderr)
+    parameters = read_parameters(file, options.param)
     given = {"packs": options.packs and tuple(options.packs), "backbone": options.backbone, "device": options.device}
     if options.backend is not None:
         given |= {"backend": options.backend, "backend_strict": options.backend != "auto"}
     parameters = with_changes(parameters, **{name: value for name, value in given.items() if value is not None})
     if not parameters.packs:
         raise InputError("no packs, expected some from --packs or from the parameter file")
-    check_output(
-        options.out, "--out", [options.bag, options.params_file, *(options.packs or ())], is_own_recording, "a recording made by geoseg"
-    )
-    topics = ReplayTopics(**{name: getattr(options, name) for name in (key.replace("-", "_") for key in _INPUTS)})
-    with Recording(options.bag) as recording:
-        pipeline = PipelineOpener(log=lambda line: print(f"geoseg replay: {line}", file=sys.stderr))(parameters)
-        with Stages("message", options.json) as stages:
-            progress = partial(stages, "replay")
-            report = replay(recording, pipeline, options.out, parameters, topics, options.outputs, progress=progress)
+    return parameters, ReplayTopics(**{name: getattr(options, name) for name in (key.replace("-", "_") for key in _INPUTS)})
+
+
+def open_stream(options: argparse.Namespace, parameters: NodeParameters) -> OpenedPipeline:
+    """The pipeline; lines for the user go to standard error."""
+    from geoseg_ros.runtime.opening import PipelineOpener
+
+    return PipelineOpener(log=lambda line: print(f"geoseg {options.command}: {line}", file=sys.stderr))(parameters)
+
+
+def print_defects(report: ReplayReport) -> None:
+    """What was wrong with messages, on standard error."""
     for kind, lines in (("rejected", report.rejected), ("warning:", report.warnings)):
         for line in lines[:_MOST_LINES]:
             print(f"{kind} {line}", file=sys.stderr)
         if len(lines) > _MOST_LINES:
             print(f"{kind} {len(lines) - _MOST_LINES} more", file=sys.stderr)
+
+
+def run(options: argparse.Namespace) -> dict[str, object]:
+    """Replay and return the counts."""
+    from geoseg_ros.cli.progress import Stages
+    from geoseg_ros.io.recordings import Recording, is_own_recording
+    from geoseg_ros.runtime.replay import replay
+
+    parameters, topics = stream_parameters(options, options.bag)
+    check_output(
+        options.out, "--out", [options.bag, options.params_file, *(options.packs or ())], is_own_recording, "a recording made by geoseg"
+    )
+    with Recording(options.bag) as recording:
+        pipeline = open_stream(options, parameters)
+        with Stages("message", options.json) as stages:
+            progress = partial(stages, "replay")
+            report = replay(recording, pipeline, options.out, parameters, topics, options.outputs, progress=progress)
+    print_defects(report)
     medians = {
         "cloud_ms": 1e3 * float(np.median(report.cloud_seconds)) if report.cloud_seconds else None,
         "image_ms": 1e3 * float(np.median(report.image_seconds)) if report.image_seconds else None,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 import numpy as np
@@ -37,6 +37,9 @@ class _Counts:
     shares: list[float] = field(default_factory=list)  # IoU of each item that shows the concept
     without: int = 0  # items that do not show it
     false: int = 0  # such items with the label
+    objects: int = 0  # true ones, found ones, and those of both that share more than half of their points
+    found: int = 0
+    matched: int = 0
 
 
 class Scores:
@@ -55,15 +58,43 @@ class Scores:
         self._clouds = [_Counts() for _ in names]
         self._images = [_Counts() for _ in names]
 
-    def add_cloud(self, label: Labels, truth: Labels) -> None:
-        """Count one cloud; both [N]."""
+    def add_cloud(self, label: Labels, truth: Labels, instances: tuple[Labels, Labels] | None = None) -> None:
+        """Count one cloud; all [N]. instances: numbers of the objects found and of the true ones, 0 = none; None where not known."""
         _add(self._clouds, label, truth)
+        if instances is not None:
+            _add_objects(self._clouds, label, truth, *instances)
         self.clouds += 1
 
     def add_image(self, mask: Labels, truth: Labels) -> None:
         """Count one image; both [H, W]."""
         _add(self._images, mask, truth)
         self.images += 1
+
+    def counts(self) -> dict[str, Any]:
+        """What :meth:`add_counts` adds, as JSON can hold it."""
+        pairs = zip(self.names, self._clouds, self._images, strict=True)
+        return {"clouds": self.clouds, "images": self.images, "concepts": {name: [asdict(a), asdict(b)] for name, a, b in pairs}}
+
+    def add_counts(self, counts: dict[str, Any]) -> None:
+        """Add the counts of other items with the same concepts."""
+        self.clouds, self.images = self.clouds + counts["clouds"], self.images + counts["images"]
+        for k, name in enumerate(self.names):
+            for mine, other in zip((self._clouds[k], self._images[k]), counts["concepts"].get(name, ({}, {})), strict=True):
+                for key, value in other.items():
+                    setattr(mine, key, getattr(mine, key) + value)
+
+    def objects(self) -> dict[str, dict[str, float | int | None]]:
+        """Per concept: ``clouds``, ``images`` that show it; ``object_precision``, ``object_recall`` in the clouds with known objects: an
+        object is found where one of the result shares more than half of the points that either has (IoU > 0.5)."""
+        return {
+            name: {
+                "clouds": len(clouds.shares),
+                "images": len(images.shares),
+                "object_precision": clouds.matched / clouds.found if clouds.found else None,
+                "object_recall": clouds.matched / clouds.objects if clouds.objects else None,
+            }
+            for name, clouds, images in zip(self.names, self._clouds, self._images, strict=True)
+        }
 
     def figures(self) -> dict[str, dict[str, float | None]]:
         """Per concept, None where nothing was counted.
@@ -96,6 +127,16 @@ def _add(counts: list[_Counts], label: Labels, truth: Labels) -> None:
         else:
             count.without += 1
             count.false += bool(found.any())
+
+
+def _add_objects(counts: list[_Counts], label: Labels, truth: Labels, number: Labels, true_number: Labels) -> None:
+    for i, count in enumerate(counts, 1):
+        found, true = np.where(label == i, number, 0), np.where(truth == i, true_number, 0)
+        size, true_size = np.bincount(found), np.bincount(true)
+        pairs, both = np.unique(np.stack([found, true])[:, (found > 0) & (true > 0)], axis=1, return_counts=True)
+        count.matched += int((2 * both > size[pairs[0]] + true_size[pairs[1]] - both).sum())  # more than half: one to one
+        count.found += int(np.count_nonzero(size[1:]))
+        count.objects += int(np.count_nonzero(true_size[1:]))
 
 
 def cloud_sheet(

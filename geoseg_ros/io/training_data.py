@@ -1,6 +1,7 @@
 """Results as training data: writers of the layouts that detectors and segmenters are trained from.
 
-Every writer makes one data set in a folder. Files are written when an item is added, lists and indexes by :meth:`DatasetWriter.close`.
+Every writer makes one data set in a folder. Files are written when an item is added, lists and indexes by :meth:`DatasetWriter.close`,
+also ``stamps.txt``: name and stamp of each item, by which :mod:`geoseg_ros.io.truth_labels` finds its message again.
 
 ============== ==========================================================================================================
 coco           ``images/``, ``annotations.json`` (COCO 2014 instances; masks as uncompressed run lengths, with their holes)
@@ -82,15 +83,22 @@ class DatasetWriter(ABC):
     def __init__(self, root: Path, labels: LabelSpace, least: int = 16) -> None:
         self.root, self.labels, self.least = root, labels, least
         self.items = self.instances = 0
+        self._stamps: list[int] = []
 
     def add(self, item: Any) -> None:
         """Write a :class:`LabelledImage` or a :class:`LabelledSweep`."""
         self._write(item, f"{self.items:06d}")
+        self._stamps.append(item.stamp_ns)
         self.items += 1
 
-    @abstractmethod
     def close(self) -> None:
         """Write what lists the items."""
+        write_text(self.root / "stamps.txt", "".join(f"{k:06d} {stamp}\n" for k, stamp in enumerate(self._stamps)))
+        self._list()
+
+    @abstractmethod
+    def _list(self) -> None:
+        """Write what lists the items in this layout."""
 
     @abstractmethod
     def _write(self, item: Any, name: str) -> None:
@@ -117,8 +125,7 @@ class CocoWriter(DatasetWriter):
             shape = {"size": [height, width], "counts": run_lengths(part)}
             self._annotations.append({**about, "bbox": [x, y, w, h], "area": int(part.sum()), "segmentation": shape})
 
-    def close(self) -> None:
-        """See :meth:`DatasetWriter.close`."""
+    def _list(self) -> None:
         categories = [{"id": label, "name": name} for label, name in enumerate(self.labels.names, 1)]
         text = {
             "info": {"description": "geoseg export"},
@@ -145,8 +152,7 @@ class YoloWriter(DatasetWriter):
             lines.append(f"{label - 1} " + " ".join(f"{value:.6f}" for value in places.ravel()))
         write_text(self.root / "labels" / f"{name}.txt", "".join(f"{line}\n" for line in lines))
 
-    def close(self) -> None:
-        """See :meth:`DatasetWriter.close`."""
+    def _list(self) -> None:
         about = {"path": ".", "train": "images", "val": "images", "names": dict(enumerate(self.labels.names))}
         write_text(self.root / "data.yaml", yaml.safe_dump(about, sort_keys=False, allow_unicode=True))
 
@@ -159,17 +165,12 @@ class PngWriter(DatasetWriter):
         _write_png(self.root / "labels" / f"{name}.png", item.mask)
         self.instances += len(mask_parts(item.mask, self.least))
 
-    def close(self) -> None:
-        """See :meth:`DatasetWriter.close`."""
+    def _list(self) -> None:
         write_text(self.root / "labels.txt", "".join(f"{name}\n" for name in ("none", *self.labels.names)))
 
 
 class SemanticKittiWriter(DatasetWriter):
     """A SemanticKITTI sequence, one label and instance per measured point."""
-
-    def __init__(self, root: Path, labels: LabelSpace, least: int = 16) -> None:
-        super().__init__(root, labels, least)
-        self._stamps: list[int] = []
 
     def _write(self, item: LabelledSweep, name: str) -> None:
         folder = self.root / "sequences" / "00"
@@ -179,10 +180,8 @@ class SemanticKittiWriter(DatasetWriter):
         word = (item.instance[use] << 16 | item.label[use]).astype("<u4")
         write_bytes(folder / "labels" / f"{name}.label", word.tobytes())
         self.instances += len(np.unique(item.instance[item.instance > 0]))
-        self._stamps.append(item.stamp_ns)
 
-    def close(self) -> None:
-        """See :meth:`DatasetWriter.close`."""
+    def _list(self) -> None:
         folder = self.root / "sequences" / "00"
         start = self._stamps[0] if self._stamps else 0
         write_text(folder / "times.txt", "".join(f"{(stamp - start) * 1e-9:.6f}\n" for stamp in self._stamps))
@@ -210,8 +209,7 @@ class KittiWriter(DatasetWriter):
         write_text(folder / "label_2" / f"{name}.txt", "".join(f"{line}\n" for line in lines))
         write_text(folder / "calib" / f"{name}.txt", _calibration(turn))
 
-    def close(self) -> None:
-        """See :meth:`DatasetWriter.close`."""
+    def _list(self) -> None:
         write_text(self.root / "ImageSets" / "train.txt", "".join(f"{k:06d}\n" for k in range(self.items)))
 
 

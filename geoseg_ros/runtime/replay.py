@@ -24,6 +24,9 @@ from geoseg_ros.runtime.transform_buffer import recorded_transforms
 OUTPUTS = ("points_labeled", "points_obstacles", "objects", "parts", "map_labeled", "mask", "overlay")
 """Outputs that can be recorded; markers and detections would repeat the objects."""
 
+NODE = "/coseg_node"
+"""Full name of the node, before the names of its outputs."""
+
 _WORKED_ON = ("points", "depth", "image")  # the inputs that have results
 _MADE = (*OUTPUTS, "label_info", "markers", "detections", "status")
 _MOST_LINES = 100  # of warnings that are kept
@@ -86,7 +89,7 @@ def replay(
     parameters: NodeParameters | None = None,
     topics: ReplayTopics | None = None,
     outputs: Collection[str] | None = None,
-    node: str = "/coseg_node",
+    node: str = NODE,
     progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> ReplayReport:
     """Run every cloud and image of a recording through the node's stream step and record the results as the node would publish them.
@@ -180,7 +183,7 @@ class _Results:
             self._writer.write_message(f"{self._node}/{name}", stamp_ns, _recordable(message))
 
 
-def choose_topics(recording: Recording, parameters: NodeParameters, topics: ReplayTopics, node: str) -> dict[str, set[str]]:
+def choose_topics(recording: Recording, parameters: NodeParameters, topics: ReplayTopics, node: str = NODE) -> dict[str, set[str]]:
     """Which topics of a recording are which inputs of the node.
 
     A topic that is asked for is taken; else the one that the node itself listens to; else, for points and images, the only one of that

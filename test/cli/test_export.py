@@ -13,45 +13,6 @@ from geoseg_ros.cli.main import main
 from geoseg_ros.geometry.cloud import Cloud
 from geoseg_ros.io.messages.clouds import cloud_from_message
 from geoseg_ros.io.recordings import Recording, RecordingWriter
-from geoseg_ros.runtime.replay import replay
-from support.fake_pipeline import FakePipeline
-
-STEP = 10**8
-
-
-@pytest.fixture(scope="module")
-def recordings(tmp_path_factory):
-    """A recording of three images and clouds, what is red in the images, and the results of a replay."""
-    root = tmp_path_factory.mktemp("export")
-    rng, red = np.random.default_rng(3), []
-    with RecordingWriter(root / "in.mcap") as writer:
-        for k in range(3):
-            xyz = rng.uniform(0, 2, (40, 3)).astype(np.float32)
-            xyz[0] = np.nan
-            writer.write_message("/lidar", k * STEP + 5, cloud_with_intensity(writer.types.types, k * STEP + 5, xyz))
-            image = np.full((30, 40, 3), 90, np.uint8)
-            if k:
-                cv2.circle(image, (12, 12), 8, (250, 10, 10), -1)
-                cv2.circle(image, (12, 12), 3, (90, 90, 90), -1)  # a hole
-                image[25:28, 20 : 20 + 5 * k] = 250, 10, 10
-                image[2, 35] = 250, 10, 10  # smaller than an instance
-            writer.write_image("/image", k * STEP + 9, "camera", image)
-            red.append((image[..., 0] > 200) & (image[..., 1] < 100))
-    with Recording(root / "in.mcap") as recording:
-        replay(recording, FakePipeline(), root / "out.mcap")
-    return root, np.array(red)
-
-
-def cloud_with_intensity(types, stamp, xyz):
-    rows = np.column_stack([xyz, np.arange(len(xyz))]).astype("<f4")
-    field = types["sensor_msgs/msg/PointField"]
-    fields = [field(name=name, offset=4 * k, datatype=7, count=1) for k, name in enumerate(("x", "y", "z", "intensity"))]
-    time = types["builtin_interfaces/msg/Time"](sec=stamp // 10**9, nanosec=stamp % 10**9)
-    header = types["std_msgs/msg/Header"](stamp=time, frame_id="lidar")
-    size, data = len(rows), rows.view(np.uint8).ravel()
-    return types["sensor_msgs/msg/PointCloud2"](
-        header=header, height=1, width=size, fields=fields, is_bigendian=False, point_step=16, row_step=16 * size, data=data, is_dense=False
-    )
 
 
 def export(recordings, form, out, *more):

@@ -11,15 +11,6 @@ import pytest
 from geoseg_ros.cli.main import main
 from geoseg_ros.geometry.cloud import Cloud
 from geoseg_ros.io.recordings import Recording, RecordingWriter
-from support.fake_pipeline import FakePipeline
-
-
-@pytest.fixture
-def opened(monkeypatch: pytest.MonkeyPatch) -> list:
-    """The parameters that pipelines were opened with; these label points above 1 m ("high") and red pixels ("red")."""
-    parameters: list = []
-    monkeypatch.setattr("geoseg_ros.runtime.opening.PipelineOpener.__call__", lambda _, given: parameters.append(given) or FakePipeline())
-    return parameters
 
 
 @pytest.fixture
