@@ -87,6 +87,8 @@ class Setting:
             return self._item_refusal(value)
         if not isinstance(value, (tuple, list)) or (self.length is not None and len(value) != self.length):
             return f"expected a list{f' of {self.length}' if self.length else ''}, got {value!r}"
+        if "" in value:
+            return f"expected no empty text in it, got {list(value)!r}"
         return next((reason for reason in map(self._item_refusal, value) if reason), "")
 
     def _item_refusal(self, value: Any) -> str:
@@ -221,8 +223,8 @@ def with_values(config: Config, values: Mapping[str, Any], prefix: str = "") -> 
 
     Args:
         values: name -> value; the names of nested settings are dotted, or a section's name has a mapping of its own (as ``asdict`` and YAML
-            give them). Lists become tuples; None for a list and empty texts in it are left out, because neither ROS nor YAML can say of an
-            empty list what it is a list of.
+            give them). Lists become tuples; None for a list, and a list of one empty text, are an empty list, because neither ROS nor YAML
+            can say of that what it is a list of. Empty paths are left out.
         prefix: what stands before the names in messages.
 
     Raises:
@@ -255,7 +257,8 @@ def _plain(entry: Setting, value: Any) -> Any:
         return expanded_home(item) if entry.path and isinstance(item, str) else item
 
     if entry.many and not (value is None and entry.optional) and (value is None or isinstance(value, (tuple, list))):
-        return tuple(expanded(item) for item in value or () if item != "")
+        empty = value is None or list(value) == [""]
+        return () if empty else tuple(expanded(item) for item in value if not (entry.path and item == ""))
     return expanded(value)
 
 

@@ -117,8 +117,8 @@ class _Handler(BaseHTTPRequestHandler):
             self._json(self.server.node.state())
         elif self.path == "/found":
             self._image(self.server.found(), 0)
-        elif self.path in ("/picture/cloud", "/picture/image"):
-            self._image(*self.server.node.picture(self.path.rpartition("/")[2]))
+        elif self.path.startswith("/picture/"):
+            self._image(*self.server.node.picture(self.path.removeprefix("/picture/")))
         else:
             raise _Refused(404, "no such page")
 

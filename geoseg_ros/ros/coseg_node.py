@@ -30,7 +30,7 @@ from geoseg_ros.ros.worker import Worker, describe
 from geoseg_ros.runtime.node_parameters import NodeParameters
 from geoseg_ros.runtime.opening import OpenedPipeline, Opening, PipelineOpener
 from geoseg_ros.runtime.pipeline import check_packs
-from geoseg_ros.runtime.stream_step import unknown_labels
+from geoseg_ros.runtime.stream_step import result_names, unknown_labels
 
 _OPENING = "opening packs"
 HELP = """usage: coseg_node [--ros-args [-p NAME:=VALUE ...] [--params-file FILE] [-r FROM:=TO ...] [-r __ns:=/NAMESPACE]]
@@ -93,13 +93,14 @@ class CosegNode(LifecycleNode):
         self._packs_before: tuple[str, ...] = ()
         self._reverting = False
         self._idle = False  # all packs were taken away while the node ran
-        self._outputs = Outputs(self)
-        self.inputs = Inputs(self, self.parameters)
+        frames = Frames(self, self.parameters.target_frame)
+        sensors = self.parameters.sensors()
+        self._outputs = Outputs(self, result_names(sensors, frames.target))
+        self.inputs = Inputs(self, sensors)
         self.mailbox = self.inputs.mailbox
         self.diagnostics = Diagnostics(self, self.mailbox, self.inputs.streams, self.inputs.companions, self.parameters.status_period)
         self.diagnostics.timeout = self.parameters.input_timeout
         self.diagnostics.progress = lambda: getattr(factory, "progress", "")
-        frames = Frames(self, self.parameters.target_frame)
         self.worker = Worker(self, self.mailbox, lambda: self.parameters, self.inputs.streams, self._outputs, frames)
         Control(self, self.inputs, self._outputs, self.diagnostics, self.worker)
         self._learn = LearnServices(self)
@@ -108,6 +109,8 @@ class CosegNode(LifecycleNode):
         self._opened = self.create_guard_condition(self._take_new_packs)
         if missing := missing_interfaces():
             self.get_logger().info(missing)
+        if not frames.target and sum(stream.kind == "cloud" for stream in self.inputs.streams.values()) > 1:
+            self.get_logger().info("no target_frame: obstacles and objects of several clouds are not merged")
         self.worker.start()
         if self.parameters.autostart or self.parameters.build_only:
             # simulated time may stand still

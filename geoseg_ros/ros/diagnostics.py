@@ -60,7 +60,8 @@ class Diagnostics:
     def report(self) -> DiagnosticArray:
         """The current state as a message."""
         counts = self._mailbox.counts()
-        streams = [self._stream_status(stream, counts[stream.name]) for stream in self._streams.values()]
+        busy = sum(stream.busy for stream in self._streams.values()) or math.inf
+        streams = [self._stream_status(stream, counts[stream.name], stream.busy / busy) for stream in self._streams.values()]
         companions = [self._companion_status(companion) for companion in self._companions.values()]
         array = DiagnosticArray(status=[self._pipeline_status(), *streams, *companions])
         if self.learning is not None:
@@ -111,7 +112,7 @@ class Diagnostics:
 
     def _companion_status(self, companion: CompanionState) -> DiagnosticStatus:
         silent = self.state == "active" and companion.expected and companion.rate.age() >= self.timeout
-        latched = companion.name == "camera_info" and companion.received > 0  # once is enough
+        latched = companion.name.endswith("camera_info") and companion.received > 0  # once is enough
         status = DiagnosticStatus(name=f"{self._name}: {companion.name}", level=DiagnosticStatus.OK)
         status.message = f"{companion.rate.hertz():.1f} Hz"
         if silent and not latched:
@@ -173,7 +174,8 @@ class Diagnostics:
         status.values = _values(values)
         return status
 
-    def _stream_status(self, stream: StreamState, counts: StreamCounts) -> DiagnosticStatus:
+    def _stream_status(self, stream: StreamState, counts: StreamCounts, share: float) -> DiagnosticStatus:
+        """``share``: of the time that was worked on all streams."""
         p50, p95 = stream.latency.percentiles(50, 95)
         said, wrong = [f"{stream.rate.hertz():.1f} Hz"], False
         if self.state == "active":
@@ -190,19 +192,19 @@ class Diagnostics:
                 said.append(f"{counts.rejected} rejected")
         values: dict[str, Any] = {
             "topic": stream.topic,
+            "type": stream.message_type,
+            "kind": stream.kind,
             "received": counts.received,
             "processed": counts.processed,
             "dropped": counts.dropped,
             "rejected": counts.rejected,
+            **({"last_rejected": stream.refusal} if stream.refusal else {}),
             "unheard": stream.unheard,
             "paused": stream.paused,
             "lost": stream.lost,
             "unplaced": stream.unplaced,
-            **(
-                {"uncoloured": stream.uncoloured, "color_age_s": f"{stream.color_age:.3f}"}
-                if stream.name == "cloud" and self._companions
-                else {}
-            ),
+            **({"uncoloured": stream.uncoloured, "color_age_s": f"{stream.color_age:.3f}"} if stream.depth else {}),
+            "share": f"{share:.3f}",
             "rate_hz": f"{stream.rate.hertz():.2f}",
             "age_s": f"{stream.rate.age():.2f}" if stream.rate.started() else "nan",
             "latency_p50_ms": f"{1e3 * p50:.1f}",

@@ -21,7 +21,7 @@ from geoseg_ros.runtime.stream_step import StreamStep
 from geoseg_ros.runtime.teaching import Lesson, Ring
 from geoseg_ros.settings import list_settings
 
-_STREAMS = {"cloud": (3, 6), "image": (2, 4)}  # numbers of a click and of a box that belong to it
+_KINDS = {"cloud": (3, 6), "image": (2, 4)}  # numbers of a click and of a box that belong to it
 
 
 class Learning:
@@ -146,23 +146,29 @@ class Learning:
             raise InputError("click and box: expected one of them")
         if not (np.isfinite(click).all() and np.isfinite(box).all()):
             raise InputError("click and box: expected finite numbers")
-        if request.input not in ("", *_STREAMS):
-            raise InputError(f"input: expected cloud, image or nothing, got {request.input[:40]!r}")
-        sizes = {stream: (click.size in (0, sizes[0])) and (box.size in (0, sizes[1])) for stream, sizes in _STREAMS.items()}
-        sizes["cloud"] |= request.input == "cloud" and click.size == 2 and not box.size  # a pixel of an organised cloud
-        fitting = [stream for stream in _STREAMS if sizes[stream] and request.input in ("", stream)]
+        streams = {name: stream.kind for name, stream in self._node.inputs.streams.items()}
+        if request.input not in ("", *_KINDS, *streams):
+            known = ", ".join(dict.fromkeys([*_KINDS, *streams]))
+            raise InputError(f"input: expected {known} or nothing, got {request.input[:40]!r}")
+        fits = {kind: (click.size in (0, sizes[0])) and (box.size in (0, sizes[1])) for kind, sizes in _KINDS.items()}
+        named = streams.get(request.input, request.input)
+        fits["cloud"] |= named == "cloud" and click.size == 2 and not box.size  # a pixel of an organised cloud
+        fitting = [name for name, kind in streams.items() if fits[kind] and request.input in ("", kind, name)]
+        if not fitting and request.input and named not in streams.values():
+            raise InputError(f"input: the node has no {request.input}")
         if not fitting:
             raise InputError(f"click or box: {max(click.size, box.size)} numbers do not fit {request.input or 'a cloud or an image'}")
-        if request.input or click.size or box.size:
-            return fitting
-        if not self._ring.streams():
+        come = [name for name in fitting if name in self._ring.streams()]
+        if (click.size or box.size) and len(come) > 1:
+            raise InputError(f"input: the click or box may belong to {', '.join(come)}, name one")
+        if not (come or request.input or click.size or box.size):
             raise InputError("no cloud and no image has come since the learning began")
-        return self._ring.streams()
+        return come or fitting[:1]
 
     def _pick(self, stream: str, request: Any, click: np.ndarray, box: np.ndarray) -> Any:
         stamp = request.stamp.sec * 10**9 + request.stamp.nanosec
         message, source = self._ring.find(stream, stamp), self._node.inputs.streams[stream]
-        scene = self._step.decode(message, source.message_type, source.topic, self._node.parameters)
+        scene = self._step.decode(message, source, self._node.parameters)
         if isinstance(scene, Cloud):
             return pick_from_cloud(scene, click, box, self._node.parameters.pipeline.geometry)
         return pick_from_image(scene, click, box)

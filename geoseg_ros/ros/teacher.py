@@ -22,10 +22,10 @@ from geoseg_ros.display.pictures import Drawing, draw_cloud, input_colours
 from geoseg_ros.display.viewpoint import axes_of
 from geoseg_ros.errors import GeosegError, InputError
 from geoseg_ros.geometry.cloud import Cloud
-from geoseg_ros.io.messages import COMPRESSED_TYPE, stamp_ns
+from geoseg_ros.io.messages import IMAGE_TYPE, stamp_ns
 from geoseg_ros.ros.inputs import Inputs
 from geoseg_ros.ros.message_types import InstalledTypes, LearnAdd, LearnStart
-from geoseg_ros.runtime.node_parameters import NodeParameters
+from geoseg_ros.runtime.node_parameters import NodeParameters, Sensor
 from geoseg_ros.runtime.stream_step import StreamStep
 from geoseg_ros.runtime.teaching import Ring
 
@@ -52,6 +52,7 @@ class Teacher:
             raise InputError("geoseg_ros was installed without its messages, or with older ones: expected LearnAdd")
         self._context, self._name = Context(), source.strip("/")
         self._said: dict[str, tuple[str, dict[str, str]]] = {}  # part of the node -> message and values of its diagnostics
+        self._parameters = NodeParameters()  # the defaults: limits of what is read
         self._ring, self._drawn = Ring(most=8), OrderedDict[int, tuple[Drawing, Any]]()  # drawing, and pose of its points
         self._closed = threading.Event()
         self._spinner: threading.Thread | None = None
@@ -86,12 +87,14 @@ class Teacher:
     def state(self) -> dict[str, Any]:
         """What the node says of its learning, and the inputs that have come: JSON can hold it."""
         message, values = self._said.get("learn", ("idle", {"state": "idle"}))
-        return {"message": message, "streams": self._ring.streams(), "node": f"/{self._name}", **values}
+        streams = self._ring.streams()
+        images = [name for name in streams if self._inputs.streams[name].kind == "image"]
+        return {"message": message, "streams": streams, "images": images, "node": f"/{self._name}", **values}
 
     def picture(self, stream: str) -> tuple[NDArray[np.uint8], int]:
         """The newest input to be clicked on, uint8 RGB [H, W, 3], and its stamp. Raises InputError where there is none that can be read."""
         message, source = self._ring.find(stream), self._inputs.streams[stream]
-        scene, stamp = self._step.decode(message, source.message_type, source.topic, self._parameters), stamp_ns(message.header)
+        scene, stamp = self._step.decode(message, source, self._parameters), stamp_ns(message.header)
         if not isinstance(scene, Cloud):
             return scene, stamp
         colours = input_colours(scene)
@@ -110,7 +113,7 @@ class Teacher:
 
     def add(self, stream: str, stamp: int, positive: bool, click: list[float], box: list[float]) -> tuple[bool, str, list[float]]:
         """``~/learn/add`` of a picture that was given before; pixels of that picture. Also returns the box around what was taken."""
-        if stream == "cloud" and stamp in self._drawn:
+        if stream in self._inputs.streams and self._inputs.streams[stream].kind == "cloud" and stamp in self._drawn:
             if box:
                 raise InputError("box: expected a click, this cloud is drawn from elsewhere")
             click = _point_behind(*self._drawn[stamp], click) if click else []
@@ -149,21 +152,22 @@ class Teacher:
 
     def _follow_inputs(self) -> Inputs:
         """The same inputs as the node has, by what it says of them."""
-        topics = {part: values["topic"] for part, (_, values) in self._said.items() if "topic" in values}
-        depth = "camera_info" in topics
-        kinds = dict(self._node.get_topic_names_and_types())
-        compressed = COMPRESSED_TYPE in kinds.get(topics.get("image", ""), [])
-        source = "none" if "cloud" not in topics else "depth" if depth else "points"
-        self._parameters = NodeParameters(
-            cloud_source=source, image_transport="none" if "image" not in topics else "compressed" if compressed else "raw"
-        )
-        own = {"cloud": "depth" if depth else "points", "image": "image/compressed" if compressed else "image"}
-        remaps = [item for part, topic in topics.items() for item in ("-r", f"~/{own.get(part, part)}:={topic}")]
+        said = {part: values for part, (_, values) in self._said.items() if "topic" in values}
+
+        def companion(part: str, what: str) -> str:
+            return (said.get(f"{part}/{what}") or said.get(what) or {"topic": ""})["topic"]
+
+        sensors = []
+        for part, values in said.items():
+            if "kind" in values:
+                depth = values["kind"] == "cloud" and values["type"] == IMAGE_TYPE
+                joined = (companion(part, "camera_info"), companion(part, "color")) if depth else ()
+                sensors.append(Sensor(part, values["kind"], values["type"], values["topic"], *joined))
         quiet: dict[str, Any] = {"context": self._context, "start_parameter_services": False, "enable_rosout": False}
-        node = Node("geoseg_teach_inputs", cli_args=["--ros-args", *remaps], **quiet)
+        node = Node("geoseg_teach_inputs", **quiet)
         self._executor.add_node(node)
         self._step = StreamStep(InstalledTypes(), self._parameters.tracking)
-        inputs = Inputs(node, self._parameters)
+        inputs = Inputs(node, sensors)
         inputs.remember = self._ring.add
         inputs.open()
         return inputs

@@ -29,7 +29,7 @@ class Frames:
     def __init__(self, node: Node, target: str) -> None:
         self.target = target
         self._buffer: Any = None
-        self._stamp: int | None = None
+        self._stamps: dict[str, int] = {}  # of the newest message of each frame
         if target and tf2_ros is None:
             node.get_logger().warning(f"target_frame {target}: tf2_ros is not installed, obstacles and objects stay in the sensor's frame")
             self.target = ""
@@ -45,10 +45,14 @@ class Frames:
         """
         if not self.target or header.frame_id == self.target:
             return Placement(header.frame_id)
-        before, self._stamp = self._stamp, stamp_ns(header)
-        if before is not None and self._stamp < before - _JUMP:
+        stamp = stamp_ns(header)
+        if stamp < self._stamps.get(header.frame_id, stamp) - _JUMP:
             # the buffer refuses transforms that are older than its newest by more than its length, and would do so until time catches up
             self._buffer.clear()
+            self._stamps.clear()
+        if len(self._stamps) > 1000:  # a frame that is called otherwise every time must not fill the memory
+            self._stamps.clear()
+        self._stamps[header.frame_id] = stamp
         try:
             found = self._buffer.lookup_transform(self.target, header.frame_id, Time.from_msg(header.stamp)).transform
         except (tf2_ros.TransformException, ValueError) as error:  # ValueError: a stamp before 1970

@@ -24,7 +24,7 @@ from geoseg_ros.runtime.mailbox import Mailbox
 from geoseg_ros.runtime.node_parameters import NodeParameters
 from geoseg_ros.runtime.opening import OpenedPipeline, free_memory
 from geoseg_ros.runtime.stream_state import StreamState
-from geoseg_ros.runtime.stream_step import CLOUD_OUTPUTS, IMAGE_OUTPUTS, Segmented, StreamStep
+from geoseg_ros.runtime.stream_step import Segmented, StreamStep, output_names
 
 
 class Worker(threading.Thread):
@@ -60,9 +60,8 @@ class Worker(threading.Thread):
         self.active = False
         self.frames = frames
         self.throttle = Throttle()
-        self._step = StreamStep(
-            InstalledTypes(), parameters().tracking, frames.place, self._warn, open_map(parameters().map, node.get_logger().info)
-        )
+        label_map = open_map(parameters().map, node.get_logger().info)
+        self._step = StreamStep(InstalledTypes(), parameters().tracking, frames.place, self._warn, label_map, bool(frames.target))
         if self._step.label_map is not None:
             if not frames.target:
                 raise InputError("map.enabled: needs tf2_ros, which is not installed")
@@ -110,12 +109,14 @@ class Worker(threading.Thread):
         while (taken := self._mailbox.take()) is not None:
             name, arrival = taken
             del taken  # nothing may hold the message while the next one is awaited
+            begin = time.monotonic()
             try:
                 self.process(name, arrival)
                 accepted = True
             except Exception as error:  # one bad message must not stop the node
                 accepted = False
                 self._report(name, error)
+            self._streams[name].busy += time.monotonic() - begin
             self._mailbox.finish(name, accepted)
             del arrival
 
@@ -125,9 +126,7 @@ class Worker(threading.Thread):
         with self._busy:
             if self._step.pipeline is None:
                 return
-            outputs = CLOUD_OUTPUTS if name == "cloud" else IMAGE_OUTPUTS
-            found = self._step.segment(arrival.message, stream.message_type, stream.topic, parameters, self._outputs.wanted(outputs))
-            stream.uncoloured, stream.color_age = self._step.uncoloured, self._step.color_age
+            found = self._step.segment(arrival.message, stream, parameters, self._wanted(stream))
             if found is not None and self._publish(stream, found, parameters):
                 stream.latency.add(time.monotonic() - arrival.time)
             else:
@@ -139,15 +138,18 @@ class Worker(threading.Thread):
         with self._outputs.lock:
             if not (self.active and self._step.pipeline is found.pipeline):
                 return False
-            outputs = CLOUD_OUTPUTS if stream.name == "cloud" else IMAGE_OUTPUTS
-            self._outputs.publish(self._step.encode(found, parameters, self._outputs.wanted(outputs)))
+            self._outputs.publish(self._step.encode(found, parameters, self._wanted(stream)))
         found.clock.stop("publish")
         stream.note_result(found.clock.seconds)
         stream.unplaced += found.unplaced
         return True
 
+    def _wanted(self, stream: StreamState) -> list[str]:
+        return self._outputs.wanted(output_names(stream.kind, stream.prefix, self.frames.target))
+
     def _report(self, stream: str, error: Exception) -> None:
         """Log why a message was rejected."""
+        self._streams[stream].refusal = describe(error)
         if not self._node.context.ok():
             return  # shutting down: what was in work cannot be published any more
         if line := self.throttle(f"{stream} rejected: {describe(error)}"):
@@ -162,7 +164,7 @@ class Worker(threading.Thread):
 class Throttle:
     """Passes a line at most once per ``period`` seconds and kind, with the number of lines that were suppressed.
 
-    Two lines are of one kind if they differ only in numbers.
+    Two lines are of one kind if they differ only in numbers behind the colon; what stands before it is the stream or the topic.
     """
 
     def __init__(self, period: float = 10.0, clock: Callable[[], float] = time.monotonic) -> None:
@@ -171,7 +173,8 @@ class Throttle:
 
     def __call__(self, line: str) -> str | None:
         """The line to log, or None."""
-        now, kind = self._clock(), re.sub(r"\d+", "#", line)
+        now, (about, colon, rest) = self._clock(), line.partition(": ")
+        kind = about + re.sub(r"\d+", "#", rest) if colon else re.sub(r"\d+", "#", line)
         since, held = self._held.get(kind, (-float("inf"), 0))
         if now - since < self._period:
             self._held[kind] = (since, held + 1)

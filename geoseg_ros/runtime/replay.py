@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -15,10 +15,11 @@ from geoseg_ros.io.messages import CAMERA_INFO_TYPE, CLOUD_TYPE, COMPRESSED_TYPE
 from geoseg_ros.io.recordings import RawMessage, Recording, RecordingWriter
 from geoseg_ros.results import CloudResult
 from geoseg_ros.runtime.label_map import open_map
-from geoseg_ros.runtime.node_parameters import NodeParameters
+from geoseg_ros.runtime.node_parameters import NodeParameters, Sensor
 from geoseg_ros.runtime.placement import Placement
 from geoseg_ros.runtime.rgbd import DepthFrame, RecentImages
-from geoseg_ros.runtime.stream_step import IMAGE_OUTPUTS, Pipeline, Segmented, StreamStep, unknown_labels
+from geoseg_ros.runtime.stream_state import StreamState
+from geoseg_ros.runtime.stream_step import Pipeline, Segmented, StreamStep, output_names, unknown_labels
 from geoseg_ros.runtime.transform_buffer import recorded_transforms
 
 OUTPUTS = ("points_labeled", "points_obstacles", "objects", "parts", "map_labeled", "mask", "overlay")
@@ -102,8 +103,8 @@ def replay(
         out: as ``RecordingWriter``.
         parameters: of the node.
         topics: inputs.
-        outputs: names out of ``OUTPUTS``; None: points_labeled, objects and mask, points_obstacles where labels are wanted,
-            parts where a part pack is loaded, and map_labeled where the map is on.
+        outputs: names out of ``OUTPUTS``, of each stream and merged; None: points_labeled, objects and mask,
+            points_obstacles where labels are wanted, parts where a part pack is loaded, and map_labeled where the map is on.
         node: full name of the node, before the names of its outputs.
         progress: called with (messages done, messages in all).
 
@@ -112,26 +113,28 @@ def replay(
     """
     parameters = parameters or NodeParameters()
     node = f"/{node.strip('/')}"
-    chosen = choose_topics(recording, parameters, topics or ReplayTopics(), node)
+    sensors = choose_sensors(recording, parameters, topics or ReplayTopics(), node)
     if unknown := unknown_labels(parameters.wanted_labels, pipeline.labels.names):
         raise InputError(f"parameter {unknown}")
     if outputs is None:
         only_if = {"overlay": False, "points_obstacles": bool(parameters.wanted_labels), "parts": _finds_parts(pipeline)}
         only_if["map_labeled"] = parameters.map.enabled
         outputs = [name for name in OUTPUTS if only_if.get(name, True)]
-    total = sum(recording.topics()[topic].messages for topic in chosen)
-    report = ReplayReport()
+    report, target = ReplayReport(), parameters.target_frame
     place = _placing(recording, parameters.target_frame) if parameters.target_frame else None
-    inputs = _Inputs(recording, chosen)
+    inputs = _Inputs(recording, sensors)
+    total = sum(recording.topics()[topic].messages for topic in inputs.topics)
     with RecordingWriter(out) as writer:
-        step = StreamStep(writer.types.types, parameters.tracking, place, report.warn, open_map(parameters.map, report.warn))
+        label_map = open_map(parameters.map, report.warn)
+        step = StreamStep(writer.types.types, parameters.tracking, place, report.warn, label_map, bool(target))
         step.use(pipeline)
         results = _Results(writer, node, codec.label_info(pipeline.labels))
-        for done, raw in enumerate(recording.messages(list(chosen)), 1):
+        for done, raw in enumerate(recording.messages(inputs.topics), 1):
             try:
-                for kind, item in inputs.read(raw):
-                    wanted = [name for name in outputs if (name in IMAGE_OUTPUTS) == (kind == "image")]
-                    segmented = step.segment(item, raw.type, raw.topic, parameters, wanted)
+                for stream, item in inputs.read(raw):
+                    names = output_names(stream.kind, stream.prefix, target)
+                    wanted = [name for name in names if name.rpartition("/")[2] in outputs]
+                    segmented = step.segment(item, stream, parameters, wanted)
                     if segmented is not None:
                         results.write(step.encode(segmented, parameters, wanted), raw.stamp_ns)
                         report.count(segmented)
@@ -147,25 +150,35 @@ def _finds_parts(pipeline: Pipeline) -> bool:
 
 
 class _Inputs:
-    """Makes the inputs of the stream step from messages; keeps the calibration and the recent colour images for depth images."""
+    """Makes the inputs of the stream step from messages; keeps the calibrations and the recent colour images for depth images.
 
-    def __init__(self, recording: Recording, chosen: dict[str, set[str]]) -> None:
-        self._recording, self._chosen = recording, chosen
-        self._info: Any = None
-        self._colors = RecentImages()
-        self._info_topic, self._color_topic = _named(chosen, "camera_info", "camera_info"), _named(chosen, "color", "")
+    Attributes:
+        topics: of the recording that are needed.
+    """
 
-    def read(self, raw: RawMessage) -> list[tuple[str, Any]]:
-        """(name out of ``_WORKED_ON``, input) for each input that the message is. Raises InputError where it cannot be decoded."""
-        message, names = self._recording.decode(raw), self._chosen[raw.topic]
-        if "camera_info" in names:
-            self._info = message
-        if "color" in names:
-            self._colors.add(message)
-        return [(name, self._depth(message) if name == "depth" else message) for name in _WORKED_ON if name in names]
+    def __init__(self, recording: Recording, sensors: Sequence[Sensor]) -> None:
+        self._recording, known = recording, recording.topics()
+        self._sensors = [(sensor, StreamState.of(sensor, sensor.topic, known[sensor.topic].type), RecentImages()) for sensor in sensors]
+        self._info: dict[str, Any] = {}  # newest, by topic
+        named = {topic: None for sensor in sensors for topic in (sensor.topic, sensor.camera_info, sensor.color)}
+        self.topics = [topic for topic in named if topic in known]
 
-    def _depth(self, message: Any) -> DepthFrame:
-        return DepthFrame(message, self._info, self._colors, self._info_topic, self._color_topic)
+    def read(self, raw: RawMessage) -> list[tuple[StreamState, Any]]:
+        """(stream, input) for each input that the message is. Raises InputError where it cannot be decoded."""
+        message = self._recording.decode(raw)
+        if raw.type == CAMERA_INFO_TYPE:
+            self._info[raw.topic] = message
+        for sensor, _, colors in self._sensors:
+            if raw.topic == sensor.color:
+                colors.add(message)
+        return [
+            (stream, self._depth(message, sensor, colors) if sensor.camera_info else message)
+            for sensor, stream, colors in self._sensors
+            if raw.topic == sensor.topic
+        ]
+
+    def _depth(self, message: Any, sensor: Sensor, colors: RecentImages) -> DepthFrame:
+        return DepthFrame(message, self._info.get(sensor.camera_info), colors, sensor.camera_info, sensor.color)
 
 
 class _Results:
@@ -183,8 +196,42 @@ class _Results:
             self._writer.write_message(f"{self._node}/{name}", stamp_ns, _recordable(message))
 
 
+def choose_sensors(recording: Recording, parameters: NodeParameters, topics: ReplayTopics, node: str) -> list[Sensor]:
+    """The node's inputs with their topics in the recording: those of its lists, and of a kind without a list as ``choose_topics`` finds it.
+
+    Raises:
+        InputError: as ``choose_topics``, also where one of the lists is not there.
+    """
+    inputs = choose_topics(recording, parameters, topics, node)
+    chosen = {name: topic for topic, names in inputs.items() for name in names}
+    found = []
+    for sensor in parameters.sensors():
+        own = (sensor.topic, sensor.camera_info, sensor.color)
+        if sensor.prefix:
+            names = [_absolute(topic, node) for topic in own]
+            types = (CLOUD_TYPE,) if sensor.message_type == CLOUD_TYPE else (IMAGE_TYPE,)
+            expected = (types if sensor.kind == "cloud" else (IMAGE_TYPE, COMPRESSED_TYPE), (CAMERA_INFO_TYPE,), (IMAGE_TYPE,))
+            for topic, kinds, what in zip(names, expected, (f"{sensor.kind}s", "camera_info", "color"), strict=True):
+                if topic:
+                    recording.choose_topic(kinds, topic, what)
+        else:
+            main = ("points", "depth") if sensor.kind == "cloud" else ("image",)
+            names = [next((chosen[name] for name in main if name in chosen), ""), chosen.get("camera_info", "camera_info")]
+            names = [names[0], names[1] if sensor.camera_info else "", chosen.get("color", "") if sensor.camera_info else ""]
+        if names[0]:
+            found.append(replace(sensor, topic=names[0], camera_info=names[1], color=names[2]))
+    return found
+
+
+def _absolute(topic: str, node: str) -> str:
+    """A topic as the node resolves it."""
+    if not topic or topic.startswith("/"):
+        return topic
+    return f"{node}/{topic[2:]}" if topic.startswith("~/") else f"{node.rpartition('/')[0]}/{topic}"
+
+
 def choose_topics(recording: Recording, parameters: NodeParameters, topics: ReplayTopics, node: str = NODE) -> dict[str, set[str]]:
-    """Which topics of a recording are which inputs of the node.
+    """Which topics of a recording are which inputs of the node, of the kinds that its lists do not name.
 
     A topic that is asked for is taken; else the one that the node itself listens to; else, for points and images, the only one of that
     type, and for a calibration the one beside the depth images or the only one. Colour is optional.
@@ -196,7 +243,12 @@ def choose_topics(recording: Recording, parameters: NodeParameters, topics: Repl
         InputError: there is nothing to work on, or a topic is missing, of another type or ambiguous.
     """
     choice = _Choice(recording, node)
-    if parameters.cloud_source == "points":
+    clouds, images = parameters.point_topics + parameters.depth_topics, parameters.image_topics
+    if (clouds and (topics.points or topics.depth)) or (images and topics.image):
+        raise InputError("a topic is given for an input that point_topics, depth_topics or image_topics list")
+    if clouds:
+        pass
+    elif parameters.cloud_source == "points":
         choice.take("points", (CLOUD_TYPE,), topics.points, choice.free(CLOUD_TYPE))
     elif parameters.cloud_source == "depth":
         depth = choice.take("depth", (IMAGE_TYPE,), topics.depth)
@@ -206,12 +258,12 @@ def choose_topics(recording: Recording, parameters: NodeParameters, topics: Repl
         beside, infos = f"{depth.rpartition('/')[0]}/camera_info", choice.free(CAMERA_INFO_TYPE)
         choice.take("camera_info", (CAMERA_INFO_TYPE,), topics.camera_info, [beside] if beside in infos else infos)
         choice.take("color", (IMAGE_TYPE,), topics.color)
-    if parameters.image_transport != "none":
+    if parameters.image_transport != "none" and not images:
         raw = [] if parameters.image_transport == "compressed" else choice.free(IMAGE_TYPE)
         own = "image" if parameters.image_transport == "raw" and choice.has("image", (IMAGE_TYPE,)) else "image/compressed"
         types = (IMAGE_TYPE, COMPRESSED_TYPE) if parameters.image_transport == "raw" else (COMPRESSED_TYPE,)
         choice.take("image", types, topics.image, raw or choice.free(COMPRESSED_TYPE), own)
-    if not any(name in inputs for inputs in choice.inputs.values() for name in _WORKED_ON):
+    if not (clouds or images or any(name in inputs for inputs in choice.inputs.values() for name in _WORKED_ON)):
         raise InputError(f"{recording.path}: no cloud and no image in it, it has {', '.join(choice.known) or 'no topics'}")
     return choice.inputs
 
@@ -256,11 +308,6 @@ class _Choice:
             self._recording.choose_topic(types, topic, name)  # refuses what is not there, or of another type
             self.inputs.setdefault(topic, set()).add(name)
         return topic
-
-
-def _named(chosen: dict[str, set[str]], name: str, otherwise: str) -> str:
-    """The topic of an input, or ``otherwise`` where none is chosen."""
-    return next((topic for topic, inputs in chosen.items() if name in inputs), otherwise)
 
 
 def _placing(recording: Recording, target: str) -> Callable[[Any], Placement]:

@@ -10,7 +10,9 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
+from geoseg_ros.io.messages import IMAGE_TYPE
 from geoseg_ros.results import Presence
+from geoseg_ros.runtime.node_parameters import Sensor
 
 _REMIND = 30.0  # seconds between two lines of a kind about the same topic
 _WINDOW = 200  # results that the presence rate is taken over
@@ -82,10 +84,14 @@ class StreamState:
         name: as in the mailbox.
         topic: resolved.
         message_type: as ROS names it.
+        kind: ``cloud`` or ``image``.
+        prefix: before the names of its outputs.
         best_effort: whether our subscription is.
         rate: of arrivals.
         latency: from arrival to publication.
         stages: stage of the work -> its durations.
+        busy: seconds that were worked on its messages.
+        refusal: why the last message that could not be read was rejected.
         unheard: messages whose results had no subscriber; they count as processed.
         paused: messages that came while the node was paused.
         lost: messages that were sent but did not arrive, as reported by the middleware.
@@ -99,10 +105,14 @@ class StreamState:
     name: str
     topic: str
     message_type: str
+    kind: str
+    prefix: str = ""
     best_effort: bool = True
     rate: Rate = field(default_factory=Rate)
     latency: Latency = field(default_factory=Latency)
     stages: dict[str, Latency] = field(default_factory=dict)
+    busy: float = 0.0
+    refusal: str = ""
     unheard: int = 0
     paused: int = 0
     lost: int = 0
@@ -121,6 +131,16 @@ class StreamState:
     _told: dict[str, float] = field(default_factory=dict)
     _presence: dict[str, deque[bool]] = field(default_factory=dict)
     _lock: threading.Lock = field(default_factory=threading.Lock)
+
+    @classmethod
+    def of(cls, sensor: Sensor, topic: str, message_type: str = "") -> StreamState:
+        """The stream of a sensor on this topic, with messages of the sensor's type where no other is given."""
+        return cls(sensor.name, topic, message_type or sensor.message_type, sensor.kind, sensor.prefix)
+
+    @property
+    def depth(self) -> bool:
+        """Whether its clouds come from depth images."""
+        return self.kind == "cloud" and self.message_type == IMAGE_TYPE
 
     def begin(self) -> None:
         """Called when the input is subscribed: silence counts from now."""

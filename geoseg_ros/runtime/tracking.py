@@ -42,19 +42,21 @@ class _Track:
     Attributes:
         position, velocity: float64 [3], m and m/s.
         evidence: label -> log-odds of it.
-        hits, misses: detections so far; clouds in a row without one.
-        updated: time of the last detection, s.
+        hits: detections so far.
+        misses: stream that has seen it -> its clouds in a row without it.
+        updated: time of the newest detection, s.
         number: the track id, 0 until it is confirmed.
     """
 
-    def __init__(self, detection: ObjectInstance, stamp: float, config: TrackingConfig) -> None:
+    def __init__(self, detection: ObjectInstance, stamp: float, config: TrackingConfig, stream: str) -> None:
         self._config = config
         self.position = np.array(detection.center, np.float64)
         self.velocity = np.zeros(3)
         self._covariance = np.diag([config.position_noise**2, _FIRST_SPEED**2])
         self.evidence: dict[int, float] = {}
-        self.number = self.hits = self.misses = 0
-        self._count(detection, stamp)
+        self.misses: dict[str, int] = {}
+        self.number, self.hits, self.updated = 0, 0, stamp
+        self._count(detection, stamp, stream)
 
     @property
     def label(self) -> int:
@@ -68,21 +70,21 @@ class _Track:
         self.position = self.position + seconds * self.velocity
         self._covariance = step @ self._covariance @ step.T + np.outer(push, push)
 
-    def correct(self, detection: ObjectInstance, stamp: float) -> None:
+    def correct(self, detection: ObjectInstance, stamp: float, stream: str) -> None:
         """Take a detection into account."""
         gain = self._covariance[:, 0] / (self._covariance[0, 0] + self._config.position_noise**2)
         error = detection.center - self.position
         self.position = self.position + gain[0] * error
         self.velocity = self.velocity + gain[1] * error
         self._covariance = self._covariance - np.outer(gain, self._covariance[0])
-        self._count(detection, stamp)
+        self._count(detection, stamp, stream)
 
-    def _count(self, detection: ObjectInstance, stamp: float) -> None:
+    def _count(self, detection: ObjectInstance, stamp: float, stream: str) -> None:
         p = detection.p_value
         odds = math.log((1 - p) / p) if 0 < p < 1 else _MOST_EVIDENCE * (p <= 0)
         self.evidence = {label: value * self._config.label_memory for label, value in self.evidence.items()}
         self.evidence[detection.label] = self.evidence.get(detection.label, 0.0) + min(max(odds, 0.0), _MOST_EVIDENCE)
-        self.hits, self.misses, self.updated = self.hits + 1, 0, stamp
+        self.hits, self.misses[stream], self.updated = self.hits + 1, 0, max(self.updated, stamp)
 
 
 class Tracker:
@@ -90,6 +92,9 @@ class Tracker:
     the track's velocity puts it.
 
     Centres must be in one frame that stands still, or moves slowly beside ``max_distance``. Numbers are never used twice.
+
+    Several sensors may share a tracker: an object that two of them see has one track, which ends when all that have seen it miss it. A
+    cloud that is older than one of another sensor counts as of the same time.
 
     Attributes:
         resets: how often all tracks were given up because time went backwards or the frame changed.
@@ -99,18 +104,18 @@ class Tracker:
         self.config = config or TrackingConfig()
         self.resets = 0
         self._tracks: list[_Track] = []
-        self._stamp: float | None = None
+        self._stamps: dict[str, float] = {}  # of each stream's newest cloud
         self._frame = ""
         self._last_number = 0
         self._names: dict[int, str] = {}
 
     def reset(self) -> None:
         """End all tracks, for instance because labels mean something else from now on."""
-        self._tracks, self._names, self._stamp = [], {}, None
+        self._tracks, self._names, self._stamps = [], {}, {}
 
-    def follow(self, stamp: float, result: CloudResult, frame: str = "") -> CloudResult:
+    def follow(self, stamp: float, result: CloudResult, frame: str = "", stream: str = "") -> CloudResult:
         """``update`` for a whole result: where a track changes the concept of an object, its points change too."""
-        objects = self.update(stamp, result.objects, frame)
+        objects = self.update(stamp, result.objects, frame, stream)
         label = result.label
         if any(new.label != old.label for new, old in zip(objects, result.objects, strict=True)):
             table = np.zeros(1 + max(entry.instance for entry in objects), np.uint32)
@@ -118,39 +123,42 @@ class Tracker:
             label = table[result.instance]
         return replace(result, label=label, objects=objects)
 
-    def update(self, stamp: float, objects: Sequence[ObjectInstance], frame: str = "") -> list[ObjectInstance]:
+    def update(self, stamp: float, objects: Sequence[ObjectInstance], frame: str = "", stream: str = "") -> list[ObjectInstance]:
         """Join the objects of one cloud to tracks.
 
         Args:
-            stamp: time of the cloud, s. An earlier one than the last (a recording that starts again) ends all tracks.
+            stamp: time of the cloud, s. An earlier one than the last of its stream (a recording that starts again), or earlier by more than
+                ``max_seconds`` than the last of any, ends all tracks.
             objects: of the cloud.
             frame: of the centres. Another one than before ends all tracks.
+            stream: that the cloud is of.
 
         Returns:
             The objects in their order, with ``track`` set, and with the concept that their track has the most evidence for.
         """
         if not self.config.enabled:
             return list(objects)
-        if self._stamp is not None and (stamp < self._stamp or frame != self._frame):
+        newest = max(self._stamps.values(), default=stamp)
+        if stamp < self._stamps.get(stream, stamp) or stamp < newest - self.config.max_seconds or (self._stamps and frame != self._frame):
             self.resets += bool(self._tracks)
-            self._tracks = []
-        elif self._stamp is not None:
-            for track in self._tracks:
-                track.predict(stamp - self._stamp)
-        self._stamp, self._frame = stamp, frame
+            self._tracks, self._stamps = [], {}
+        for track in self._tracks:
+            track.predict(max(0.0, stamp - newest))
+        self._stamps[stream], self._frame = stamp, frame
         self._tracks = [t for t in self._tracks if stamp - t.updated <= self.config.max_seconds]
         found: list[_Track | None] = [None] * len(objects)
         for i, j in self._assign(objects):
             found[j] = self._tracks[i]
-            self._tracks[i].correct(objects[j], stamp)
+            self._tracks[i].correct(objects[j], stamp, stream)
         matched = {id(track) for track in found if track is not None}
         for track in self._tracks:
-            track.misses += id(track) not in matched
+            if stream in track.misses and id(track) not in matched:  # others may look elsewhere
+                track.misses[stream] += 1
         # a track without a number must be detected in every cloud
-        self._tracks = [t for t in self._tracks if t.misses <= (self.config.forget if t.number else 0)]
+        self._tracks = [t for t in self._tracks if min(t.misses.values()) <= (self.config.forget if t.number else 0)]
         for j, detection in enumerate(objects):
             if found[j] is None:
-                found[j] = track = _Track(detection, stamp, self.config)
+                found[j] = track = _Track(detection, stamp, self.config, stream)
                 self._tracks.append(track)
         self._names |= {detection.label: detection.name for detection in objects}
         return [self._named(detection, track) for detection, track in zip(objects, found, strict=True) if track is not None]
