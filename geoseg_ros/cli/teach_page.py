@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import threading
 from collections.abc import Callable
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -117,7 +118,7 @@ class _Handler(BaseHTTPRequestHandler):
             self._json(self.server.node.state())
         elif self.path == "/found":
             self._image(self.server.found(), 0)
-        elif self.path.startswith("/picture/"):
+        elif re.fullmatch(r"/picture/\w+", self.path):
             self._image(*self.server.node.picture(self.path.removeprefix("/picture/")))
         else:
             raise _Refused(404, "no such page")

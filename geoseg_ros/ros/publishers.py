@@ -36,19 +36,18 @@ class Outputs:
         self._always: set[str] = set()
         self.last: dict[str, Any] = {}
         self._publishers: dict[str, Publisher] = {}
-        kinds = {
-            "points_labeled": PointCloud2,
-            "points_obstacles": PointCloud2,
-            "mask": Image,
-            "overlay": Image,
-            "markers": MarkerArray,
-            "objects": getattr(geoseg_msgs, "CosegObjectArray", None),
-            "parts": getattr(geoseg_msgs, "PartArray", None),
-            "detections": getattr(vision_msgs, "Detection3DArray", None),
-        }
-        for name in names:
-            if (kind := kinds.get(name.rpartition("/")[2])) is not None:
-                self._publishers[name] = node.create_publisher(kind, f"~/{name}", output_qos(), qos_overriding_options=overridable())
+        self._names = list(names)
+        self._publisher(PointCloud2, "points_labeled")
+        self._publisher(PointCloud2, "points_obstacles")
+        self._publisher(Image, "mask")
+        self._publisher(Image, "overlay")
+        self._publisher(MarkerArray, "markers")
+        if geoseg_msgs is not None:
+            self._publisher(geoseg_msgs.CosegObjectArray, "objects")
+        if hasattr(geoseg_msgs, "PartArray"):
+            self._publisher(geoseg_msgs.PartArray, "parts")
+        if vision_msgs is not None:
+            self._publisher(vision_msgs.Detection3DArray, "detections")
         self._label_info = node.create_publisher(String, "~/label_info", latched_qos())
         self._vision_info = node.create_publisher(vision_msgs.LabelInfo, "~/vision_info", latched_qos()) if vision_msgs else None
 
@@ -56,6 +55,12 @@ class Outputs:
         """Publish ``~/map_labeled``: latched, and made whether somebody listens or not, for the map needs every cloud."""
         self._publishers["map_labeled"] = self._node.create_publisher(PointCloud2, "~/map_labeled", latched_qos())
         self._always.add("map_labeled")
+
+    def _publisher(self, kind: Any, name: str) -> None:
+        """Publish results of this name, of every stream that has some."""
+        for full in self._names:
+            if full.rpartition("/")[2] == name:
+                self._publishers[full] = self._node.create_publisher(kind, f"~/{full}", output_qos(), qos_overriding_options=overridable())
 
     def wanted(self, names: Collection[str]) -> list[str]:
         """Those of these outputs that somebody listens to; nothing else is made."""
