@@ -199,7 +199,12 @@ class Children:
 
 
 def run_job(
-    name: str, module: str, job: Mapping[str, Any], progress: Progress | None = None, cancel: threading.Event | None = None
+    name: str,
+    module: str,
+    job: Mapping[str, Any],
+    progress: Progress | None = None,
+    cancel: threading.Event | None = None,
+    log: Path | None = None,
 ) -> dict[str, Any]:
     """Run a job in a child process that can be cancelled at once and takes its memory with it.
 
@@ -209,6 +214,7 @@ def run_job(
         job: as JSON can hold it.
         progress: called in this thread.
         cancel: when set, the child is killed.
+        log: file for what it prints; None: a temporary one.
 
     Returns:
         The result of the job.
@@ -217,7 +223,7 @@ def run_job(
         Cancelled: ``cancel`` was set.
         InputError, GeosegError: raised by the job, or the child died.
     """
-    with Child(name, [sys.executable, "-m", module]) as child:
+    with Child(name, [sys.executable, "-m", module], log) as child:
         child.send(json.dumps(job))
         while True:
             line = child.line(0.1)

@@ -31,7 +31,7 @@ the best and worst items: `python -m benchmarks.evaluate` in a checkout.
 
 With --recording, on data of your own: the packs run over the recording as in the node, and what they find is compared with --truth: labels
 of some of its clouds and images, *.label of SemanticKITTI, *.npy, *.png, a JSON file of COCO, YOLO. What geoseg export writes can be
-corrected by hand and given here. docs/evaluation.md has the layouts, and how a file finds its message.
+corrected by hand and given here. Of several recordings --out is a folder. docs/evaluation.md: layouts, how a file finds its message.
 
 The split `development` is for choosing settings, `report` for reported figures. Protocols: docs/evaluation.md.
 
@@ -56,6 +56,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from geoseg_ros.backbones.default import DEFAULT
+from geoseg_ros.cli.many import add_many, are_many, run_many
 from geoseg_ros.cli.replay import add_stream_arguments, open_stream, print_defects, stream_parameters
 from geoseg_ros.errors import InputError
 from geoseg_ros.runtime.engines.options import BACKENDS
@@ -87,7 +88,7 @@ def add_arguments(parser: argparse.ArgumentParser, tables: tuple[str, ...] = TAB
 
     what = parser.add_mutually_exclusive_group(required=True)
     what.add_argument("--table", choices=tables, help="what to measure")
-    what.add_argument("--recording", metavar="BAG", help="recording of your own to measure on")
+    what.add_argument("--recording", nargs="+", metavar="BAG", help="recording of your own to measure on, or several")
     parser.add_argument("--root", metavar="DIR", help="folder of the data")
     parser.add_argument("--images", metavar="DIR", help="folder of pictures for the -coseg tables (default: clouds alone)")
     parser.add_argument("--split", default="report", choices=("development", "report"), help="default %(default)s")
@@ -95,9 +96,10 @@ def add_arguments(parser: argparse.ArgumentParser, tables: tuple[str, ...] = TAB
     parser.add_argument("--backend", choices=BACKENDS, help="what runs the image backbone (default auto)")
     parser.add_argument("--out", metavar="FILE", help="also write FILE (Markdown) and FILE with suffix .json")
     own = parser.add_argument_group("a recording of your own")
-    own.add_argument("--truth", metavar="LABELS", help="folder of labels, or a JSON file of COCO")
+    own.add_argument("--truth", nargs="+", metavar="LABELS", help="folder of labels, or a JSON file of COCO, for each recording")
     own.add_argument("--ignore", nargs="+", type=int, default=(), metavar="ID", help="label ids in files of ids that do not count")
     add_stream_arguments(own)
+    add_many(own)
     rest = parser.add_argument_group("all tables but tabletop")
     rest.add_argument("--methods", nargs="+", default=(), metavar="NAME", help="methods and groups, see above (default: all)")
     rest.add_argument("--protocol", choices=("robot", "paper", "both"), help="default robot; the -coseg tables: paper")
@@ -119,6 +121,8 @@ def run(options: argparse.Namespace, suite: Suite | None = None) -> dict[str, An
     from geoseg_ros.files import write_text
 
     if options.recording is None:
+        if (given := next((name for name in ("workers", "ray", "truth") if getattr(options, name) is not None), None)) is not None:
+            raise InputError(f"--{given}: not used by --table, it goes with --recording")
         options.backbone, options.backend, options.packs = (
             options.backbone or DEFAULT,
             options.backend or "auto",
@@ -126,8 +130,12 @@ def run(options: argparse.Namespace, suite: Suite | None = None) -> dict[str, An
         )
         request = Request(**{field.name: getattr(options, field.name) for field in fields(Request)})
         request.check()
-    elif options.truth is None:
+    elif not options.truth:
         raise InputError("--truth: expected the labels of --recording")
+    elif are_many(options, options.recording):
+        return _measure_many(options)
+    else:
+        options.recording, options.truth = (_only(options, name) for name in ("recording", "truth"))
     if options.out:
         _check_report(Path(options.out), [options.root, options.images, options.recording, options.truth])
     result, text = _measure(request, options, suite) if options.recording is None else _measure_recording(options)
@@ -181,6 +189,29 @@ def _measure(request: Any, options: argparse.Namespace, suite: Suite | None) -> 
     if request.table in ("semantics", "named-semantics"):
         return evaluate_semantics(request, tools, name, _log)
     return evaluate_sets(request, tools, name, _log, suite)
+
+
+def _only(options: argparse.Namespace, name: str) -> str:
+    if len(getattr(options, name)) > 1:
+        raise InputError(f"--{name}: expected one for 1 recording, got {len(getattr(options, name))}")
+    return str(getattr(options, name)[0])
+
+
+def _measure_many(options: argparse.Namespace) -> dict[str, Any]:
+    """Every recording by itself, and all of them together in summary.md."""
+    from geoseg_ros.evaluate import own_recording
+    from geoseg_ros.files import write_text
+
+    def finish(out: Path, results: dict[str, Any]) -> None:
+        text = own_recording.markdown(own_recording.combined(list(results.values())), f"Evaluation of {len(results)} recordings")
+        write_text(out / "summary.md", text)
+        if not options.json:
+            print(text)
+
+    if options.out is None:
+        raise InputError("--out: expected a folder for the reports of several recordings")
+    stream_parameters(options, options.recording[0])  # refuses what cannot be before the work begins
+    return run_many(options, {"recording": options.recording, "truth": options.truth}, "report.md", finish)
 
 
 def _measure_recording(options: argparse.Namespace) -> tuple[dict[str, Any], str]:

@@ -7,9 +7,12 @@ coco, yolo, png: images with masks; every connected part of a mask is an instanc
 semantickitti: a label and an instance per point. kitti: upright 3D boxes; there is no camera, so boxes in the image are -1.
 The labels are what the packs found: look at them before a network learns them.
 
+Of several RESULTS, as geoseg replay of several recordings, --out is a folder with a data set for each; --recording has as many.
+
 example:
   geoseg export OUT.mcap --recording drive/ --format coco --out mugs/
   geoseg export OUT.mcap --recording drive/ --format semantickitti --every 5 --out mugs_3d/
+  geoseg export results/*/out.mcap --recording monday/*.mcap --format coco --out mugs/ --workers 4
 """
 
 from __future__ import annotations
@@ -25,6 +28,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from geoseg_ros.cli.many import add_many, are_many, run_many
 from geoseg_ros.errors import InputError
 from geoseg_ros.files import check_output
 
@@ -34,8 +38,8 @@ _MOST_LINES = 10  # of rejected messages that are printed
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the options."""
-    parser.add_argument("results", metavar="RESULTS", help="recording of results: rosbag2 folder, .mcap, .db3")
-    parser.add_argument("--recording", metavar="BAG", help="recording of the inputs (default: RESULTS)")
+    parser.add_argument("results", nargs="+", metavar="RESULTS", help="recording of results: rosbag2 folder, .mcap, .db3")
+    parser.add_argument("--recording", nargs="+", metavar="BAG", help="recording of the inputs (default: RESULTS)")
     parser.add_argument("--format", choices=FORMATS, required=True, help="layout of the files")
     parser.add_argument("--out", required=True, metavar="DIR", help="folder for the data set, new or empty")
     parser.add_argument("--node", metavar="NAME", help="node whose results are taken (default: the only one)")
@@ -47,6 +51,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--every", type=int, default=1, metavar="N", help="take every Nth result (default 1)")
     parser.add_argument("--least", type=int, default=16, metavar="N", help="pixels of the smallest instance in an image (default 16)")
+    add_many(parser)
 
 
 def run(options: argparse.Namespace) -> dict[str, Any]:
@@ -55,19 +60,24 @@ def run(options: argparse.Namespace) -> dict[str, Any]:
     from geoseg_ros.io.recordings import Recording
     from geoseg_ros.runtime.dataset_export import export_dataset
 
+    if are_many(options, options.results):
+        return run_many(options, {"results": options.results, "recording": options.recording}, "dataset")
+    if options.recording is not None and len(options.recording) > 1:
+        raise InputError(f"--recording: expected one for 1 of RESULTS, got {len(options.recording)}")
+    source, recording = options.results[0], (options.recording or [None])[0]
     begin, out = time.monotonic(), Path(options.out)
     for name in ("every", "least"):
         if getattr(options, name) < 1:
             raise InputError(f"--{name}: expected at least 1, got {getattr(options, name)}")
     with ExitStack() as stack:
-        results = stack.enter_context(Recording(options.results))
-        inputs = results if options.recording is None else stack.enter_context(Recording(options.recording))
+        results = stack.enter_context(Recording(source))
+        inputs = results if recording is None else stack.enter_context(Recording(recording))
         progress = stack.enter_context(Stages("item", options.json))
         report = export_dataset(
             results,
             inputs,
             options.format,
-            stack.enter_context(_new_folder(out, [options.results, options.recording])),
+            stack.enter_context(_new_folder(out, [source, recording])),
             node=options.node,
             image=options.image,
             frame=options.frame,

@@ -1,5 +1,8 @@
 """Run the node's processing on a recording, without DDS and ROS. Equal input gives equal bytes (a recording contains its name).
 
+Of several recordings (also @FILE, a list of them), --out is a folder with one for each: out.mcap, the counts in result.json, log.txt.
+What is complete is left out the next time, and one that fails does not stop the others.
+
 The output holds what the live node would have published. It takes the node's parameter file and its inputs: clouds, or depth images with
 their calibration and colour, and images, raw or compressed; for target_frame it reads /tf and /tf_static of the recording.
 
@@ -7,6 +10,7 @@ example:
   geoseg replay drive/ --packs mug.pack --out OUT.mcap
   geoseg replay drive/ --packs mug.pack --params-file coseg.yaml -p target_frame:=odom --out OUT.mcap
   geoseg replay old.bag --packs mug.pack can.pack --points /camera/depth/points --out OUT.mcap
+  geoseg replay monday/*.mcap --packs mug.pack --out results/ --workers 4
   geoseg replay rgbd/ --packs mug.pack -p cloud_source:=depth --depth /depth/image --color /color/image --out OUT.mcap
 """
 
@@ -21,6 +25,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from geoseg_ros.cli.many import add_many, are_many, run_many
 from geoseg_ros.errors import InputError
 from geoseg_ros.files import check_output
 from geoseg_ros.runtime.engines.options import BACKENDS, DEVICES
@@ -42,7 +47,7 @@ _MOST_LINES = 10  # of rejected messages and of warnings that are printed
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the options."""
-    parser.add_argument("bag", metavar="BAG", help="rosbag2 folder, .mcap, .db3, or ROS 1 .bag")
+    parser.add_argument("bag", nargs="+", metavar="BAG", help="rosbag2 folder, .mcap, .db3, or ROS 1 .bag")
     parser.add_argument("--packs", nargs="+", metavar="PACK", help="concept packs and part packs: files, or names of shipped ones")
     parser.add_argument("--out", required=True, metavar="OUT", help="recording to write: an .mcap file or a folder")
     parser.add_argument(
@@ -53,6 +58,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "with map.enabled also map_labeled)",
     )
     add_stream_arguments(parser)
+    add_many(parser)
     parser.add_argument("--backbone", metavar="NAME", help="image backbone (default: the one the packs were made with)")
     parser.add_argument("--backend", choices=BACKENDS, help="what runs the image backbone (default auto); it must work")
 
@@ -111,15 +117,17 @@ def print_defects(report: ReplayReport) -> None:
 
 def run(options: argparse.Namespace) -> dict[str, object]:
     """Replay and return the counts."""
+    if are_many(options, options.bag):
+        stream_parameters(options, options.bag[0])  # refuses what cannot be before the work begins
+        return run_many(options, {"bag": options.bag}, "out.mcap")
+    (bag,) = options.bag
     from geoseg_ros.cli.progress import Stages
     from geoseg_ros.io.recordings import Recording, is_own_recording
     from geoseg_ros.runtime.replay import replay
 
-    parameters, topics = stream_parameters(options, options.bag)
-    check_output(
-        options.out, "--out", [options.bag, options.params_file, *(options.packs or ())], is_own_recording, "a recording made by geoseg"
-    )
-    with Recording(options.bag) as recording:
+    parameters, topics = stream_parameters(options, bag)
+    check_output(options.out, "--out", [bag, options.params_file, *(options.packs or ())], is_own_recording, "a recording made by geoseg")
+    with Recording(bag) as recording:
         pipeline = open_stream(options, parameters)
         with Stages("message", options.json) as stages:
             progress = partial(stages, "replay")
