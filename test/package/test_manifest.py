@@ -30,6 +30,7 @@ PYTHON = {
     "open_clip": (None, "open_clip_torch"),
     "open3d": ("python3-open3d-pip", "open3d-cpu", "open3d"),  # x86-64, aarch64
     "potpourri3d": (None, "potpourri3d"),
+    "ray": (None, "ray"),
     "rerun": (None, "rerun-sdk"),
     "rerun_cli": (None, "rerun-sdk"),
     "robust_laplacian": (None, "robust-laplacian"),
