@@ -12,6 +12,7 @@ from geoseg_ros.methods.contrast.references import Contrast
 from geoseg_ros.projection.scene import CloudScene
 
 LEAST_NULL = 20  # proposals of the encoder's background, from which its evidence is scaled
+ALL_AROUND = 2 / np.pi  # length of the mean direction of the points of a sensor that sees half of its horizon
 
 
 class EncoderEvidence:
@@ -43,7 +44,10 @@ class EncoderEvidence:
 
 
 def is_sweep(scene: CloudScene) -> bool:
-    """Whether a cloud is like those of a LiDAR: without colour and without the rows of a camera. Two measurements on other clouds
-    contradict each other."""
-    shape = scene.cloud.shape
-    return scene.cloud.rgb is None and (shape is None or shape[0] < 2)
+    """Whether a cloud is a turn of a LiDAR: without colour, without the rows of a camera, and from all around the sensor. Two measurements
+    on other clouds contradict each other, and on tables seen from one side drawings alone are better."""
+    cloud = scene.cloud
+    if cloud.rgb is not None or (cloud.shape is not None and cloud.shape[0] > 1):
+        return False
+    xyz = cloud.xyz[cloud.valid()]
+    return float(np.linalg.norm((xyz / np.linalg.norm(xyz, axis=1, keepdims=True).clip(1e-6)).mean(axis=0))) < ALL_AROUND

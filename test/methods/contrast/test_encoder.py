@@ -18,6 +18,7 @@ from geoseg_ros.projection.scene import CloudScene
 from support.fake_world import COLOURS, CONFIG, picture, table
 
 WEIGHTED = replace(CONFIG.coseg, encoder_weight=4.0)
+AMIDST = np.float32([0, 0.25, 1.3])  # from the sensor before the table to one among its objects
 
 
 @pytest.fixture(scope="module")
@@ -49,7 +50,7 @@ class Knows:
 def bare(fake_backbone, red):
     """A scene of two balls without colour, the first of which was red, and bool [M] of its voxels."""
     cloud, truth = table(7, ("red", "green"))
-    scene = CloudScene(Cloud(cloud.xyz), fake_backbone, CONFIG.scene)
+    scene = CloudScene(Cloud(cloud.xyz - AMIDST), fake_backbone, CONFIG.scene)
     first = np.zeros(len(scene.geometry.xyz), np.int64)
     np.maximum.at(first, scene.geometry.inverse, truth)
     rgb = np.array([(125, 125, 125), COLOURS["red"], COLOURS["green"]])[first]
@@ -67,10 +68,10 @@ def test_encoder_finds_what_drawings_cannot_tell(red, bare) -> None:
     assert label[first].mean() > 0.8 and label[~first].mean() < 0.05
 
 
-def test_encoder_is_not_asked_about_clouds_with_colour_or_rows(red, bare, fake_backbone) -> None:
-    coloured, _ = table(7, ("red", "green"))
-    xyz = coloured.xyz[: len(coloured.xyz) // 2 * 2]
-    for cloud in (coloured, Cloud(xyz, shape=(2, len(xyz) // 2))):
+def test_encoder_is_asked_about_turns_without_colour_alone(red, bare, fake_backbone) -> None:
+    before, _ = table(7, ("red", "green"))
+    xyz = before.xyz[: len(before.xyz) // 2 * 2] - AMIDST
+    for cloud in (Cloud(before.xyz), Cloud(before.xyz - AMIDST, before.rgb), Cloud(xyz, shape=(2, len(xyz) // 2))):
         scene = CloudScene(cloud, fake_backbone, CONFIG.scene, bare[0].encoder)
         runs = scene.encoder.runs
         ContrastSegmenter([red], WEIGHTED).cloud(scene)
