@@ -149,7 +149,9 @@ def test_generated_messages_fit_their_files() -> None:
 
 def test_pip_requirements_cover_what_is_imported() -> None:
     known = {
-        name for section in ("dependencies", "onnx", "hub", "lite2", "openclip", "datasets", "view", "parts") for name in project(section)
+        name
+        for section in ("dependencies", "onnx", "hub", "lite2", "openclip", "datasets", "ray", "view", "parts")
+        for name in project(section)
     }
     assert {pypi for name in imported("geoseg_ros", "launch") if name in PYTHON for pypi in PYTHON[name][1:]} <= known
     assert {pypi for _, *names in PYTHON.values() for pypi in names} >= known
@@ -187,6 +189,6 @@ def test_a_distribution_gets_from_pip_what_rosdep_does_not_bring(page: str) -> N
     (skipped,) = re.findall(r'--skip-keys "([^"]+)"', text)
     (line,) = re.findall(r"^ *pip install (\S.*)$", text, re.M)
     asked = {re.split(r"[<>=]", name)[0] for name in line.replace('"', "").split()} - {"numpy", "pytest"}
-    optional = {name for section in ("hub", "lite2", "openclip", "view", "datasets") for name in project(section)}
+    optional = {name for section in ("hub", "lite2", "openclip", "ray", "view", "datasets") for name in project(section)}
     missing = {names[1] for names in PYTHON.values() if names[0] is None or names[0] in skipped.split()}
     assert asked == missing - optional
