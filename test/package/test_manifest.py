@@ -183,7 +183,7 @@ def test_commands_exist() -> None:
         assert any(isinstance(node, ast.FunctionDef) and node.name == function for node in tree.body), module
 
 
-@pytest.mark.parametrize("page", ["docs/quickstart.md", ".github/workflows/ros.yml"])
+@pytest.mark.parametrize("page", ["docs/quickstart.md", ".github/workflows/ros.yml", "docker/Dockerfile"])
 def test_a_distribution_gets_from_pip_what_rosdep_does_not_bring(page: str) -> None:
     text = (ROOT / page).read_text()
     (skipped,) = re.findall(r'--skip-keys "([^"]+)"', text)
