@@ -3,6 +3,7 @@
 ros2 launch geoseg_ros coseg.launch.py packs:=mug.pack points:=/lidar/points image:=/camera/image_raw
 ros2 launch geoseg_ros coseg.launch.py packs:=mug.pack,drill.pack depth:=/camera/depth/image_raw image:=none
 ros2 launch geoseg_ros coseg.launch.py packs:=mug.pack bag:=recording points:=/lidar/points image:=/camera/image_raw rviz:=true
+ros2 launch geoseg_ros coseg.launch.py packs:=mug.pack points:=/front/points,/rear/points image:=none target_frame:=odom
 ros2 launch geoseg_ros coseg.launch.py packs:=mug.pack build_only:=true
 """
 
@@ -28,6 +29,7 @@ PRESETS: dict[str, dict[str, str]] = {
     },
     "tabletop": {"points": "/camera/depth/color/points", "image": "none"},
 }
+_LISTS = {"points": "point_topics", "depth": "depth_topics", "camera_info": "camera_info_topics", "color": "color_topics"}
 _SHARED_MEMORY = 64 << 20  # bytes of a segment of config/fastdds_shm.xml; every process has one
 
 
@@ -45,14 +47,14 @@ def generate_launch_description() -> LaunchDescription:
         [
             _argument("packs", "", "concept packs, separated by commas: names of packs that ship, or paths; empty: those of params_file"),
             _argument("preset", "", "topics of a usual robot: lidar, depth_camera, tabletop; other arguments beat it"),
-            _argument("points", "", "PointCloud2 topic (/points where nothing says otherwise); none: no clouds"),
-            _argument("depth", "", "depth Image topic, taken instead of points when given; needs camera_info"),
+            _argument("points", "", "PointCloud2 topic (/points where nothing says otherwise), or several: /a,/b; none: no clouds"),
+            _argument("depth", "", "depth Image topic, taken instead of points when given, or several, beside them; needs camera_info"),
             _argument("camera_info", "", "CameraInfo topic of depth; empty: camera_info beside the depth topic"),
-            _argument("color", "", "Image topic that colours the depth (registered to it); empty: no colour"),
+            _argument("color", "", "Image topic that colours the depth (registered to it), one for each depth or none; empty: no colour"),
             _argument(
                 "image",
                 "",
-                "Image topic (/image where nothing says otherwise); one that ends in /compressed is compressed; none: no images",
+                "Image topic (/image where nothing is said), or several; those ending in /compressed are compressed; none: no images",
             ),
             _argument("device", "", "where the networks run: auto, cpu or cuda; empty: that of params_file"),
             _argument("backend", "", "runs the networks: auto, tensorrt, tensorrt_rtx, onnxruntime or torch; empty: that of params_file"),
@@ -118,17 +120,41 @@ def _shared_memory(context: LaunchContext) -> list[LaunchDescriptionEntity]:
     return [SetEnvironmentVariable("FASTDDS_DEFAULT_PROFILES_FILE", _config("fastdds_shm.xml"))]
 
 
+def _is_list(text: str) -> bool:
+    return "," in text or text.startswith("[")
+
+
+def _listed(text: str) -> list[str]:
+    """Separated by commas, also in the brackets of a YAML list."""
+    if text.startswith("[") and text.endswith("]"):
+        text = text[1:-1]
+    return [item for item in (item.strip().strip("'\"") for item in text.split(",")) if item]
+
+
+def _lists(context: LaunchContext) -> dict[str, list[str]]:
+    """The parameters of several sensors; where there are several clouds of one kind, those of the other are listed too."""
+    lists = {}
+    if any(_is_list(_given(context, name)) for name in ("points", "depth")):
+        lists = {parameter: _listed(_given(context, name)) for name, parameter in _LISTS.items()}
+    if _is_list(image := _given(context, "image")):
+        lists["image_topics"] = _listed(image)
+    return {parameter: topics for parameter, topics in lists.items() if topics}
+
+
 def _inputs(context: LaunchContext) -> dict[str, str]:
-    """The node's name of each input -> topic that is given for it; for what is not given, the file decides."""
+    """The node's name of each input that is the only one of its kind -> topic that is given for it; for what is not given, the file
+    decides."""
     depth, image = _given(context, "depth"), _value(context, "image")
-    own = _own_file(context)
+    own, lists = _own_file(context), _lists(context)
     inputs = {}
-    if depth:
+    if "point_topics" in lists or "depth_topics" in lists:
+        pass
+    elif depth:
         info = _given(context, "camera_info") or f"{depth.rpartition('/')[0]}/camera_info"
         inputs = {"~/depth": depth, "~/camera_info": info, "~/color": _given(context, "color")}
     else:
         inputs["~/points"] = _value(context, "points") or ("" if own else "/points")
-    image = image or ("" if own else "/image")
+    image = "" if "image_topics" in lists else image or ("" if own else "/image")
     inputs["~/image/compressed" if image.endswith("/compressed") else "~/image"] = image
     return {name: topic for name, topic in inputs.items() if topic and topic != "none"}
 
@@ -140,25 +166,26 @@ def _own_file(context: LaunchContext) -> bool:
 
 
 def _packs(context: LaunchContext) -> list[str]:
-    """Separated by commas, also in the brackets of a YAML list; ~ is the user's home."""
-    text = _given(context, "packs")
-    if text.startswith("[") and text.endswith("]"):
-        text = text[1:-1]
-    packs = [os.path.expanduser(pack.strip().strip("'\"")) for pack in text.split(",")]
+    """~ is the user's home."""
+    packs = [os.path.expanduser(pack) for pack in _listed(_given(context, "packs"))]
     for pack in packs:
         if os.path.isdir(pack):
             raise BadArgument(f"packs: {pack} is a folder, name a pack in it, or several separated by commas")
-    return [pack for pack in packs if pack]
+    return packs
 
 
 def _parameters(context: LaunchContext) -> dict[str, object]:
     """The parameters that arguments give; what they do not give is left to the file."""
-    topics = _inputs(context)
-    parameters: dict[str, object] = {}
+    topics, lists = _inputs(context), _lists(context)
+    parameters: dict[str, object] = dict(lists)
     own = _own_file(context)
-    if not own or _value(context, "points") or _given(context, "depth"):
+    if "point_topics" in lists or "depth_topics" in lists:
+        parameters["cloud_source"] = "points"  # that of the file may be none
+    elif not own or _value(context, "points") or _given(context, "depth"):
         parameters["cloud_source"] = next((source for source in ("depth", "points") if f"~/{source}" in topics), "none")
-    if not own or _value(context, "image"):
+    if "image_topics" in lists:
+        parameters["image_transport"] = "raw"
+    elif not own or _value(context, "image"):
         raw, compressed = "~/image" in topics, "~/image/compressed" in topics
         parameters["image_transport"] = "compressed" if compressed else "raw" if raw else "none"
     if _given(context, "autostart"):
@@ -204,7 +231,11 @@ def _player(context: LaunchContext) -> list[ExecuteProcess]:
     if not os.path.exists(bag):
         raise BadArgument(f"bag: {bag} does not exist")
     geoseg = PathJoinSubstitution([FindPackagePrefix("geoseg_ros"), "lib", "geoseg_ros", "geoseg"])
-    topics = [*_inputs(context).values(), *(["/tf", "/tf_static"] if _given(context, "target_frame") else [])]
+    lists = _lists(context)
+    if "depth_topics" in lists:
+        lists.setdefault("camera_info_topics", [f"{depth.rpartition('/')[0]}/camera_info" for depth in lists["depth_topics"]])
+    topics = [*_inputs(context).values(), *(topic for listed in lists.values() for topic in listed if topic != "none")]
+    topics += ["/tf", "/tf_static"] if _given(context, "target_frame") else []
     options = [f"--{name}" for name in ("loop", "clock") if _true(context, name)]
     command = [geoseg, "play", bag, "--wait", "1", "--rate", _given(context, "rate") or "1.0", *options]
     return [ExecuteProcess(cmd=[*command, *(["--topics", *topics] if topics else [])], output="screen")]

@@ -175,3 +175,18 @@ def test_parameters_exist_in_the_node() -> None:
         for name, value in started(**given)[0].items():
             choices = table[name].choices
             assert not choices or value in choices, name
+
+
+def test_several_topics_of_a_kind_become_lists() -> None:
+    parameters, topics = started(points="/front/points, /rear/points", image="[/left/image,/right/image/compressed]", target_frame="odom")
+    assert {name: list(value) if name.endswith("_topics") else value for name, value in parameters.items()} == {
+        "point_topics": ["/front/points", "/rear/points"],
+        "image_topics": ["/left/image", "/right/image/compressed"],
+        "cloud_source": "points",
+        "image_transport": "raw",
+        "target_frame": "odom",
+    }
+    assert topics == {}
+    parameters, topics = started(points="/a,/b", depth="/c/depth", color="none", image="/i")
+    listed = {name: list(value) for name, value in parameters.items() if name.endswith("_topics")}
+    assert listed == {"point_topics": ["/a", "/b"], "depth_topics": ["/c/depth"]} and topics == {"~/image": "/i"}

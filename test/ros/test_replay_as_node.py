@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -36,14 +37,14 @@ OUTPUTS = ("points_labeled", "points_obstacles", "objects", "mask", "overlay")
 TYPES = InstalledTypes()
 
 
-def write_transform(writer: RecordingWriter, stamp: int) -> None:
+def write_transform(writer: RecordingWriter, stamp: int, frame: str = "lidar") -> None:
     """The transform of ``fake_tf`` at a time."""
-    known = fake_tf.transform(0.0).transform
+    known = fake_tf.transform(0.0, frame).transform
     types = writer.types.types
     shift = types["geometry_msgs/msg/Vector3"](known.translation.x, known.translation.y, known.translation.z)
     turn = types["geometry_msgs/msg/Quaternion"](known.rotation.x, known.rotation.y, known.rotation.z, known.rotation.w)
     pose = types["geometry_msgs/msg/Transform"](translation=shift, rotation=turn)
-    stamped = types["geometry_msgs/msg/TransformStamped"](header=writer.header(stamp, "odom"), child_frame_id="lidar", transform=pose)
+    stamped = types["geometry_msgs/msg/TransformStamped"](header=writer.header(stamp, "odom"), child_frame_id=frame, transform=pose)
     writer.write_message("/tf", stamp, types["tf2_msgs/msg/TFMessage"](transforms=[stamped]))
 
 
@@ -99,6 +100,21 @@ def write_depth(path: Path) -> None:
             writer.write_message("/photo/compressed", stamp + 9, compressed)
 
 
+def write_two_lidars(path: Path) -> None:
+    """Two LiDARs at one place, turned to each other by a quarter, see the same table; the rear one is without transform at first."""
+    with RecordingWriter(path) as writer:
+        for i, objects in enumerate([("red", "green"), ("red", "blue"), ("red", "blue"), ("red",), ("red", "blue"), ("red", "blue")]):
+            stamp = START + i * SECOND // 4
+            cloud, _ = table(70, objects)
+            rear = cloud.xyz[:, [1, 0, 2]] * np.array([-1, 1, 1], np.float32)
+            write_transform(writer, stamp)
+            writer.write_cloud("/front/points", stamp, "lidar", Cloud(cloud.xyz, cloud.rgb))
+            if i:
+                write_transform(writer, stamp + 5, "rear")
+            writer.write_cloud("/rear/points", stamp + 5, "rear" if i else "elsewhere", Cloud(rear, cloud.rgb))
+            writer.write_image("/camera", stamp + 7, "camera", picture(80 + i, objects[:1])[0])
+
+
 class ByColour(FakePipeline):
     """Label 1 where a point is red, else 2 above z = 1: colours and depth both show in the labels."""
 
@@ -109,13 +125,17 @@ class ByColour(FakePipeline):
         return result
 
 
-def through_the_node(live: Any, path: Path, pipeline: Any, topics: dict[str, tuple[str, str]], values: dict[str, Any]) -> dict[str, dict]:
+def through_the_node(
+    live: Any, path: Path, pipeline: Any, topics: dict[str, tuple[str, str]], values: dict[str, Any], outputs: Sequence[str] = OUTPUTS
+) -> dict[str, dict]:
     """Output -> stamp -> message; every message waits until the one before is done.
 
     ``topics``: topic of the recording -> input of the node, and its stream or an empty string.
     """
-    node = live(pipeline, listen=[name for name in OUTPUTS if name != "objects"], **values)
-    node.listen("objects", CosegObjectArray)
+    node = live(pipeline, listen=[name for name in outputs if not name.endswith("objects")], **values)
+    for name in outputs:
+        if name.endswith("objects"):
+            node.listen(name, CosegObjectArray)
     with Recording(path) as recording:
         for raw in recording.messages():
             if raw.topic == "/tf":
@@ -129,20 +149,22 @@ def through_the_node(live: Any, path: Path, pipeline: Any, topics: dict[str, tup
                 node.send(name, raw.data)
                 node.wait(lambda n=name, s=stamp: getattr(node.node.inputs.companion(f"~/{n}"), "header", None) and
                           node.node.inputs.companion(f"~/{n}").header.stamp == s)  # fmt: skip
-    sent = {topic.rsplit("/", 1)[1]: message for topic, message in node.node._outputs.last.items()}
+    sent = {topic.removeprefix("/coseg_node/"): message for topic, message in node.node._outputs.last.items()}
     for name, message in sent.items():
         node.wait(lambda n=name, m=message: node.received[n] and node.received[n][-1].header.stamp == m.header.stamp)
-    return {name: {stamp_ns(message.header): message for message in node.received[name]} for name in OUTPUTS}
+    return {name: {stamp_ns(message.header): message for message in node.received[name]} for name in outputs}
 
 
-def through_replay(path: Path, pipeline: Any, out: Path, topics: ReplayTopics, values: dict[str, Any]) -> tuple[dict[str, dict], Any]:
+def through_replay(
+    path: Path, pipeline: Any, out: Path, topics: ReplayTopics, values: dict[str, Any], outputs: Sequence[str] = OUTPUTS
+) -> tuple[dict[str, dict], Any]:
     (out / "node.yaml").write_text(yaml.safe_dump({"/**": {"ros__parameters": values}}))
-    found: dict[str, dict] = {name: {} for name in OUTPUTS}
+    found: dict[str, dict] = {name: {} for name in outputs}
     with Recording(path) as recording:
         report = replay(recording, pipeline, out / "out.mcap", read_parameters(out / "node.yaml"), topics, OUTPUTS)
     with Recording(out / "out.mcap") as recording:
         for raw in recording.messages():
-            name = raw.topic.rsplit("/", 1)[1]
+            name = raw.topic.removeprefix("/coseg_node/")
             if name in found:
                 message = deserialize_message(raw.data, TYPES[raw.type])
                 found[name][stamp_ns(message.header)] = message
@@ -150,7 +172,7 @@ def through_replay(path: Path, pipeline: Any, out: Path, topics: ReplayTopics, v
 
 
 def compare(live: dict[str, dict], replayed: dict[str, dict]) -> None:
-    for name in OUTPUTS:
+    for name in live:
         assert live[name].keys() == replayed[name].keys(), name
         for stamp, message in live[name].items():
             assert message == replayed[name][stamp], (name, stamp)
@@ -181,6 +203,34 @@ def test_clouds_and_images(live, tmp_path, monkeypatch, fake_backbone, fake_pack
     ]
     assert [found["points_obstacles"][stamp].width > 0 for stamp in sorted(found["points_obstacles"])] == [True, True, False, False, True]
     assert {message.header.frame_id for name in ("objects", "points_obstacles") for message in found[name].values()} == {"odom"}
+
+
+def test_two_lidars_and_a_camera(live, tmp_path, monkeypatch, fake_backbone, fake_packs) -> None:
+    monkeypatch.setattr(frames, "tf2_ros", fake_tf)
+    write_two_lidars(tmp_path / "in.mcap")
+    values = {"point_topics": ["/front/points", "/rear/points"], "image_topics": ["/camera"], "target_frame": "odom"}
+    values |= {"wanted_labels": ["blue"], "tracking.confirm": 1, "tracking.forget": 2}
+    values |= {"pipeline.coseg.image_side": CONFIG.coseg.image_side, "pipeline.coseg.image_margin": CONFIG.coseg.image_margin}
+    streams = ("front_points", "rear_points")
+    outputs = [f"{stream}/{name}" for stream in streams for name in ("points_labeled", "points_obstacles", "objects")]
+    outputs += ["points_obstacles", "objects", "camera/mask"]
+
+    def opened() -> Pipeline:
+        return Pipeline(fake_backbone, [fake_packs["red"], fake_packs["blue"]], PipelineConfig(coseg=CONFIG.coseg))
+
+    names = {"/front/points": ("/front/points", streams[0]), "/rear/points": ("/rear/points", streams[1]), "/camera": ("/camera", "camera")}
+    found = through_the_node(live, tmp_path / "in.mcap", opened(), names, values, outputs)
+    replayed, report = through_replay(tmp_path / "in.mcap", opened(), tmp_path, ReplayTopics(), values, outputs)
+    compare(found, replayed)
+    assert [len(found[name]) for name in outputs] == [6, 6, 6, 6, 5, 5, 11, 11, 6]
+    assert (report.clouds, report.images, report.unplaced, report.rejected) == (12, 6, 1, [])
+    merged = [found["objects"][stamp] for stamp in sorted(found["objects"])]
+    tracks = [sorted((entry.name, entry.track_id) for entry in message.objects) for message in merged]
+    assert tracks[0] == [("red", 1)] and tracks[-1] == [("blue", 2), ("red", 1)], "what both see is one track"
+    obstacles = {name: max(found[f"{name}points_obstacles"]) for name in ("", "front_points/", "rear_points/")}
+    widths = [found[f"{name}points_obstacles"][stamp].width for name, stamp in obstacles.items()]
+    assert widths[0] == widths[1] + widths[2] > 0 and obstacles[""] == obstacles["rear_points/"]
+    assert {message.header.frame_id for message in merged} == {"odom"}
 
 
 @pytest.mark.parametrize("filtered", [False, True], ids=["own join", "message_filters"])

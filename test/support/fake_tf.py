@@ -1,4 +1,4 @@
-"""What the node uses of tf2_ros, for one pair of frames."""
+"""What the node uses of tf2_ros, for two sensors in one frame."""
 
 from types import SimpleNamespace
 
@@ -11,13 +11,14 @@ class TransformException(Exception):
     """As in tf2_ros."""
 
 
-def transform(seconds: float) -> TransformStamped:
-    """``lidar`` in ``odom``: a quarter turn about z, then 1 m along x and 2 m up."""
-    message = TransformStamped(child_frame_id="lidar")
+def transform(seconds: float, source: str = "lidar") -> TransformStamped:
+    """``lidar`` in ``odom``: a quarter turn about z, then 1 m along x and 2 m up; ``rear``: 1 m along x and 2 m up."""
+    message = TransformStamped(child_frame_id=source)
     message.header.frame_id = "odom"
     message.header.stamp.sec, message.header.stamp.nanosec = int(seconds), round(seconds % 1 * 1e9)
     message.transform.translation.x, message.transform.translation.z = 1.0, 2.0
-    message.transform.rotation.z = message.transform.rotation.w = 0.5**0.5
+    if source == "lidar":
+        message.transform.rotation.z = message.transform.rotation.w = 0.5**0.5
     return message
 
 
@@ -39,9 +40,9 @@ class Buffer:
 
     def lookup_transform(self, target, source, stamp):
         seconds = 1e-9 * stamp.nanoseconds
-        if (target, source) != ("odom", "lidar") or not self._stamps or not min(self._stamps) <= seconds <= max(self._stamps):
+        if target != "odom" or source not in ("lidar", "rear") or not self._stamps or not min(self._stamps) <= seconds <= max(self._stamps):
             raise TransformException("Lookup would require\nextrapolation.")
-        return transform(seconds)
+        return transform(seconds, source)
 
 
 def TransformListener(buffer, node):  # noqa: N802

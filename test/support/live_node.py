@@ -54,8 +54,10 @@ class LiveNode:
             parameters = {"input_timeout": 3600.0, **parameters}  # no line about silent inputs unless a test wants it
             overrides = [Parameter(name, value=value) for name, value in parameters.items()]
             # the messages of a test must arrive; the defaults are for live sensors
-            for name in self._inputs(**parameters):
-                overrides.append(Parameter(f"qos_overrides./coseg_node/{name}.subscription.reliability", value="reliable"))
+            listed = dict.fromkeys(parameters.get("point_topics", ()), PointCloud2)
+            listed |= dict.fromkeys((*parameters.get("depth_topics", ()), *parameters.get("image_topics", ())), Image)
+            for topic in (*(f"/coseg_node/{name}" for name in self._inputs(**parameters)), *listed):
+                overrides.append(Parameter(f"qos_overrides.{topic}.subscription.reliability", value="reliable"))
             factory = pipeline if callable(pipeline) else lambda _: pipeline
             self.node = CosegNode(factory, pack_check, stop, context=self.context, parameter_overrides=overrides)
             self.client = Node("client", context=self.context)
@@ -69,8 +71,10 @@ class LiveNode:
             self.client.create_subscription(DiagnosticArray, "/diagnostics", self.diagnostics.append, 10)
             kept = {name for name in INPUTS if f"qos_overrides./coseg_node/{name}.subscription.durability" in parameters}
             self._publishers = {
-                name: self.client.create_publisher(kind, f"/coseg_node/{name}", LATCHED if name in kept else RELIABLE)
-                for name, kind in INPUTS.items()
+                name: self.client.create_publisher(
+                    kind, name if name in listed else f"/coseg_node/{name}", LATCHED if name in kept else RELIABLE
+                )
+                for name, kind in (INPUTS | listed).items()
             }
             self.executor.add_node(self.node)
             self._client_executor.add_node(self.client)
@@ -87,8 +91,10 @@ class LiveNode:
             raise
 
     @staticmethod
-    def _inputs(cloud_source="points", image_transport="raw", **_):
+    def _inputs(cloud_source="points", image_transport="raw", point_topics=(), depth_topics=(), image_topics=(), **_):
         clouds = {"points": ["points"], "depth": ["depth", "camera_info", "color"], "none": []}[cloud_source]
+        clouds = [] if point_topics or depth_topics else clouds
+        image_transport = "none" if image_topics else image_transport
         return clouds + {"raw": ["image"], "compressed": ["image/compressed"], "none": []}[image_transport]
 
     def _spin(self, executor):
@@ -110,7 +116,9 @@ class LiveNode:
 
     def listen(self, name, kind=None):
         store = self.received.setdefault(name, [])
-        subscription = self.client.create_subscription(kind or OUTPUTS[name], f"/coseg_node/{name}", store.append, RELIABLE)
+        subscription = self.client.create_subscription(
+            kind or OUTPUTS[name.rpartition("/")[2]], f"/coseg_node/{name}", store.append, RELIABLE
+        )
         topic = subscription.topic_name
         self.wait(lambda: any(p.topic_name == topic and p.get_subscription_count() for p in self.node.publishers))
         return subscription
