@@ -1,4 +1,5 @@
-"""coseg.launch.py with two nodes: one that comes up by itself, one in a namespace that waits for its manager and is fed from a recording.
+"""coseg.launch.py with three nodes: one that comes up by itself, one in a namespace that waits for its manager and is fed from a recording,
+one with several sensors.
 
 The nodes run a quick pipeline: label 1 ``red``, red pixels; label 2 ``high``, points above z = 1.
 """
@@ -69,6 +70,7 @@ def generate_test_description() -> LaunchDescription:
     return LaunchDescription(
         [
             coseg(points="/front/points", image="camera/image"),
+            coseg(namespace="many", points="/a/points,/b/points", image="[/c/image]"),
             coseg(
                 namespace="robot", points="/lidar", image="none", autostart="false", bag=str(folder / "bag"), params_file=str(parameters)
             ),
@@ -137,7 +139,24 @@ class TestNodes(unittest.TestCase):
         self.assertTrue(answer.success)
         self.assertEqual(sorted(p.name for p in Path(answer.message).iterdir()), ["messages.mcap", "parameters.yaml", "report.json"])
 
-    def test_3_a_manager_starts_the_node_in_the_namespace_and_the_recording_plays(self) -> None:
+    def test_3_several_sensors(self) -> None:
+        names = ("a_points", "b_points")
+        found = [self.listen(PointCloud2, f"/many/coseg_node/{name}/points_labeled") for name in names]
+        masks = self.listen(Image, "/many/coseg_node/c_image/mask")
+        senders = [self.client.create_publisher(PointCloud2, f"/{name.replace('_', '/')}", RELIABLE) for name in names]
+        send_image = self.client.create_publisher(Image, "/c/image", RELIABLE)
+
+        def answered() -> bool:
+            for sender, name in zip(senders, names, strict=True):
+                sender.publish(cloud_message(points(), frame=name))
+            send_image.publish(image_message(picture(), "rgb8", frame="c"))
+            rclpy.spin_once(self.client, timeout_sec=0.2)
+            return all([*found, masks])
+
+        self.wait(answered)
+        self.assertEqual([messages[0].header.frame_id for messages in (*found, masks)], ["a_points", "b_points", "c"])
+
+    def test_4_a_manager_starts_the_node_in_the_namespace_and_the_recording_plays(self) -> None:
         def change(label: str) -> bool:
             request = ChangeState.Request(transition=Transition(label=label))
             return self.call(ChangeState, "/robot/coseg_node/change_state", request).success
@@ -164,7 +183,7 @@ class TestNodes(unittest.TestCase):
 @launch_testing.post_shutdown_test()
 class TestEnd(unittest.TestCase):
     def test_every_process_ends_cleanly(self, proc_info: Any, proc_output: Any) -> None:
-        self.assertEqual(len(proc_info.processes()), 3)
+        self.assertEqual(len(proc_info.processes()), 4)
         launch_testing.asserts.assertExitCodes(proc_info)
         for process in proc_info.process_names():
             text = "".join(line.text.decode() for line in proc_output[process])
