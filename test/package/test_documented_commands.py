@@ -51,7 +51,7 @@ def test_geoseg_commands_and_options() -> None:
         assert given <= known[name], f"{page.name}: geoseg {name} has no {sorted(given - known[name])}"
 
 
-@pytest.mark.parametrize("name", ["coseg.launch.py", "demo.launch.py"])
+@pytest.mark.parametrize("name", ["coseg.launch.py", "demo.launch.py", "gazebo.launch.py"])
 def test_launch_arguments(name: str) -> None:
     declared = set(re.findall(r'(?:_argument|DeclareLaunchArgument)\(\s*"(\w+)"', (ROOT / "launch" / name).read_text()))
     lines = [line for page in PAGES for line in code(page) if f"geoseg_ros {name}" in line]
