@@ -117,13 +117,17 @@ def run(options: argparse.Namespace) -> dict[str, Any]:
         "seconds": round(time.monotonic() - begin, 1),
     }
     if not options.json:
-        for line in warnings:
-            print(f"warning: {line}", file=sys.stderr)
-        training = summary["training"]
-        learnt = f"{training['scenes']} rooms with {training['supervoxels']} super-voxels"
-        print(f"{out}: {len(pack.classes)} classes, learnt from {learnt}, version {version}")
-        print(f"{sheet}: what they look like; geoseg name {out} 1=NAME 2=NAME ... names and merges them")
+        _print(summary)
     return summary
+
+
+def _print(summary: dict[str, Any]) -> None:
+    for line in summary["warnings"]:
+        print(f"warning: {line}", file=sys.stderr)
+    training, out = summary["training"], summary["out"]
+    learnt = f"{training['scenes']} rooms with {training['supervoxels']} super-voxels"
+    print(f"{out}: {len(summary['classes'])} classes, learnt from {learnt}, version {summary['version']}")
+    print(f"{summary['sheet']}: what they look like; geoseg name {out} 1=NAME 2=NAME ... names and merges them")
 
 
 def _summary(pack: Pack, out: Path, sheet: Path, version: str) -> dict[str, Any]:

@@ -108,16 +108,21 @@ def run(options: argparse.Namespace) -> dict[str, Any]:
         "seconds": round(time.monotonic() - begin, 1),
     }
     if not options.json:
-        for line in skipped:
-            print(f"skipped {line}", file=sys.stderr)
-        of = "whole objects" if target is None else f"objects of '{target.name}'"
-        print(f"{out}: {len(finder.names)} parts of {of} ({', '.join(finder.names)}), version {version}")
-        if tried["objects"]:
-            given = ", ".join(f"{part} {count} of {tried['objects']}" for part, count in tried["given"].items())
-            print(f"tried on {tried['objects']} objects: a point is given for {given}")
-        if cells:
-            print(f"{sheet}: the parts on the template and on what it was tried on")
+        _print(summary)
     return summary
+
+
+def _print(summary: dict[str, Any]) -> None:
+    for line in summary["skipped"]:
+        print(f"skipped {line}", file=sys.stderr)
+    parts, target, tried = summary["parts"], summary["target"], summary["tried"]
+    of = "whole objects" if target is None else f"objects of '{target['name']}'"
+    print(f"{summary['out']}: {len(parts)} parts of {of} ({', '.join(parts)}), version {summary['version']}")
+    if tried["objects"]:
+        given = ", ".join(f"{part} {count} of {tried['objects']}" for part, count in tried["given"].items())
+        print(f"tried on {tried['objects']} objects: a point is given for {given}")
+    if summary["picture"]:
+        print(f"{summary['picture']}: the parts on the template and on what it was tried on")
 
 
 def read_marks(texts: list[str]) -> dict[str, tuple[tuple[float, ...], Path]]:

@@ -31,7 +31,6 @@ from geoseg_ros.cli.backbone_options import add_backbone, add_backend
 from geoseg_ros.cli.method_options import add_method, method_settings
 from geoseg_ros.cli.outputs import UNFINISHED, check_pack_file, keep_on_interrupt
 from geoseg_ros.cli.recipe import RECIPES
-from geoseg_ros.cli.recipe import run as make_recipe
 from geoseg_ros.errors import InputError
 
 if TYPE_CHECKING:
@@ -81,12 +80,8 @@ def run(options: argparse.Namespace) -> dict[str, object]:
     from geoseg_ros.io.items import open_clouds, open_images, open_without
     from geoseg_ros.packs.pack import Pack
 
-    if options.recipe == ENCODER:
-        from geoseg_ros.cli.recipe_encoder import run as make_encoder
-
-        return make_encoder(options)
     if options.recipe:
-        return make_recipe(options)
+        return _make_recipe(options)
     begin = time.monotonic()
     out = Path(options.out)
     _check_options(options)
@@ -130,6 +125,13 @@ def run(options: argparse.Namespace) -> dict[str, object]:
     if not options.json:
         _print(summary)
     return summary
+
+
+def _make_recipe(options: argparse.Namespace) -> dict[str, object]:
+    """Make what ships with the package."""
+    from geoseg_ros.cli import recipe, recipe_encoder
+
+    return recipe_encoder.run(options) if options.recipe == ENCODER else recipe.run(options)
 
 
 def _check_options(options: argparse.Namespace) -> None:
