@@ -204,7 +204,6 @@ def run_job(
     job: Mapping[str, Any],
     progress: Progress | None = None,
     cancel: threading.Event | None = None,
-    log: Path | None = None,
 ) -> dict[str, Any]:
     """Run a job in a child process that can be cancelled at once and takes its memory with it.
 
@@ -214,7 +213,6 @@ def run_job(
         job: as JSON can hold it.
         progress: called in this thread.
         cancel: when set, the child is killed.
-        log: file for what it prints; None: a temporary one.
 
     Returns:
         The result of the job.
@@ -223,21 +221,26 @@ def run_job(
         Cancelled: ``cancel`` was set.
         InputError, GeosegError: raised by the job, or the child died.
     """
-    with Child(name, [sys.executable, "-m", module], log) as child:
-        child.send(json.dumps(job))
-        while True:
-            line = child.line(0.1)
-            if cancel is not None and cancel.is_set():
-                raise Cancelled(f"{name}: cancelled")
-            if line is None:
-                raise child.error()
-            message = _message(line)
-            if "error" in message:
-                raise (InputError if message["input"] else GeosegError)(message["error"])
-            if "result" in message:
-                return dict(message["result"])
-            if message and progress is not None:
-                progress(message["stage"], message["done"], message["total"])
+    with Child(name, [sys.executable, "-m", module]) as child:
+        return ask(child, job, progress, cancel)
+
+
+def ask(child: Child, job: Mapping[str, Any], progress: Progress | None = None, cancel: threading.Event | None = None) -> dict[str, Any]:
+    """One job of a child that does several; as :func:`run_job`, but a child that is cancelled is for the caller to end."""
+    child.send(json.dumps(job))
+    while True:
+        line = child.line(0.1)
+        if cancel is not None and cancel.is_set():
+            raise Cancelled(f"{child.name}: cancelled")
+        if line is None:
+            raise child.error()
+        message = _message(line)
+        if "error" in message:
+            raise (InputError if message["input"] else GeosegError)(message["error"])
+        if "result" in message:
+            return dict(message["result"])
+        if message and progress is not None:
+            progress(message["stage"], message["done"], message["total"])
 
 
 def _message(line: str) -> dict[str, Any]:
@@ -249,14 +252,15 @@ def _message(line: str) -> dict[str, Any]:
     return message if isinstance(message, dict) else {}
 
 
-def serve_job(run: Callable[[dict[str, Any], Progress], dict[str, Any]]) -> int:
+def serve_job(run: Callable[[dict[str, Any], Progress], dict[str, Any]], several: bool = False) -> int:
     """The child's side of :func:`run_job`: read one job, run it, and send progress and result, one JSON object per line.
 
     Args:
         run: called with the job and a function for its progress; returns the result as JSON can hold it.
+        several: do one job after another, for :func:`ask`.
 
     Returns:
-        The exit code: 0, 1 for GeosegError, 2 for InputError.
+        The exit code, of the last job: 0, 1 for GeosegError, 2 for InputError.
     """
     # what libraries print goes to standard error, so that standard output holds messages alone
     messages = os.fdopen(os.dup(1), "w", buffering=1)
@@ -266,9 +270,14 @@ def serve_job(run: Callable[[dict[str, Any], Progress], dict[str, Any]]) -> int:
         messages.write(json.dumps(message) + "\n")
 
     os.nice(_NICE)
-    try:
-        send(result=run(json.loads(sys.stdin.readline()), lambda stage, done, total: send(stage=stage, done=done, total=total)))
-    except (InputError, GeosegError) as error:
-        send(error=" ".join(str(error).split()), input=isinstance(error, InputError))
-        return 2 if isinstance(error, InputError) else 1
-    return 0
+    code = 0
+    for line in sys.stdin:
+        try:
+            send(result=run(json.loads(line), lambda stage, done, total: send(stage=stage, done=done, total=total)))
+            code = 0
+        except (InputError, GeosegError) as error:
+            send(error=" ".join(str(error).split()), input=isinstance(error, InputError))
+            code = 2 if isinstance(error, InputError) else 1
+        if not several:
+            break
+    return code

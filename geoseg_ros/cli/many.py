@@ -1,4 +1,4 @@
-"""One command over many recordings: a process for each, on this machine or on the machines of a Ray cluster.
+"""One command over many recordings: by processes that do one after another, on this machine or on the machines of a Ray cluster.
 
 Every recording has a folder of its own below ``--out``, with what the command writes for one, ``log.txt``, and at last ``result.json``:
 where that is there, and was made of the same files with the same options, the recording is left out the next time.
@@ -15,6 +15,7 @@ import socket
 import sys
 import threading
 import time
+import traceback
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from pathlib import Path
@@ -22,11 +23,13 @@ from typing import Any
 
 from geoseg_ros.errors import GeosegError, InputError
 from geoseg_ros.files import MARK, check_output, mark_results, write_text
-from geoseg_ros.processes import Cancelled, run_job, serve_job
+from geoseg_ros.processes import Cancelled, Child, ask, serve_job
 from geoseg_ros.progress import Progress
 
 _SUFFIXES = (".mcap", ".db3", ".bag")
 _STEERING = ("workers", "ray", "json", "command")  # options that do not change a result
+_OWN = threading.local()  # the child of each thread
+_CHILDREN: list[Child] = []
 Job = dict[str, Any]
 
 
@@ -98,6 +101,9 @@ def run_many(
             cancel.set()
             pool.shutdown(cancel_futures=True)
             raise
+        finally:
+            while _CHILDREN:
+                _CHILDREN.pop().end()
     results = {name: results[name] for name in jobs if name in results}
     summary = {"results": results, "skipped": skipped, "failed": failed, "seconds": round(time.monotonic() - begin, 1)}
     write_text(out / "summary.json", json.dumps(summary, indent=1, default=float) + "\n")
@@ -175,14 +181,14 @@ def _complete(folder: Path, job: Job) -> Any:
 
 
 def _work(job: Job, cancel: threading.Event | None = None) -> dict[str, Any]:
-    """Do a job in a child process: ``result`` and ``seconds``, or ``error``. What is half-written of it is removed first."""
+    """Do a job in this thread's child process: ``result`` and ``seconds``, or ``error``. What is half-written of it is removed first."""
     begin, folder = time.monotonic(), Path(job["folder"])
     try:
         os.chdir(job["place"])
         made_of = _made_of(job)
         shutil.rmtree(folder, ignore_errors=True)
         folder.mkdir(parents=True)
-        result = run_job(job["command"], "geoseg_ros.cli.many", job, cancel=cancel, log=folder / "log.txt")
+        result = ask(_child(), job, cancel=cancel)
         seconds = round(time.monotonic() - begin, 2)
         write_text(folder / "result.json", json.dumps({"result": result, "seconds": seconds, "made_of": made_of}) + "\n")
         return {"result": result, "seconds": seconds}
@@ -190,6 +196,15 @@ def _work(job: Job, cancel: threading.Event | None = None) -> dict[str, Any]:
         raise
     except (InputError, GeosegError, OSError) as error:
         return {"error": " ".join(str(error).split())}
+
+
+def _child() -> Child:
+    """The child of this thread; a new one at first, and where it has died."""
+    child: Child | None = getattr(_OWN, "child", None)
+    if child is None or child.code is not None:
+        child = _OWN.child = Child("worker", [sys.executable, "-m", "geoseg_ros.cli.many"])
+        _CHILDREN.append(child)
+    return child
 
 
 def _on_ray(options: argparse.Namespace) -> tuple[Callable[[Job, threading.Event], dict[str, Any]], int]:
@@ -220,13 +235,23 @@ def _on_ray(options: argparse.Namespace) -> tuple[Callable[[Job, threading.Event
 
 
 def _serve(job: Job, progress: Progress) -> dict[str, Any]:
-    """The child's side: the command, run for one recording."""
+    """The child's side: the command, run for one recording; what it prints goes to the log of that."""
     from geoseg_ros.cli.main import COMMANDS
 
+    os.chdir(job["place"])
+    with open(Path(job["folder"]) / "log.txt", "wb") as log:
+        for stream in (1, 2):
+            os.dup2(log.fileno(), stream)
     module = importlib.import_module(f"geoseg_ros.cli.{COMMANDS[job['command']][0]}")
     options = argparse.Namespace(**job["options"], command=job["command"], json=True, workers=None, ray=None)
-    return dict(json.loads(json.dumps(module.run(options), default=float)))
+    try:
+        return dict(json.loads(json.dumps(module.run(options), default=float)))
+    except (InputError, GeosegError):
+        raise
+    except Exception as error:  # must not keep the next recording from its turn
+        traceback.print_exc()
+        raise GeosegError(f"{type(error).__name__}: {error}") from error
 
 
 if __name__ == "__main__":
-    os._exit(serve_job(_serve))
+    os._exit(serve_job(_serve, several=True))
