@@ -18,6 +18,7 @@ import time
 import traceback
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -77,7 +78,7 @@ def run_many(
     work, workers = (_work, 1) if options.ray is None else _on_ray(options)
     mark_results(out)
     results, skipped, failed = dict[str, Any](), list[str](), dict[str, str]()
-    say = (lambda line: print(line, file=sys.stderr)) if options.json else print
+    say = partial(print, file=sys.stderr if options.json else sys.stdout, flush=True)
     cancel = threading.Event()
     with ThreadPoolExecutor(options.workers or workers) as pool:
         futures = {}

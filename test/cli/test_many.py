@@ -72,7 +72,7 @@ def test_a_cluster_of_ray_that_the_test_starts(many, tmp_path, capsys, monkeypat
     head = ray.init(num_cpus=2, include_dashboard=False, object_store_memory=10**8, log_to_driver=False)
     try:
         command = ["export", *many, "--ray", head.address_info["gcs_address"]]
-        run = partial(subprocess.run, [sys.executable, "-m", "geoseg_ros.cli", *command], capture_output=True, text=True, timeout=60)
+        run = partial(subprocess.run, [sys.executable, "-m", "geoseg_ros.cli", *command], capture_output=True, text=True, timeout=150)
         first = run()
         assert first.returncode == 1 and "1 of 3 recordings failed (b_out), see log.txt" in first.stderr
         check(tmp_path, command, capsys)
