@@ -12,9 +12,12 @@ pytest.importorskip("rclpy")
 
 from diagnostic_msgs.msg import DiagnosticStatus
 from sensor_msgs.msg import CameraInfo, Image
+from std_srvs.srv import Trigger
 
 from geoseg_ros.errors import InputError
 from geoseg_ros.ros import transforms as frames
+from geoseg_ros.ros.message_types import LearnAdd, LearnStart
+from geoseg_ros.ros.teacher import Teacher
 from support import fake_tf
 from support.fake_pipeline import FakePipeline
 from support.ros_cases import cloud_message, image_message, labels_of, picture, points
@@ -169,3 +172,32 @@ def test_lists_that_cannot_be(live, values, line):
     with pytest.raises(InputError, match=line) as caught:
         live(**values)
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.skipif(LearnAdd is None, reason="the package is installed without its messages")
+def test_a_click_belongs_to_a_stream(live, tmp_path):
+    topics = {"/a/image": "a_image", "/b/image": "b_image"}
+    node = live(listen=(), learn_folder=str(tmp_path), image_topics=list(topics))
+    assert node.call(LearnStart, "learn/start", LearnStart.Request(name="mug")).success
+
+    def add(**what):
+        return node.call(LearnAdd, "learn/add", LearnAdd.Request(positive=True, **what)).message
+
+    for number, (topic, stream) in enumerate(topics.items()):
+        node.send_and_wait(topic, image_message(picture(), "rgb8", stamp=(7, number)), stream)
+    box = [0.0, 0, 16, 24]
+    assert add(box=box) == "input: the click or box may belong to a_image, b_image, name one"
+    assert add(input="b_image", box=box) == "mug: 16 x 24 pixels; 1 images"
+    assert add(input="image").endswith("3 images") and "expected cloud, image, a_image, b_image" in add(input="c")
+    teacher = Teacher("/coseg_node")
+    try:
+        for topic in topics:
+            node.wait(lambda t=topic: node.publisher(t).get_subscription_count() == 2)
+        for number, (topic, stream) in enumerate(topics.items()):
+            node.send_and_wait(topic, image_message(picture(), "rgb8", stamp=(9, number)), stream)
+        node.wait(lambda: teacher.state()["images"] == ["a_image", "b_image"])
+        assert teacher.picture("b_image")[1] == 9 * 10**9 + 1
+        assert teacher.add("b_image", 9 * 10**9 + 1, False, [], box)[1].startswith("not mug: 16 x 24 pixels")
+    finally:
+        teacher.close()
+    assert node.call(Trigger, "learn/cancel", Trigger.Request()).success

@@ -118,7 +118,7 @@ def listen(node: subprocess.Popen, player: subprocess.Popen) -> dict:
     listener = threading.Thread(target=spin)
     listener.start()
     try:
-        end = time.monotonic() + 120
+        end = time.monotonic() + 300
         while state.get("pipeline", {}).get("state") != "active":
             if node.poll() is not None or time.monotonic() > end:
                 raise SystemExit("the node did not come up")
@@ -174,7 +174,7 @@ def main() -> int:
         quick = ["--quick"] if options.quick else []
         arguments = [sys.executable, __file__, "--as-node", *quick, "--ros-args", "--params-file", str(file), *ros]
         # before the node, which then knows from the start that the topics are reliable
-        play = [sys.executable, "-m", "geoseg_ros.cli", "play", str(bag), "--wait", "1", "--wait-seconds", "120", "--json"]
+        play = [sys.executable, "-m", "geoseg_ros.cli", "play", str(bag), "--wait", "1", "--wait-seconds", "300", "--json"]
         player = subprocess.Popen(play, env=environment, stdout=subprocess.PIPE, text=True)
         node = subprocess.Popen(arguments, env=environment)
         try:
