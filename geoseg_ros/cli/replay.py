@@ -11,6 +11,7 @@ example:
   geoseg replay drive/ --packs mug.pack --params-file coseg.yaml -p target_frame:=odom --out OUT.mcap
   geoseg replay old.bag --packs mug.pack can.pack --points /camera/depth/points --out OUT.mcap
   geoseg replay monday/*.mcap --packs mug.pack --out results/ --workers 4
+  geoseg replay drive/ --packs mug.pack -p "point_topics:=[/front/points, /rear/points]" -p target_frame:=base_link --out OUT.mcap
   geoseg replay rgbd/ --packs mug.pack -p cloud_source:=depth --depth /depth/image --color /color/image --out OUT.mcap
 """
 

@@ -31,6 +31,7 @@ _BITS, _HALF = 21, 1 << 20  # of a voxel's number on each axis; numbers are shif
 _MOST_RAYS = 20_000  # of a cloud that are looked at to see through voxels
 _NEAREST, _NARROW = 4, 0.01  # rays beside a voxel that must all end behind it; radians from its direction, at least
 _LARGEST = 2**31  # bytes of a file
+_LATE = 5.0  # seconds; a stamp that is older than the newest by more comes from a recording that starts again
 
 
 @dataclass(frozen=True)
@@ -184,7 +185,8 @@ class LabelMap:
         seconds = (stamp_ns - self.stamp_ns) * 1e-9
         if self.config.half_life and self.stamp_ns and seconds > 0:
             self._odds *= 0.5 ** (seconds / self.config.half_life)
-        self.stamp_ns = stamp_ns
+        if not -_LATE < seconds <= 0:  # a cloud of another sensor may be a little older
+            self.stamp_ns = stamp_ns
 
     def _rows(self, key: NDArray[np.int64]) -> tuple[NDArray[np.intp], NDArray[np.bool_]]:
         """Row of each key, and whether the map has it."""

@@ -268,15 +268,18 @@ class StreamStep:
                 filled[full].markers.extend(codec.part_markers(types, header, placed.result.parts, self._palette))
         return list(names.values())
 
+    def _near(self) -> list[_Placed]:
+        """The newest cloud of each stream, the last one first, but for those farther from it than a track lives without its object."""
+        found = list(reversed(self._newest.values()))
+        stamps = [codec.stamp_ns(placed.header) for placed in found]
+        return [p for p, stamp in zip(found, stamps, strict=True) if abs(stamp - stamps[0]) <= 1e9 * self._tracking.max_seconds]
+
     def _merge(self, wanted: Collection[str]) -> list[str]:
         """Make the outputs of the newest clouds of all streams together; returns their names.
 
-        A cloud whose stamp is farther from the last one than a track lives without its object is left out. A track stands once, as the
-        cloud with the most points of it sees it; without tracks every object of every cloud stands there.
+        A track stands once, as the cloud with the most points of it sees it; without tracks every object of every cloud stands there.
         """
-        *_, last = self._newest.values()
-        at = codec.stamp_ns(last.header)
-        near = [p for p in self._newest.values() if abs(codec.stamp_ns(p.header) - at) <= 1e9 * self._tracking.max_seconds]
+        near = self._near()
         seen = [(entry, placed) for placed in near for entry in placed.result.objects]
         if self._tracking.enabled:
             best = {entry.track: (entry, placed) for entry, placed in sorted(seen, key=lambda pair: pair[0].count) if entry.track}
@@ -335,7 +338,7 @@ class StreamStep:
         Raises:
             InputError: no cloud yet, or no such target, part, point or track.
         """
-        placed = [entry for entry in reversed(self._newest.values()) if entry.result.where is not None]
+        placed = [entry for entry in self._near() if entry.result.where is not None]
         if not placed:
             raise InputError("no cloud with a part pack yet; one is worked on while ~/parts or ~/markers has a subscriber")
         known: set[int] = set()

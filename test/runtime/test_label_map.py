@@ -164,3 +164,17 @@ def test_replay_publishes_the_map(tmp_path) -> None:
     cloud, label = labelled_cloud(messages[-1])
     assert messages[-1].header.frame_id == "odom" and set(label) == {2}
     assert sorted(set(cloud.xyz[:, 2].tolist())) == [1.25, 1.75] and len(label) == 32
+
+
+def test_clouds_of_two_sensors_whose_stamps_take_turns_fade_as_those_of_one() -> None:
+    one, two = (LabelMap(("mug",), MapConfig(enabled=True, half_life=1.0)) for _ in range(2))
+    xyz, label = np.ones((1, 3)), np.ones(1, np.uint32)
+    nothing = np.zeros((0, 3)), np.zeros(0, np.uint32), "odom"
+    for labels in (one, two):
+        labels.update(xyz, label, "odom", 10 * 10**9)
+    for i in range(1, 6):
+        one.update(*nothing, (100 + i) * 10**8)
+        two.update(*nothing, (100 + i) * 10**8)
+        two.update(*nothing, (97 + i) * 10**8)
+    assert one.stamp_ns == two.stamp_ns
+    np.testing.assert_array_equal(one._odds, two._odds)

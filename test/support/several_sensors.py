@@ -186,14 +186,16 @@ def main() -> int:
                 if process.poll() is None:
                     process.kill()
                     process.wait()
-    print("| stream | sent | received | processed | replaced | rejected | share of the time | latency p50, p95, ms |")
-    print("|---|---|---|---|---|---|---|---|")
+    print(
+        "| stream | sent | lost on the way, told | received | processed | replaced | rejected | share of the time | latency p50, p95, ms |"
+    )
+    print("|---|---|---|---|---|---|---|---|---|")
     lost = report["node_exit_code"] != 0
     for name, topic in zip(STREAMS, (*CLOUDS, *IMAGES), strict=True):
         row = report["streams"][name]
         numbers = [int(row[key]) for key in COUNTS]
         lost |= numbers[0] != sum(numbers[1:]) or not numbers[1]
-        figures = [report["played"][topic], *numbers, f"{100 * float(row['share']):.0f} %"]
+        figures = [report["played"][topic], row["lost"], *numbers, f"{100 * float(row['share']):.0f} %"]
         print("|", " | ".join(map(str, [name, *figures, f"{float(row['latency_p50_ms']):.0f}, {float(row['latency_p95_ms']):.0f}"])), "|")
     print(json.dumps({key: report[key] for key in ("came", "last_tracks", "node_exit_code")}))
     return int(lost)
