@@ -20,7 +20,7 @@ class CosegConfig(Settings):
     )
     encoder_weight: float = setting(
         0.5,
-        "weight of the encoder of clouds beside drawings, in turns of a LiDAR without colour; 0: it is not asked",
+        "weight of the encoder of clouds beside drawings, in turns of a LiDAR without colour, for concepts from photographs alone; 0: none",
         range=(0.0, 10.0),
         live=True,
     )

@@ -19,7 +19,8 @@ class EncoderEvidence:
     """What the encoder adds to the scores of drawings, for C concepts and one kind of cloud.
 
     Both are scaled alike: the encoder's evidence gets the mean 0 and ``weight`` times the spread that drawings have among proposals that
-    are no concept. A null score is the sum of one of each, drawn independently of one another.
+    are no concept. A null score is the sum of one of each, drawn independently of one another. Nothing is added for a concept that was
+    learnt from clouds: its finds do not gain, and false alarms rise.
 
     Args:
         contrast: the concepts. background: float32 [n, D], mean features of proposals that are no concept.
@@ -30,7 +31,8 @@ class EncoderEvidence:
     def __init__(self, contrast: Contrast, background: torch.Tensor, null: Sequence[NDArray[np.floating]], weight: float) -> None:
         self._contrast = contrast
         own = contrast.described(background).numpy()  # [C, n]
-        spread = np.array([float(np.std(scores)) if len(scores) else 0.0 for scores in null])
+        asked = [not concept.views for concept in contrast.concepts]
+        spread = np.array([float(np.std(scores)) if ask and len(scores) else 0.0 for ask, scores in zip(asked, null, strict=True)])
         self._mean, self._scale = own.mean(axis=1, keepdims=True), weight * (spread / np.maximum(own.std(axis=1), 1e-6))[:, None]
         added = self._scaled(own)
         self.null = [scores + more[np.arange(len(scores)) % len(more)] for scores, more in zip(null, added, strict=True)]

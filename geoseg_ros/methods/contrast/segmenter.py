@@ -131,7 +131,9 @@ class ContrastSegmenter:
     def _encoded(self, scene: CloudScene, null: Sequence[NDArray[np.float32]]) -> tuple[torch.Tensor, EncoderEvidence] | None:
         """Features of the proposals by the scene's encoder, and what judges them; None where it is not asked. ``null``: see there."""
         encoder, weight = scene.encoder, self.config.encoder_weight
-        if encoder is None or not weight or not is_sweep(scene) or len(encoder.background) < LEAST_NULL:
+        if encoder is None or not weight or all(concept.views for concept in self._contrast.concepts):
+            return None
+        if len(encoder.background) < LEAST_NULL or not is_sweep(scene):
             return None
         features = scene.proposal_features
         if features is None:

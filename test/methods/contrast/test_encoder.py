@@ -88,3 +88,14 @@ def test_too_small_a_background_says_nothing(red, bare) -> None:
         assert few.runs == 0
     finally:
         scene.encoder = encoder
+
+
+def test_encoder_is_not_asked_for_what_was_learnt_from_clouds(red, bare, fake_backbone, fake_bank) -> None:
+    scene, _ = bare
+    clouds = [table(20 + k, ("red",))[0] for k in range(6)]
+    learnt = open_method("contrast").learn(Material("green", [], clouds), Context(fake_backbone, fake_bank, CONFIG.scene, CONFIG))
+    known, runs = Concept.from_pack(learnt), scene.encoder.runs
+    ContrastSegmenter([known], WEIGHTED).cloud(scene)
+    assert scene.encoder.runs == runs
+    both, without = (ContrastSegmenter([red, known], replace(WEIGHTED, encoder_weight=w)).cloud(scene) for w in (4.0, 0.0))
+    assert both.score[0] != without.score[0] and both.score[1] == without.score[1]
