@@ -72,6 +72,8 @@ class RecordedResults:
         known = recording.topics()
         node = _node(recording) if node is None else f"/{node.strip('/')}"
         topics = {name: f"{node}/{name}" for name in (*OUTPUTS, "objects", "label_info") if f"{node}/{name}" in known}
+        above = f"{node.rpartition('/')[0]}/label_info"  # where this is a stream of a node with several sensors
+        topics |= {"label_info": above} if above in known and "label_info" not in topics else {}
         self._clouds = _typed(recording, topics.get("points_labeled"), CLOUD_TYPE)
         # painted by the node itself where that was recorded
         self._overlays = _typed(recording, topics.get("overlay"), IMAGE_TYPE)

@@ -28,7 +28,6 @@ except ImportError:
     message_filters = None
 
 _Put = Callable[[Any], None]
-_SEVERAL = 5  # messages that wait for their callback, where many streams call: what they replace is counted in the mailbox, not lost unseen
 _LOOK = 1.0  # seconds between two looks at what the publishers offer
 
 
@@ -143,8 +142,7 @@ class Inputs:
 
     def _subscribe(self, planned: _Planned, reliable: bool) -> Any:
         kind, topic, put, stream = planned
-        depth = _SEVERAL if stream is not None and stream.prefix else 1
-        subscription = subscribe(self._node, kind, topic, put, stream, reliable, depth)
+        subscription = subscribe(self._node, kind, topic, put, stream, reliable)
         if stream is not None:
             stream.best_effort = subscription.qos_profile.reliability == ReliabilityPolicy.BEST_EFFORT
             stream.count_losses_anew()

@@ -64,11 +64,10 @@ def subscribe_latched(node: Node, kind: Any, topic: str, callback: Callable[[Any
 
 
 def subscribe(
-    node: Node, kind: Any, topic: str, callback: Callable[[Any], None], watch: Watch | None = None, reliable: bool = False, depth: int = 1
+    node: Node, kind: Any, topic: str, callback: Callable[[Any], None], watch: Watch | None = None, reliable: bool = False
 ) -> Any:
-    """Subscribe an input. ``watch`` hears what the middleware notices about it; what the user has set beats ``reliable`` and ``depth``."""
+    """Subscribe an input. ``watch`` hears what the middleware notices about it; what the user has set beats ``reliable``."""
     profile = input_qos()
-    profile.depth = depth
     if reliable:
         profile.reliability = ReliabilityPolicy.RELIABLE
     options = overridable(reliability_is_given(node, node.resolve_topic_name(topic)))

@@ -98,6 +98,8 @@ class _Follower:
         self._explained = False
         self._subscriptions: dict[str, tuple[Any, Any, QoSProfile]] = {}  # topic -> subscription, how it is made, and as what
         self._subscribe("label_info", String, self._take_labels, latched_qos())
+        if above := source.rpartition("/")[0]:  # a stream of a node with several sensors
+            self._subscribe(f"{above}/label_info", String, self._take_labels, latched_qos())
         self._subscribe("points_labeled", PointCloud2, self._take_cloud, output_qos())
         self._subscribe("overlay", Image, self._take_image, output_qos())
         if geoseg_msgs is not None:
@@ -123,7 +125,7 @@ class _Follower:
             self._log(self._silence())
 
     def _subscribe(self, name: str, kind: Any, take: Callable[[str, Any], None], qos: QoSProfile) -> None:
-        topic = f"{self._source}/{name}"
+        topic = name if name.startswith("/") else f"{self._source}/{name}"
         make = partial(self._node.create_subscription, kind, topic, partial(self._guard, topic, take))
         self._subscriptions[topic] = make(qos), make, qos
 

@@ -118,7 +118,9 @@ def _result_topic(results: Recording, name: str, node: str | None) -> str:
 
 def _labels(results: Recording, topic: str) -> LabelSpace:
     """The label names beside a result."""
-    info = f"{topic.rpartition('/')[0]}/label_info"
+    folder = topic.rpartition("/")[0]
+    above = f"{folder.rpartition('/')[0]}/label_info"  # of a node with several sensors
+    info = above if above in results.topics() else f"{folder}/label_info"
     about = results.topics().get(info)
     if about is None or about.type != _TEXT_TYPE or not about.messages:
         raise InputError(f"{results.path}: no {info}, which holds the names of the labels; record it as well")

@@ -7,6 +7,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from geoseg_ros.cli.main import main
+from geoseg_ros.display.recorded_results import RecordedResults
 from geoseg_ros.errors import InputError
 from geoseg_ros.geometry.cloud import Cloud
 from geoseg_ros.io.messages import cloud_from_message, stamp_ns
@@ -177,3 +179,13 @@ def test_replay_refuses_lists_that_the_recording_does_not_have(tmp_path: Path) -
     with Recording(path) as recording, pytest.raises(InputError, match="a topic is given for an input that point_topics"):
         parameters = NodeParameters(point_topics=("/a", "/b"))
         replay(recording, WhereItIs(), tmp_path / "out.mcap", parameters, ReplayTopics(points="/a"))
+
+
+def test_the_results_of_one_stream_are_shown_and_exported(tmp_path: Path) -> None:
+    path = write(tmp_path / "in.mcap", [("a", 1.0, 3.0), ("b", 1.1, 3.0)])
+    merged(path, tmp_path / "out.mcap")
+    with Recording(tmp_path / "out.mcap") as results, Recording(path) as inputs:
+        shown = RecordedResults(results, inputs, "/coseg_node/a", "/a")
+        assert shown.labels.names == ("red", "high") and len(list(shown.items())) == 1
+    exported = ["export", str(tmp_path / "out.mcap"), "--format", "semantickitti", "--node", "coseg_node/b", "--out", str(tmp_path / "set")]
+    assert main(exported) == 0 and len(list((tmp_path / "set").rglob("*.label"))) == 1

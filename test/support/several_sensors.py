@@ -24,6 +24,7 @@ from pathlib import Path
 import yaml
 
 from support.dds_environment import DDS_ENVIRONMENT
+from support.paths import ROOT
 
 CLOUDS, IMAGES = ["/front/points", "/rear/points"], ["/left/image", "/ahead/image", "/right/image"]
 OVERLAP = 0.5  # metres behind the middle that each half still sees
@@ -159,6 +160,7 @@ def main() -> int:
         from support.fake_pipeline import factory
 
         return node_main(ros, factory if options.quick else None)
+    os.environ["FASTDDS_DEFAULT_PROFILES_FILE"] = str(ROOT / "config" / "fastdds_shm.xml")  # as the launch file does
     environment = {**os.environ, **DDS_ENVIRONMENT, "ROS_PYTHON_CHECK_FIELDS": "0"}
     with tempfile.TemporaryDirectory() as folder:
         bag, file = Path(folder) / "recording", Path(folder) / "node.yaml"
