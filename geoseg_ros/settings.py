@@ -257,8 +257,8 @@ def _plain(entry: Setting, value: Any) -> Any:
         return expanded_home(item) if entry.path and isinstance(item, str) else item
 
     if entry.many and not (value is None and entry.optional) and (value is None or isinstance(value, (tuple, list))):
-        empty = value is None or list(value) == [""]
-        return () if empty else tuple(expanded(item) for item in value if not (entry.path and item == ""))
+        items = [] if value is None or list(value) == [""] else value
+        return tuple(expanded(item) for item in items if not (entry.path and item == ""))
     return expanded(value)
 
 

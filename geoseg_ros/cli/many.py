@@ -59,7 +59,7 @@ def run_many(
         options: of the command; ``out`` is the folder.
         lists: name of an option -> a value for each recording, or None; the recordings come first. @FILE stands for its lines.
         file: what the command writes for one recording, inside its folder.
-        finish: called with the folder and the results by name, before those that failed are told.
+        finish: called with the folder and the results by name, before the failures are reported.
 
     Returns:
         ``results`` by name, ``skipped``, ``failed`` (name -> line), ``seconds``.
@@ -77,35 +77,13 @@ def run_many(
     check_output(out, "--out", [path for job in jobs.values() for path in job["paths"]])
     work, workers = (_work, 1) if options.ray is None else _on_ray(options)
     mark_results(out)
-    results, skipped, failed = dict[str, Any](), list[str](), dict[str, str]()
     say = partial(print, file=sys.stderr if options.json else sys.stdout, flush=True)
-    cancel = threading.Event()
-    with ThreadPoolExecutor(options.workers or workers) as pool:
-        futures = {}
-        for name, job in jobs.items():
-            done = _complete(Path(job["folder"]), job)
-            if done is None:
-                futures[pool.submit(work, job, cancel)] = name
-            else:
-                results[name] = done
-                skipped.append(name)
-                say(f"{name}: complete, skipped")
-        try:
-            for count, future in enumerate(as_completed(futures), 1):
-                name, found = futures[future], future.result()
-                if "error" in found:
-                    failed[name], how = found["error"], f"failed: {found['error']}"
-                else:
-                    results[name], how = found["result"], f"done in {found['seconds']:.1f} s"
-                say(f"{name}: {how} ({count} of {len(futures)})")
-        except BaseException:
-            cancel.set()
-            pool.shutdown(cancel_futures=True)
-            raise
-        finally:
-            while _CHILDREN:
-                _CHILDREN.pop().end()
-    results = {name: results[name] for name in jobs if name in results}
+    results = {name: done for name, job in jobs.items() if (done := _complete(Path(job["folder"]), job)) is not None}
+    skipped = list(results)
+    for name in skipped:
+        say(f"{name}: complete, skipped")
+    made, failed = _run_jobs({name: job for name, job in jobs.items() if name not in results}, work, options.workers or workers, say)
+    results = {name: (results | made)[name] for name in jobs if name not in failed}
     summary = {"results": results, "skipped": skipped, "failed": failed, "seconds": round(time.monotonic() - begin, 1)}
     write_text(out / "summary.json", json.dumps(summary, indent=1, default=float) + "\n")
     finish(out, results)
@@ -116,6 +94,31 @@ def run_many(
             f"{len(failed)} of {len(jobs)} recordings failed ({names}), see log.txt in their folders; the same command tries them again"
         )
     return summary
+
+
+def _run_jobs(
+    jobs: Mapping[str, Job], work: Callable[[Job, threading.Event], dict[str, Any]], workers: int, say: Callable[[str], None]
+) -> tuple[dict[str, Any], dict[str, str]]:
+    """Results by name, and a line for each job that failed."""
+    made, failed, cancel = dict[str, Any](), dict[str, str](), threading.Event()
+    with ThreadPoolExecutor(workers) as pool:
+        futures = {pool.submit(work, job, cancel): name for name, job in jobs.items()}
+        try:
+            for count, future in enumerate(as_completed(futures), 1):
+                name, found = futures[future], future.result()
+                if "error" in found:
+                    failed[name], how = found["error"], f"failed: {found['error']}"
+                else:
+                    made[name], how = found["result"], f"done in {found['seconds']:.1f} s"
+                say(f"{name}: {how} ({count} of {len(futures)})")
+        except BaseException:
+            cancel.set()
+            pool.shutdown(cancel_futures=True)
+            raise
+        finally:
+            while _CHILDREN:
+                _CHILDREN.pop().end()
+    return made, failed
 
 
 def _expanded(values: Sequence[str]) -> list[str]:
@@ -218,7 +221,7 @@ def _on_ray(options: argparse.Namespace) -> tuple[Callable[[Job, threading.Event
             socket.create_connection((host, int(port)), 5.0).close()
         ray.init(address=options.ray, log_to_driver=False, logging_level="error", ignore_reinit_error=True)
     except Exception as error:  # OSError, ConnectionError, ValueError, those of grpc
-        raise InputError(f"--ray {options.ray}: no cluster answers: {' '.join(str(error).split())[:150]}") from None
+        raise InputError(f"--ray {options.ray}: no cluster replies: {' '.join(str(error).split())[:150]}") from None
     gpus = int(getattr(options, "device", None) == "cuda")  # Ray hides the GPUs from tasks that ask for none
     task = ray.remote(num_cpus=1, num_gpus=gpus, scheduling_strategy="SPREAD")(_work)
 

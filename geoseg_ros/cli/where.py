@@ -1,4 +1,4 @@
-"""Tell where the parts of a part pack are in clouds and images.
+"""Find the parts of a part pack in clouds and images.
 
 Written to the folder --out: for each file NAME.json, a list with one list of parts for each object; a part has name; point [x, y, z] in
 metres in the frame of the file (images: pixel [x, y]); normal; confidence 0 .. 1 (not a probability); seen (false: on the hidden side,

@@ -119,7 +119,7 @@ def lift_frames(
 
 
 def _check_agreement(name: str, contradicted: float) -> None:
-    """Tell, or refuse, frames of which too much is ``contradicted``: a share of the surface that another frame looks through."""
+    """Warn about, or refuse, frames of which too much is ``contradicted``: a share of the surface that another frame looks through."""
     if contradicted > CONTRADICTED:
         text = (
             f"{name}: another frame looks through {contradicted:.0%} of what the frames measured, expected at most {CONTRADICTED:.0%}: "

@@ -39,7 +39,7 @@ class Arrival(NamedTuple):
 
 
 class _Planned(NamedTuple):
-    """A topic to subscribe. Attributes: kind of its messages; topic; put: gets them; stream: that is told what the middleware notices."""
+    """A topic to subscribe. Attributes: kind of its messages; topic; put: gets them; stream: counts what the middleware reports lost."""
 
     kind: Any
     topic: str

@@ -104,10 +104,10 @@ class LearnServices:
         self._learning: Any = None  # a Learning
         if LearnStart is None:
             return
-        node.create_service(LearnStart, "~/learn/start", self._answer(lambda request: self._begun().start(request.name)))
+        node.create_service(LearnStart, "~/learn/start", self._service(lambda request: self._begun().start(request.name)))
         node.create_service(LearnAdd, "~/learn/add", self._add)
-        node.create_service(Trigger, "~/learn/finish", self._answer(lambda request: self._known().finish()))
-        node.create_service(Trigger, "~/learn/cancel", self._answer(lambda request: self._known().cancel()))
+        node.create_service(Trigger, "~/learn/finish", self._service(lambda request: self._known().finish()))
+        node.create_service(Trigger, "~/learn/cancel", self._service(lambda request: self._known().cancel()))
 
     def opened(self, failure: str) -> None:
         """Packs have been opened, or could not be for this reason; called by the node."""
@@ -137,12 +137,12 @@ class LearnServices:
             response.taken = list(taken)
             return message
 
-        return self._answer(add)(request, response)
+        return self._service(add)(request, response)
 
-    def _answer(self, work: Callable[[Any], str]) -> Callable[[Any, Any], Any]:
+    def _service(self, work: Callable[[Any], str]) -> Callable[[Any, Any], Any]:
         """A service whose response has a success and a message, and whose errors are one line."""
 
-        def answer(request: Any, response: Any) -> Any:
+        def serve(request: Any, response: Any) -> Any:
             try:
                 response.message, response.success = work(request), True
                 self._node.get_logger().info(f"learn: {response.message}")
@@ -151,4 +151,4 @@ class LearnServices:
                 self._node.get_logger().warning(f"learn: {response.message}")
             return response
 
-        return answer
+        return serve

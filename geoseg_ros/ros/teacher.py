@@ -134,7 +134,7 @@ class Teacher:
         future = self._clients[what].call_async(request)
         future.add_done_callback(lambda _: done.set())
         if not done.wait(_REPLY):
-            raise GeosegError(f"/{self._name} has not answered for {_REPLY:.0f} s")
+            raise GeosegError(f"/{self._name} has not replied for {_REPLY:.0f} s")
         return future.result()
 
     def _hear(self, array: DiagnosticArray) -> None:

@@ -190,9 +190,9 @@ class Pipeline:
         scene.clock.stop("objects")
         if not self._parts or not self.find_parts:
             return result
-        answer = cloud_parts(self._parts, scene, result.instance, objects, self.config.parts.most_objects)
+        located = cloud_parts(self._parts, scene, result.instance, objects, self.config.parts.most_objects)
         scene.clock.stop("parts")
-        return replace(result, parts=answer.parts, where=answer.where)
+        return replace(result, parts=located.parts, where=located.where)
 
     def warm(self) -> None:
         """Process small clouds with and without colour, so that everything that is compiled or loaded at its first use is ready."""

@@ -82,7 +82,7 @@ def test_a_cluster_of_ray_that_the_test_starts(many, tmp_path, capsys, monkeypat
         ray.shutdown()
     assert main(["export", *many, "--ray", "127.0.0.1:1"]) == 2
     error = capsys.readouterr().err
-    assert "--ray 127.0.0.1:1: no cluster answers" in error and error.count("\n") == 1
+    assert "--ray 127.0.0.1:1: no cluster replies" in error and error.count("\n") == 1
 
 
 @pytest.mark.slow

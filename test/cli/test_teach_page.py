@@ -30,7 +30,7 @@ class Teacher:
 
     def start(self, name):
         if name == "silent":
-            raise GeosegError("/coseg_node has not answered for 30 s")
+            raise GeosegError("/coseg_node has not replied for 30 s")
         return name != "bad", f"learning {name}"
 
     def add(self, *what):
@@ -77,7 +77,7 @@ def test_the_page_and_its_pictures(page):
 def test_clicks_reach_the_node(page):
     assert json.loads(ask(page, "POST", "/start", {"name": "mug"})[1]) == {"success": True, "message": "learning mug"}
     assert json.loads(ask(page, "POST", "/start", {"name": "bad"})[1])["success"] is False
-    assert "not answered" in json.loads(ask(page, "POST", "/start", {"name": "silent"})[1])["message"]
+    assert "not replied" in json.loads(ask(page, "POST", "/start", {"name": "silent"})[1])["message"]
     click = {"stream": "image", "stamp": "1700000000123456789", "positive": False, "click": [3, 4.5]}
     assert json.loads(ask(page, "POST", "/add", click)[1])["taken"] == [1, 2, 3, 4]
     assert ask(page, "POST", "/finish", {})[0].status == 200

@@ -16,7 +16,6 @@ import signal
 import subprocess
 import sys
 import tempfile
-import threading
 import time
 import types
 from pathlib import Path
@@ -25,6 +24,7 @@ import yaml
 
 from support.dds_environment import DDS_ENVIRONMENT
 from support.paths import ROOT
+from support.spinning import spinning
 
 CLOUDS, IMAGES = ["/front/points", "/rear/points"], ["/left/image", "/ahead/image", "/right/image"]
 OVERLAP = 0.5  # metres behind the middle that each half still sees
@@ -97,7 +97,7 @@ def listen(node: subprocess.Popen, player: subprocess.Popen) -> dict:
     executor.add_node(client)
     outputs = {f"{name}/points_labeled": PointCloud2 for name in STREAMS[:2]} | {f"{name}/mask": Image for name in STREAMS[2:]}
     outputs |= {"points_obstacles": PointCloud2, "objects": CosegObjectArray}
-    came, newest, state, running = dict.fromkeys(outputs, 0), {}, {}, True
+    came, newest, state = dict.fromkeys(outputs, 0), {}, {}
 
     def take(name, message):
         came[name] += 1
@@ -112,13 +112,7 @@ def listen(node: subprocess.Popen, player: subprocess.Popen) -> dict:
         client.create_subscription(kind, f"/coseg_node/{name}", lambda message, n=name: take(n, message), reliable)
     client.create_subscription(DiagnosticArray, "/diagnostics", hear, 10)
 
-    def spin():
-        while running:
-            executor.spin_once(timeout_sec=0.1)
-
-    listener = threading.Thread(target=spin)
-    listener.start()
-    try:
+    with spinning(executor):
         end = time.monotonic() + 300
         while state.get("pipeline", {}).get("state") != "active":
             if node.poll() is not None or time.monotonic() > end:
@@ -132,9 +126,6 @@ def listen(node: subprocess.Popen, player: subprocess.Popen) -> dict:
                 break
             time.sleep(0.2)
         time.sleep(1.5)
-    finally:
-        running = False
-        listener.join()
     tracks = sorted({entry.track_id for entry in newest["objects"].objects}) if "objects" in newest else []
     executor.shutdown()
     rclpy.try_shutdown()
@@ -189,7 +180,7 @@ def main() -> int:
                     process.kill()
                     process.wait()
     print(
-        "| stream | sent | lost on the way, told | received | processed | replaced | rejected | share of the time | latency p50, p95, ms |"
+        "| stream | sent | lost, by the middleware | received | processed | replaced | rejected | share of the time | latency p50, p95, ms |"
     )
     print("|---|---|---|---|---|---|---|---|---|")
     lost = report["node_exit_code"] != 0

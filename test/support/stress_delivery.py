@@ -22,6 +22,7 @@ import time
 from pathlib import Path
 
 from support.dds_environment import DDS_ENVIRONMENT
+from support.spinning import spinning
 
 WARM_UP = 3.0
 WARM_STATES = 3  # states that are older
@@ -152,15 +153,8 @@ def drive(seconds: float, pid: int, reliable: bool, listeners: int) -> dict:
     client.create_subscription(DiagnosticArray, "/diagnostics", state, 10)
     to_cloud = client.create_publisher(PointCloud2, "/coseg_node/points", sensor)
     to_image = client.create_publisher(Image, "/coseg_node/image", sensor)
-    spinning = True
 
-    def spin():
-        while spinning:
-            executor.spin_once(timeout_sec=0.1)
-
-    listener = threading.Thread(target=spin)
-    listener.start()
-    try:
+    with spinning(executor):
         end = time.monotonic() + 30
         while not (to_cloud.get_subscription_count() and to_image.get_subscription_count() and states):
             if time.monotonic() > end:
@@ -201,9 +195,6 @@ def drive(seconds: float, pid: int, reliable: bool, listeners: int) -> dict:
             "threads_end": count(pid, "task"),
         }
         time.sleep(2.5)  # the last answers and one more state
-    finally:
-        spinning = False
-        listener.join()
     for name in ("cloud", "image"):
         row = states[-1][f"coseg_node: {name}"]
         counts = {key: int(row[key]) for key in ("lost", "received", "dropped", "rejected", "processed")}

@@ -120,20 +120,7 @@ def observe(
     left = sum(1 for items in (images, clouds, without_images, without_clouds) if not isinstance(items, Sized) or len(items))
     reader = _Reader(math.inf if seconds is None else time.monotonic() + seconds, left, progress, remember)
 
-    def photograph(image: NDArray) -> Worked:
-        scales = config.train.scales
-        return {f"{s}": unit(photo_tokens(backbone, image, config.coseg.image_side, s)[0], bank.mean) for s in scales}
-
-    def proposals(cloud: Cloud) -> Worked:
-        scene = CloudScene(cloud, backbone, config.scene)
-        views, seen = scene.views, {}
-        if scene.picture is not None:
-            seen["picture"] = even_rows(unit(scene.picture.tokens, bank.mean).reshape(-1, backbone.dim), PHOTO_TOKENS)
-        if views is None:
-            return seen
-        kept = keep_proposals(views.unit(bank.mean), VIEW_TOKENS)
-        inside = torch.from_numpy(overlaps(scene.geometry.proposals, len(scene.geometry.xyz)))
-        return seen | {f"{views.domain.value}.tokens": kept.tokens, f"{views.domain.value}.size": kept.size, "inside": inside}
+    photograph, proposals = (partial(work, backbone=backbone, bank=bank, config=config) for work in (_photograph, _proposals))
 
     def photographs(stage: str, items: Iterable[NDArray]) -> dict[int, Photograph]:
         return {number: [found[f"{s}"] for s in config.train.scales] for number, found in reader.read(stage, items, photograph)}
@@ -150,6 +137,25 @@ def observe(
         list(photos),
         list(drawn),
     )
+
+
+def _photograph(image: NDArray, backbone: ImageBackbone, bank: BackgroundBank, config: BuildConfig) -> Worked:
+    """Tokens of a photograph by scale."""
+    scales = config.train.scales
+    return {f"{s}": unit(photo_tokens(backbone, image, config.coseg.image_side, s)[0], bank.mean) for s in scales}
+
+
+def _proposals(cloud: Cloud, backbone: ImageBackbone, bank: BackgroundBank, config: BuildConfig) -> Worked:
+    """Tokens of the drawings of a cloud's proposals and of the sensor's picture, and which proposals lie in one another."""
+    scene = CloudScene(cloud, backbone, config.scene)
+    views, seen = scene.views, {}
+    if scene.picture is not None:
+        seen["picture"] = even_rows(unit(scene.picture.tokens, bank.mean).reshape(-1, backbone.dim), PHOTO_TOKENS)
+    if views is None:
+        return seen
+    kept = keep_proposals(views.unit(bank.mean), VIEW_TOKENS)
+    inside = torch.from_numpy(overlaps(scene.geometry.proposals, len(scene.geometry.xyz)))
+    return seen | {f"{views.domain.value}.tokens": kept.tokens, f"{views.domain.value}.size": kept.size, "inside": inside}
 
 
 @dataclass

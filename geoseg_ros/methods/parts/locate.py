@@ -119,7 +119,7 @@ class Template:
 
 
 class Placed:
-    """An object placed over the template. It answers where marks are, as often as it is asked.
+    """An object placed over the template. It gives the place of any mark, any number of times.
 
     Args:
         template: of its kind.
