@@ -180,7 +180,7 @@ def main() -> int:
                     process.kill()
                     process.wait()
     print(
-        "| stream | sent | lost, by the middleware | received | processed | replaced | rejected | share of the time | latency p50, p95, ms |"
+        "| stream | sent | lost (DDS) | received | processed | replaced | rejected | share of the time | latency p50, p95, ms |"
     )
     print("|---|---|---|---|---|---|---|---|---|")
     lost = report["node_exit_code"] != 0
